@@ -1,0 +1,28 @@
+"""Finds out which semantic attributes make a vision model fail. Nothing heavy is imported until it is used."""
+
+from importlib import import_module
+from typing import Any
+
+_PUBLIC = {
+    "AttributeSpace": "sia_gen.attributes.attribute_space",
+    "AuditReport": "sia_gen.audits.diagnose",
+    "Classification": "sia_gen.targets.task",
+    "Regression": "sia_gen.targets.task",
+    "SemanticImageAttack": "sia_gen.attack.sia",
+    "audit": "sia_gen.audits.diagnose",
+    "load_attributes": "sia_gen.attributes.load",
+    "load_generator": "sia_gen.generators.load",
+    "load_target": "sia_gen.targets.load",
+}
+__all__ = sorted(_PUBLIC)  # noqa: PLE0605
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'sia_gen' has no attribute '{name}': it has {', '.join(__all__)}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

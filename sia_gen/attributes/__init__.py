@@ -1,0 +1,1 @@
+"""Attributes: named, human-readable axes of a generator, and the ways to find them."""

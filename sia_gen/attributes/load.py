@@ -1,0 +1,26 @@
+"""Find a generator's attribute space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sia_gen.attributes.attribute_space import AttributeSpace
+from sia_gen.core.errors import RequestError
+from sia_gen.core.locate import locate
+
+FILE = "attributes.safetensors"
+
+
+def load_attributes(name: str | Path, device: str = "cpu") -> AttributeSpace:
+    """The attribute space of a generator: ``name`` is what `load_generator` takes, or a safetensors file of its own.
+
+    Raises `RequestError` that names what exists, `WorkError` on a damaged file.
+    """
+    if Path(name).is_file():
+        return AttributeSpace.load(name).to(device)
+    place = locate("generator", name)
+    if not isinstance(place, Path):
+        return place(device=device).attributes
+    if not (place / FILE).is_file():
+        raise RequestError(f"'{name}' has no {FILE}; find its attributes with 'sia-gen train attributes'")
+    return AttributeSpace.load(place / FILE).to(device)

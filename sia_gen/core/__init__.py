@@ -1,0 +1,1 @@
+"""What every rank stands on: images, seeds, modules, files, errors, executors. Knows nothing of faces."""

@@ -1,0 +1,18 @@
+"""The two ways a call can end badly; each message is one line: value, limit, remedy."""
+
+
+class RequestError(ValueError):
+    """The request was wrong (exit status 2): an unknown name, a value outside its range, an unusable place."""
+
+
+class WorkError(RuntimeError):
+    """The request was right but the work failed (exit status 1): damaged weights, a target that returns NaN."""
+
+
+def unknown(kind: str, name: str, known: list[str], remedy: str = "choose one of these") -> RequestError:
+    """An error for a name that is not in a closed set; it lists what exists."""
+    return RequestError(f"unknown {kind} '{name}': there are {', '.join(known) or 'none'}; {remedy}")
+
+
+class Cancelled(Exception):
+    """Raised by a progress callback to stop long work; what is finished stays finished."""

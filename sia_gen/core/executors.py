@@ -1,0 +1,65 @@
+"""How batches run: which device and precision, and what happens when memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+
+from sia_gen.core.errors import RequestError, WorkError
+
+T = TypeVar("T")
+Precision = Literal["no", "bf16", "fp16"]
+Progress = Callable[[int, int, str], None]
+"""Told (done, total, what) during long work; may raise `Cancelled`."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """A torch device from ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …; raises `RequestError` if it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise RequestError(f"device '{name}' cannot be used ({reason}); use --device cpu") from None
+    return device
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
+    """Mixed precision by way of accelerate; ω, δ and losses stay float32 outside of it."""
+    from accelerate import Accelerator
+
+    return Accelerator(cpu=device.type == "cpu", mixed_precision=precision).autocast()
+
+
+@dataclass
+class Batches:
+    """Cuts ``count`` items into batches; halves the size and repeats the batch when memory runs out.
+
+    The size only ever shrinks. Raises `WorkError` when even one item does not fit.
+    """
+
+    size: int
+    warn: Callable[[str], None] = lambda message: None
+
+    def __call__(self, count: int, work: Callable[[slice], T]) -> Iterator[T]:
+        """Yield ``work(slice)`` over consecutive slices of ``range(count)``."""
+        start = 0
+        while start < count:
+            part = slice(start, min(start + self.size, count))
+            try:
+                result = work(part)
+            except torch.OutOfMemoryError:
+                if self.size == 1:
+                    raise WorkError("out of memory on a single image; use --device cpu or a smaller model") from None
+                self.size = max(1, self.size // 2)
+                self.warn(f"out of memory: batch halved to {self.size}")
+                torch.cuda.empty_cache()
+                continue
+            yield result
+            start = part.stop

@@ -1,0 +1,88 @@
+"""Files that are whole or absent, weights that cannot run code, and the folder of shipped models."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from sia_gen.core.errors import RequestError, WorkError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; it replaces ``path`` only if the block ends well."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def writable_folder(path: str | Path) -> Path:
+    """Make a folder and prove that it can be written to; raises `RequestError` if not."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".probe.{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise RequestError(f"cannot write to '{path}' ({error.strerror}); choose another --out") from None
+    return path
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Write JSON atomically, readable and in the order given."""
+    with atomic(path) as partial:
+        partial.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file; raises `WorkError` that names the file if it is missing or damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WorkError(f"cannot read '{path}' ({error}); restore the file or name another folder") from None
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors and string metadata as safetensors, atomically."""
+    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, dict(metadata or {}))
+    with atomic(path) as partial:
+        partial.write_bytes(data)
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read safetensors as (tensors, metadata); raises `WorkError` if the file is missing, truncated or foreign."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise WorkError(f"cannot read weights '{path}' ({error}); fetch the file again") from None
+
+
+def pretrained_folder() -> Path:
+    """Where the shipped models lie: inside an installed package, or beside it in a checkout."""
+    inside = PACKAGE / "pretrained"
+    return inside if inside.is_dir() else PACKAGE.parent / "pretrained"
+
+
+def shipped(kind: str) -> list[str]:
+    """Names of the shipped models of one kind ("generator", "target" or "verifier"), sorted."""
+    found = []
+    for config in sorted(pretrained_folder().glob("*/config.json")):
+        if read_json(config).get("sia_gen", {}).get("kind") == kind:
+            found.append(config.parent.name)
+    return found

@@ -1,0 +1,54 @@
+"""From a name to a model's place: a shipped name, a folder, a hub id ``hf:owner/name``, or ``module:callable``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sia_gen.core.errors import RequestError, WorkError, unknown
+from sia_gen.core.files import pretrained_folder, shipped
+
+
+def locate(kind: str, name: str | Path) -> Path | Callable[..., Any]:
+    """Resolve ``name`` to a local folder, or to a callable that builds the model.
+
+    A hub id is downloaded (safetensors and JSON only) through huggingface_hub's cache. Raises `RequestError` that
+    lists the shipped models of this kind when nothing matches, `WorkError` when the hub cannot be reached.
+    """
+    text = str(name)
+    if text in shipped(kind):
+        return pretrained_folder() / text
+    if text.startswith("hf:"):
+        return _download(text.removeprefix("hf:"))
+    if Path(text).is_dir():
+        return Path(text)
+    if ":" in text:
+        return _import(kind, text)
+    remedy = "or give a folder, a hub id 'hf:owner/name' or 'module:callable'"
+    raise unknown(kind, text, shipped(kind), remedy)
+
+
+def _download(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.md"]))
+    except HFValidationError as error:
+        raise RequestError(f"'hf:{repository}' is not a hub id ({error}); write hf:owner/name") from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise WorkError(f"cannot fetch 'hf:{repository}' ({reason}); go online once, or give a local folder") from None
+
+
+def _import(kind: str, text: str) -> Callable[..., Any]:
+    module_name, _, attribute = text.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise RequestError(f"cannot import {kind} '{text}' ({error}); write it as package.module:callable") from None
+    if not callable(found):
+        raise RequestError(f"{kind} '{text}' is a {type(found).__name__}, not a callable; name a function or class")
+    return found

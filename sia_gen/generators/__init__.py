@@ -1,0 +1,1 @@
+"""Generators: codes (+ edits) → images. `load_generator` finds one by name."""

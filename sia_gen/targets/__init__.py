@@ -1,0 +1,1 @@
+"""Targets: models under audit, and the tasks that say when they fail."""

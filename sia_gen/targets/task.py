@@ -1,0 +1,100 @@
+"""What a target does: the loss to ascend, the error to report, and the criterion of failure.
+
+Letters: B images, C classes, F values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sia_gen.core.errors import WorkError
+
+
+class Task(Protocol):
+    """Each method takes a prediction and a reference with B as first axis and gives one number per image."""
+
+    def check(self, prediction: Tensor, images: int) -> None:
+        """Raise `WorkError` unless the prediction is finite and shaped as this task expects for ``images`` images."""
+        ...
+
+    def decide(self, prediction: Tensor) -> Tensor:
+        """The reference that this prediction amounts to (a class, a value …): ``[B, ...]``."""
+        ...
+
+    def loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        """``[B]`` float32, higher = closer to failing."""
+        ...
+
+    def failed(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        """``[B]`` bool."""
+        ...
+
+    def output(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        """``[B]``: the number whose change is reported (probability of the reference class, a value …)."""
+        ...
+
+
+def _check(prediction: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(prediction.shape) != shape:
+        raise WorkError(f"the target gave shape {list(prediction.shape)}, not {list(shape)}; return one row per image")
+    bad = ~torch.isfinite(prediction).reshape(len(prediction), -1).all(dim=1)
+    if bad.any():
+        faces = bad.nonzero().flatten().tolist()
+        raise WorkError(f"the target gave NaN or Inf on image {faces[0]} of the batch; check its input range and weights")
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Multi-class logits ``[B, C]``, C ≥ 2; fails when another class wins.
+
+    The loss is the margin of the best wrong class over the reference class (Carlini & Wagner, arXiv 1608.04644),
+    which keeps its gradient where cross-entropy saturates.
+    """
+
+    classes: tuple[str, ...]
+
+    def check(self, prediction: Tensor, images: int) -> None:
+        _check(prediction, (images, len(self.classes)))
+
+    def decide(self, prediction: Tensor) -> Tensor:
+        return prediction.argmax(dim=1)  # [B]
+
+    def loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        prediction = prediction.float()
+        own = prediction.gather(1, reference[:, None]).squeeze(1)  # [B]
+        others = prediction.scatter(1, reference[:, None], -torch.inf)  # [B, C]
+        return others.amax(dim=1) - own
+
+    def failed(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        return self.loss(prediction, reference) > 0
+
+    def output(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        return F.softmax(prediction.float(), dim=1).gather(1, reference[:, None]).squeeze(1)
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Values ``[B, F]``; fails when their root mean square error exceeds ``tolerance`` (in the values' own unit)."""
+
+    values: tuple[str, ...]
+    tolerance: float
+
+    def check(self, prediction: Tensor, images: int) -> None:
+        _check(prediction, (images, len(self.values)))
+
+    def decide(self, prediction: Tensor) -> Tensor:
+        return prediction.detach()
+
+    def loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        return (prediction.float() - reference).square().mean(dim=1)
+
+    def failed(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        return self.loss(prediction, reference) > self.tolerance**2
+
+    def output(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        return (prediction.float() - reference).mean(dim=1)
