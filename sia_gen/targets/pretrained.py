@@ -1,0 +1,120 @@
+"""Image models in transformers' folder format: the network, its preprocessing and its config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.files import read_json
+from sia_gen.core.images import Images, from_pil, to_pil
+from sia_gen.core.seeds import uniforms
+from sia_gen.targets.preprocessing import Preprocessing
+
+PROCESSOR = "preprocessor_config.json"
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+# Two 8-bit steps: processors round after each pass of resizing, a differentiable one cannot.
+TOLERANCE = 2 / 255
+
+
+@dataclass(frozen=True)
+class ImageModel:
+    """A frozen network in eval mode; called with images ``[B, 3, H, W]`` in [0, 1], it gives its logits."""
+
+    network: nn.Module
+    preprocessing: Preprocessing
+    config: dict[str, Any]
+
+    def __call__(self, images: Images) -> Tensor:
+        return self.network(self.preprocessing(images)).logits
+
+
+def load_image_model(folder: Path, device: torch.device | str = "cpu") -> ImageModel:
+    """Load ``AutoModelForImageClassification`` weights (safetensors only) and the preprocessing beside them.
+
+    Raises `RequestError` for a folder that is no such model, `WorkError` for damaged or incomplete weights and for
+    preprocessing that would not be reproduced.
+    """
+    if not (folder / "config.json").is_file():
+        raise RequestError(f"'{folder}' has no config.json; name the folder of a transformers image classifier")
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        raise RequestError(f"'{folder}' has no {WEIGHTS[0]}; save the model with save_pretrained")
+    if not (folder / PROCESSOR).is_file():
+        raise RequestError(f"'{folder}' has no {PROCESSOR}; save the model's image processor beside it")
+    config = read_json(folder / "config.json")
+    with _quiet_transformers():
+        network = _load_network(folder)
+        preprocessing = _load_preprocessing(folder)
+    network.eval().requires_grad_(False)
+    return ImageModel(network.to(device), preprocessing.to(device), config)
+
+
+def _load_network(folder: Path) -> nn.Module:
+    from transformers import AutoModelForImageClassification
+
+    try:
+        network, report = AutoModelForImageClassification.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+    except Exception as error:  # every reader beneath (safetensors, JSON, torch, transformers) has its own
+        raise WorkError(f"cannot load '{folder}' ({_first_line(error)}); fetch the files again") from None
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise WorkError(
+            f"the weights in '{folder}' lack {len(missing)} of the network's tensors ({missing[0]} …); "
+            "name a model that was trained as an image classifier"
+        )
+    return network
+
+
+def _load_preprocessing(folder: Path) -> Preprocessing:
+    from transformers import AutoImageProcessor
+
+    try:
+        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise WorkError(f"cannot load '{folder / PROCESSOR}' ({_first_line(error)}); fetch the file again") from None
+    preprocessing = Preprocessing(processor.to_dict())
+    # Processors differ in more than their settings; an audit must not run on images that the model never saw.
+    for side in (48, 320):
+        image = to_pil(_probe(side))
+        theirs = processor(image, return_tensors="pt")["pixel_values"]  # [1, 3, h, w]
+        ours = preprocessing(from_pil(image)[None])
+        same = ours.shape == theirs.shape and ((ours - theirs) / preprocessing.scale).abs().max() <= TOLERANCE
+        if not same:
+            raise WorkError(
+                f"the preprocessing of '{folder}' ({type(processor).__name__}) is not reproduced; "
+                "wrap the model as module:callable"
+            )
+    return preprocessing
+
+
+def _probe(side: int) -> Tensor:
+    """A smooth, colourful image without symmetry, ``[3, side, side]``."""
+    coarse = uniforms([0], (3, 6, 6), "preprocessing probe")
+    return nn.functional.interpolate(coarse, (side, side), mode="bilinear", align_corners=True)[0]
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()

@@ -1,0 +1,66 @@
+"""The verifier: reads every factor of the studio off an image, independently of any target.
+
+Letters: B images, F factors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.executors import resolve_device
+from sia_gen.core.images import Images
+from sia_gen.core.locate import locate
+from sia_gen.targets.pretrained import ImageModel, load_image_model
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One thing that is read: ``mean`` and ``sd`` over faces are in ``unit``."""
+
+    name: str
+    unit: str
+    mean: float
+    sd: float
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """A frozen regression network whose output is standardised, ``(value − mean) / sd``."""
+
+    factors: tuple[Factor, ...]
+    model: ImageModel
+    mean: Tensor
+    sd: Tensor
+
+    def read(self, images: Images) -> Tensor:
+        """Images ``[B, 3, H, W]`` in [0, 1] → values ``[B, F]`` in units, differentiable."""
+        return self.model(images) * self.sd + self.mean
+
+
+def load_verifier(name: str | Path = "verifier", device: torch.device | str = "cpu") -> Verifier:
+    """The verifier behind a shipped name, a folder or a hub id.
+
+    Raises `RequestError` for a model that is no verifier, `WorkError` on damaged files.
+    """
+    place = locate("verifier", name)
+    if not isinstance(place, Path):
+        raise RequestError(f"verifier '{name}' must be a model folder; see 'sia-gen train verifier'")
+    device = resolve_device(str(device))
+    model = load_image_model(place, device)
+    extra = model.config.get("sia_gen", {})
+    if extra.get("kind") != "verifier":
+        raise RequestError(f"'{name}' is no verifier; train one with 'sia-gen train verifier'")
+    try:
+        factors = tuple(Factor(**entry) for entry in extra["factors"])
+    except (KeyError, TypeError) as error:
+        raise WorkError(f"the factors in '{place}' are damaged ({error!r}); fetch config.json again") from None
+    outputs = model.network.config.num_labels
+    if len(factors) != outputs:
+        raise WorkError(f"'{place}' names {len(factors)} factors for {outputs} outputs; fetch config.json again")
+    mean = torch.tensor([factor.mean for factor in factors], device=device)
+    return Verifier(factors, model, mean, torch.tensor([factor.sd for factor in factors], device=device))

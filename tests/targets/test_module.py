@@ -1,0 +1,53 @@
+"""B images."""
+
+import pytest
+import torch
+from torch import nn
+
+from sia_gen.core.errors import RequestError
+from sia_gen.targets.module import ModuleTarget, infer_classification
+from sia_gen.targets.target import Target
+from sia_gen.targets.task import Classification, Regression
+
+
+class Net(nn.Sequential):
+    """Takes images of one size only, as many face networks do."""
+
+    def __init__(self, side=112, outputs=3):
+        super().__init__(nn.Flatten(), nn.BatchNorm1d(3 * side * side), nn.Linear(3 * side * side, outputs))
+
+
+def test_a_module_runs_frozen_and_comes_out_as_it_was():
+    net = Net(side=8).train()
+    target = ModuleTarget(net, Classification(("a", "b", "c")), name="net")
+    statistics = net[1].running_mean.clone()
+    images = torch.rand(4, 3, 8, 8, requires_grad=True)
+    target.predict(images).sum().backward()
+    assert isinstance(target, Target)
+    assert images.grad is not None
+    assert net.training
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in net.parameters())
+    assert torch.equal(net[1].running_mean, statistics)
+
+
+def test_a_function_is_a_target_too():
+    target = ModuleTarget(lambda images: images.mean(dim=(2, 3)), Regression(("r", "g", "b"), tolerance=0.1))
+    assert target.predict(torch.full((2, 3, 4, 4), 0.25)).tolist() == [[0.25] * 3] * 2
+
+
+def test_infers_classes_from_the_output():
+    assert infer_classification(Net(side=112), "net") == Classification(("class 0", "class 1", "class 2"))
+
+
+def test_infers_classes_from_a_config(resnet_folder):
+    from transformers import AutoModelForImageClassification
+
+    network = AutoModelForImageClassification.from_pretrained(resnet_folder)
+    assert infer_classification(network, "net") == Classification(("neutral", "smile"))
+    assert ModuleTarget(network, Classification(("neutral", "smile"))).predict(torch.rand(2, 3, 32, 32)).shape == (2, 2)
+
+
+@pytest.mark.parametrize("module", [Net(outputs=1), Net(side=7), nn.Identity()], ids=["one output", "side 7", "image"])
+def test_says_when_it_cannot_tell(module):
+    with pytest.raises(RequestError, match=r"^'net' gives no logits \[B, C\] with C of 2 or more for images of 64…51"):
+        infer_classification(module, "net")
