@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -18,7 +18,7 @@ Progress = Callable[[int, int, str], None]
 
 
 def resolve_device(name: str) -> torch.device:
-    """A torch device from ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …; raises `RequestError` if it is not there."""
+    """A torch device from ``"auto"``, ``"cpu"``, ``"cuda:1"`` …; raises `RequestError` if it is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -31,10 +31,13 @@ def resolve_device(name: str) -> torch.device:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
-    """Mixed precision by way of accelerate; ω, δ and losses stay float32 outside of it."""
-    from accelerate import Accelerator
+    """Mixed precision for the models; ω, δ and losses stay float32 outside of it.
 
-    return Accelerator(cpu=device.type == "cpu", mixed_precision=precision).autocast()
+    It is what accelerate's ``Accelerator.autocast`` enters, but without its process-wide state, which refuses a second
+    precision in one process: two audits of a service, or an attack inside mixed-precision training.
+    """
+    dtype = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 @dataclass
@@ -55,11 +58,19 @@ class Batches:
             try:
                 result = work(part)
             except torch.OutOfMemoryError:
-                if self.size == 1:
-                    raise WorkError("out of memory on a single image; use --device cpu or a smaller model") from None
-                self.size = max(1, self.size // 2)
-                self.warn(f"out of memory: batch halved to {self.size}")
-                torch.cuda.empty_cache()
-                continue
-            yield result
-            start = part.stop
+                fitted = False
+            else:
+                fitted = True
+            if fitted:
+                yield result
+                start = part.stop
+            else:
+                self.halve()
+
+    def halve(self) -> None:
+        """Halve the size; call it outside of the ``except`` block, whose traceback still holds the memory."""
+        if self.size == 1:
+            raise WorkError("out of memory on a single image; use --device cpu or a smaller model")
+        self.size //= 2
+        self.warn(f"out of memory: batch halved to {self.size}")
+        torch.cuda.empty_cache()

@@ -1,0 +1,1 @@
+"""The attack: `edit` is the equation, `balls` the sets it moves in, `sia` the ascent."""

@@ -1,0 +1,54 @@
+"""The sets in which an attack may move, and the directions of steepest ascent in them.
+
+Letters: B faces, K attributes; the axes after B are one face's variable, D numbers in all.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Norm = Literal["linf", "l2"]
+Step = Literal["sign", "normalised"]
+
+# Gradients this far below a face's largest are rounding noise of the model: their sign would change with the batch.
+NOISE = 1e-6
+
+
+def project_box(omega: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The nearest ω ``[B, K]`` within each face's own bounds ``[B, K]``."""
+    return torch.clamp(omega, low, high)
+
+
+def project_ball(delta: Tensor, radius: float, norm: Norm) -> Tensor:
+    """The nearest δ ``[B, ...]`` with ‖δ‖ ≤ radius, face by face."""
+    if norm == "linf":
+        return delta.clamp(-radius, radius)
+    length = per_face(delta.flatten(1).norm(dim=1), delta)
+    return delta * (radius / length.clamp(min=torch.finfo(delta.dtype).tiny)).clamp(max=1)
+
+
+def ascent(gradient: Tensor, norm: Norm, step: Step) -> Tensor:
+    """A step uphill of size one in the norm, face by face ``[B, ...]``; zero where the gradient is zero.
+
+    In the linf norm (also that of the box) steepest is ±1 in every coordinate ("sign"); "normalised" keeps the
+    gradient's proportions, with root mean square one over the coordinates that matter. In the l2 norm steepest is the
+    gradient over its length, whichever ``step`` says.
+    """
+    scale = per_face(gradient.flatten(1).abs().amax(dim=1), gradient)
+    if norm == "linf" and step == "sign":
+        return torch.where(gradient.abs() > NOISE * scale, gradient.sign(), 0)
+    # Divided by the largest first, so that squares neither vanish nor overflow.
+    gradient = gradient / scale.clamp(min=torch.finfo(gradient.dtype).tiny)
+    gradient = torch.where(gradient.abs() > NOISE, gradient, 0)
+    length = gradient.flatten(1).norm(dim=1)  # [B]
+    if norm == "linf":
+        length = length / gradient.flatten(1).count_nonzero(dim=1).clamp(min=1).sqrt()
+    return gradient / per_face(length.clamp(min=NOISE), gradient)
+
+
+def per_face(values: Tensor, like: Tensor) -> Tensor:
+    """One number a face ``[B]`` shaped to multiply ``like`` ``[B, ...]``."""
+    return values.view(-1, *[1] * (like.ndim - 1))

@@ -1,0 +1,108 @@
+"""Problems whose strongest attack is known in closed form, made of a linear generator and a linear target.
+
+Letters: B faces, K attributes, P = 3·R·R numbers of an image, L numbers of a code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sia_gen.attack.edit import edit
+from sia_gen.attributes.attribute_space import Attribute, AttributeSpace
+from sia_gen.core.seeds import normals, uniforms
+from sia_gen.targets.target import Label
+from sia_gen.targets.task import Classification, Regression, Task
+
+
+def weights(resolution: int) -> Tensor:
+    """What the linear target looks for, ``[P]``, every |w| in 0.5 … 1.5."""
+    size, sign = uniforms([0, 1], (3 * resolution**2,), "linear target")
+    return (0.5 + size) * torch.where(sign < 0.5, -1.0, 1.0)
+
+
+class LinearGenerator(nn.Module):
+    """G(c) = offset + M·c, codes being the edit space "w"; M's columns partly align with the target's weights.
+
+    They do so that what an edit gains is far above what rounding to 8 bits changes.
+    """
+
+    def __init__(self, resolution: int = 32, codes: int = 6, offset: float = 0.5) -> None:
+        super().__init__()
+        self.name, self.resolution, self.offset = "linear-generator", resolution, offset
+        self.edit_shapes = {"w": torch.Size([codes])}
+        w = weights(resolution)[:, None]  # [P, 1]
+        self.matrix = nn.Parameter(0.01 * (normals([0], (len(w), codes), "linear generator")[0] + w))  # [P, L]
+
+    def sample(self, seeds: Sequence[int]) -> Tensor:
+        return 0.3 * normals(seeds, self.edit_shapes["w"], "codes").to(self.matrix.device)
+
+    def render(self, codes: Tensor, edits: Tensor | None = None, space: str | None = None) -> Tensor:
+        codes = codes if edits is None else codes + edits
+        return (self.offset + codes @ self.matrix.T).view(-1, 3, self.resolution, self.resolution)
+
+
+class LinearTarget(nn.Module):
+    """Two logits ±w·x / 2 for classification, the value w·x for regression."""
+
+    differentiable = True
+    label: Label | None = None
+
+    def __init__(self, resolution: int = 32, *, regression: bool = False) -> None:
+        super().__init__()
+        self.name = "linear-regressor" if regression else "linear-classifier"
+        self.task: Task = Regression(("value",), tolerance=50.0) if regression else Classification(("no", "yes"))
+        self.regression = regression
+        self.weight = nn.Parameter(weights(resolution))  # [P]
+
+    def predict(self, images: Tensor) -> Tensor:
+        value = (images.flatten(1) - 0.5) @ self.weight  # [B]
+        return value[:, None] if self.regression else torch.stack([-value / 2, value / 2], dim=1)
+
+
+def linear_space(generator: LinearGenerator, attributes: int = 4, *, symmetric: bool = False) -> AttributeSpace:
+    """Directions that each move w·x, up or down, with ranges of different sizes, lopsided unless asked otherwise."""
+    codes = generator.edit_shapes["w"][0]
+    rows = tuple(
+        Attribute(f"a{k}", "units", -(1.0 + k) / (1 if symmetric else 2), 1.0 + k, sd=1.0, slope=1.0, leakage=0.0)
+        for k in range(attributes)
+    )
+    sign = torch.tensor([1.0, -1.0]).repeat(attributes)[:attributes, None]
+    directions = 0.1 * sign * (1 + 0.3 * normals([1], (attributes, codes), "directions")[0])
+    return AttributeSpace(generator.name, "w", rows, directions)
+
+
+@dataclass(frozen=True)
+class LinearProblem:
+    """Largest loss in box × ball, the images staying inside [0, 1]."""
+
+    generator: LinearGenerator
+    space: AttributeSpace
+    target: LinearTarget
+
+    def optimum(self, codes: Tensor, box: float, epsilon: float, norm: str) -> Tensor:
+        """``[B]``: Σₖ of the most that ωₖ·gₖ can be, plus ε times the dual norm of w; squared for regression.
+
+        For regression the ranges must be symmetric: else the loss has a second maximum, on the shorter side.
+        """
+        weight = self.target.weight.detach()
+        slope = self.space.directions @ (self.generator.matrix.detach().T @ weight)  # [K]
+        value = (edit(self.generator, self.space, codes).detach().flatten(1) - 0.5) @ weight  # [B]
+        up = torch.where(value > 0, -1.0, 1.0)  # [B] which way the margin of the other class grows
+        ends = box * torch.stack([self.space.low, self.space.high])  # [2, K]
+        moves = (up[:, None, None] * ends * slope).amax(dim=1).sum(dim=1)  # [B]
+        pixels = epsilon * (weight.abs().sum() if norm == "linf" else weight.norm())
+        return (moves + pixels) ** 2 if self.target.regression else up * value + moves + pixels
+
+    def loss(self, codes: Tensor, omega: Tensor, delta: Tensor, reference: Tensor) -> Tensor:
+        """``[B]`` of the float image, as 8-bit rounding is not part of the closed form."""
+        images = edit(self.generator, self.space, codes, omega, delta)
+        return self.target.task.loss(self.target.predict(images), reference).detach()
+
+
+def linear_problem(*, regression: bool = False) -> LinearProblem:
+    generator = LinearGenerator()
+    return LinearProblem(generator, linear_space(generator, symmetric=regression), LinearTarget(regression=regression))
