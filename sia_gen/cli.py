@@ -1,0 +1,275 @@
+"""The command line. Exit status: 0 done, 1 the work failed, 2 the request was wrong, 130 stopped by Ctrl-C.
+
+Everything heavy is imported inside the command that needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from enum import StrEnum
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from sia_gen.core.errors import RequestError, WorkError
+
+if TYPE_CHECKING:
+    from sia_gen.attack.sia import SemanticImageAttack
+
+# typer exports only this subclass of the error that every wrong command line raises.
+UsageError = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    help="Find the semantic attributes that make a face model fail.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Kind(StrEnum):
+    generators = "generators"
+    targets = "targets"
+    attributes = "attributes"
+
+
+MODEL = "A shipped name, a folder, hf:owner/name or module:callable."
+Generator = Annotated[str, typer.Option(help=MODEL)]
+Target = Annotated[str, typer.Option(help=MODEL)]
+Face = Annotated[list[int] | None, typer.Option(help="Number of a face in the run, from 0; repeatable.")]
+Faces = Annotated[int | None, typer.Option(help="The first N faces of the run, instead of --face.")]
+Attributes = Annotated[str | None, typer.Option(help="Comma-separated names; all of the generator's by default.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+Seed = Annotated[int, typer.Option(help="Random seed; the same seed gives the same faces.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
+Steps = Annotated[int, typer.Option(help="Ascent steps of the attack.")]
+Box = Annotated[float, typer.Option(help="Share of each attribute's safe range that may be used; 0: pixels only.")]
+Epsilon = Annotated[str, typer.Option(help="Radius of the pixel residual, as 1/255 or 0.004; 0: attributes only.")]
+
+
+def main() -> NoReturn:
+    """Run the command line; each error is one line on stderr."""
+    try:
+        status = app(standalone_mode=False, prog_name="sia-gen")
+    except UsageError as error:
+        message, help_command = error.format_message().rstrip("."), f"'{error.ctx.command_path} --help'"
+        _stop(f"{message}; see {help_command}" if message else f"no command; see {help_command}", 2)
+    except RequestError as error:
+        _stop(str(error), 2)
+    except (WorkError, OSError) as error:
+        _stop(str(error), 1)
+    if status == 130:
+        _stop("stopped; what was finished is kept where the command resumes", 130)
+    sys.exit(status or 0)
+
+
+def _stop(message: str, status: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    sys.exit(status)
+
+
+def _print_json(data: Mapping[str, Any]) -> None:
+    print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def _device(name: str) -> str:
+    from sia_gen.core.executors import resolve_device
+
+    return str(resolve_device(name))
+
+
+def _names(attributes: str | None) -> list[str] | None:
+    return None if attributes is None else [name.strip() for name in attributes.split(",")]
+
+
+def _attack(steps: int, box: float, epsilon: str) -> SemanticImageAttack:
+    from sia_gen.attack.sia import SemanticImageAttack
+
+    try:
+        radius = float(Fraction(epsilon))
+    except (ValueError, ZeroDivisionError):
+        raise RequestError(f"epsilon={epsilon} is no number; write it as 1/255 or 0.004") from None
+    return SemanticImageAttack(steps=steps, box=box, epsilon=radius)
+
+
+def _wanted(seed: int, numbers: list[int] | None, faces: int | None) -> dict[int, int]:
+    """The faces that were asked for: number in the run → seed."""
+    from sia_gen.core.seeds import MAX_FACES, face_seeds
+
+    if numbers and faces is not None:
+        raise RequestError(f"--faces {faces} and --face {numbers[0]} exclude each other; give one of them")
+    for number in numbers or []:
+        if not 0 <= number < MAX_FACES:
+            raise RequestError(f"face={number} is outside 0…{MAX_FACES - 1}; choose a number in that range")
+    if not numbers:
+        return dict(enumerate(face_seeds(seed, 1 if faces is None else faces)))
+    seeds = face_seeds(seed, max(numbers) + 1)
+    return {number: seeds[number] for number in numbers}
+
+
+def _change(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise RequestError(f"--set {text} is no change; write it as attribute=+20")
+    return name, number
+
+
+@app.command()
+def audit(
+    generator: Generator = "faces-stylegan2",
+    target: Target = "smile-classifier",
+    faces: Annotated[int, typer.Option(help="How many faces to audit over.")] = 32,
+    attributes: Attributes = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; runs/TARGET by default.")] = None,
+    steps: Steps = 10,
+    box: Box = 1.0,
+    epsilon: Epsilon = "1/255",
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Find out which attributes make a target fail; the same command resumes a run that was stopped."""
+    from sia_gen.audits.diagnose import audit as run
+    from sia_gen.service.runs import run_store, slug
+    from sia_gen.service.terminal import progress_bar, show_audit
+
+    settings = _attack(steps, box, epsilon)
+    folder = out or run_store() / slug(target)
+    with progress_bar(quiet=as_json) as progress:
+        report = run(
+            generator,
+            target,
+            _names(attributes),
+            faces=faces,
+            seed=seed,
+            out=folder,
+            attack=settings,
+            device=_device(device),
+            progress=progress,
+        )
+    if as_json:
+        _print_json({**report.histogram, "out": str(folder)})
+    else:
+        show_audit(report.histogram)
+        print(f"\nReport: {folder / 'report.html'}")
+
+
+@app.command()
+def attack(
+    generator: Generator = "faces-stylegan2",
+    target: Target = "smile-classifier",
+    face: Face = None,
+    faces: Faces = None,
+    attributes: Attributes = None,
+    out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("attack.png"),
+    steps: Steps = 10,
+    box: Box = 1.0,
+    epsilon: Epsilon = "1/255",
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Attack one face or a few: before, semantic and adversarial images, and the attributes that were used."""
+    from sia_gen.service.attack_sheet import attack_sheet
+    from sia_gen.service.sheet import require_png
+    from sia_gen.service.terminal import progress_bar, show_attack
+
+    require_png(out)
+    wanted = _wanted(seed, face, faces)
+    settings = _attack(steps, box, epsilon)
+    with progress_bar(quiet=as_json) as progress:
+        sheet = attack_sheet(generator, target, wanted, _names(attributes), settings, _device(device), progress)
+    sheet.save(out)
+    if as_json:
+        _print_json({**sheet.summary, "out": str(out)})
+    else:
+        show_attack(sheet.summary)
+        print(f"\nImages: {out}")
+
+
+@app.command()
+def edit(
+    generator: Generator = "faces-stylegan2",
+    face: Face = None,
+    faces: Faces = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="attribute=+20: a change in the attribute's unit; repeatable.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("edit.png"),
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Edit faces by attribute: before and after; without --set, a contact sheet of every attribute.
+
+    What an edit did is read back by the verifier, in units.
+    """
+    from sia_gen.service.edit_sheet import change_sheet, sweep_sheet
+    from sia_gen.service.editor import load_editor
+    from sia_gen.service.sheet import require_png
+    from sia_gen.service.terminal import progress_bar, show_changes, show_sweeps
+
+    require_png(out)
+    wanted = _wanted(seed, face, faces)
+    omega = dict(_change(text) for text in changes or [])
+    editor = load_editor(generator, _device(device))
+    with progress_bar(quiet=as_json) as progress:
+        sheet = change_sheet(editor, wanted, omega) if omega else sweep_sheet(editor, wanted, progress)
+    sheet.save(out)
+    if as_json:
+        _print_json({"generator": editor.generator.name, **sheet.summary, "out": str(out)})
+    else:
+        (show_changes if omega else show_sweeps)(sheet.summary)
+        print(f"\nImages: {out}")
+
+
+@app.command("list")
+def list_models(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    generator: Generator = "faces-stylegan2",
+    as_json: AsJson = False,
+    seed: Seed = 0,  # every command takes it; nothing listed depends on it
+    device: Device = "auto",
+) -> None:
+    """List the shipped generators or targets, or the attributes of a generator."""
+    from sia_gen.service import catalogue
+    from sia_gen.service.terminal import show_entries
+
+    if kind is Kind.attributes:
+        entries = catalogue.attributes(generator, _device(device))
+    else:
+        entries = catalogue.generators() if kind is Kind.generators else catalogue.targets()
+    if as_json:
+        _print_json({kind.value: entries})
+    else:
+        show_entries(kind.value, entries)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Serve the Gradio app until Ctrl-C."""
+    from sia_gen.service.interface import launch
+
+    place = _device(device)
+    launch(
+        host, port, seed=seed, device=place, announce=lambda url: _print_json({"url": url}) if as_json else print(url)
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""A sheet of a few attacked faces: before, semantic, adversarial. N faces, K attributes, R resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from sia_gen.attack.edit import edit
+from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.attributes.load import load_attributes
+from sia_gen.audits.reference import verified_label
+from sia_gen.core.executors import Progress
+from sia_gen.core.images import contact_sheet, from_bytes, to_bytes
+from sia_gen.generators.load import load_generator
+from sia_gen.service.sheet import Sheet, enlargement, require_few
+from sia_gen.targets.load import load_target
+from sia_gen.targets.task import Classification, Task
+
+COLUMNS = ("before", "semantic", "adversarial")
+
+
+def attack_sheet(
+    generator_name: str,
+    target_name: str,
+    faces: Mapping[int, int],
+    attributes: Sequence[str] | None,
+    attack: SemanticImageAttack,
+    device: str,
+    progress: Progress | None = None,
+) -> Sheet:
+    """Attack ``faces`` (number → seed), each held against the same reference as in an audit.
+
+    ``attributes`` are names, by default all but the one that the target predicts.
+    """
+    require_few(faces)
+    generator, space = load_generator(generator_name, device), load_attributes(generator_name, device)
+    target = load_target(target_name, device)
+    label = target.label.attribute if target.label is not None else None
+    if attributes is not None:
+        space = space.select(attributes)
+    elif label in space.names:
+        space = space.without(label)
+    seeds = list(faces.values())
+    codes = generator.sample(seeds)
+    verified = verified_label(target, torch.device(device))
+    with torch.inference_mode():
+        clean = from_bytes(to_bytes(edit(generator, space, codes)))
+        reference = None if verified is None else verified.read(clean)  # [N]
+    reference = None if reference is None else reference.clone()  # an inference tensor has no place in autograd
+    result = attack(generator, space, target, codes, reference, seeds=seeds, progress=progress)
+    pictures = torch.stack([result.original, result.semantic, result.adversarial], dim=1)  # [N, 3, 3, R, R]
+    rows = []
+    for index, (number, seed) in enumerate(faces.items()):
+        rows.append(
+            {
+                "face": number,
+                "seed": seed,
+                "reference": _name(target.task, result.reference[index]),
+                "before": _name(target.task, target.task.decide(result.prediction_before)[index]),
+                "after": _name(target.task, target.task.decide(result.prediction_after)[index]),
+                "correct": bool(result.correct[index]),
+                "success": bool(result.success[index]),
+                "output_before": float(result.output_before[index]),
+                "output_after": float(result.output_after[index]),
+                "changes": dict(zip(space.names, result.omega[index].tolist(), strict=True)),
+                "steps": int(result.steps[index]),
+                "queries": int(result.queries[index]),
+            }
+        )
+    summary = {
+        "generator": generator.name,
+        "target": target.name,
+        "reference": "target's own prediction" if verified is None else "verifier reading",
+        "units": {attribute.name: attribute.unit for attribute in space.attributes},
+        "faces": rows,
+    }
+    image = contact_sheet(list(pictures), [_label(row) for row in rows], COLUMNS, enlargement(generator.resolution))
+    return Sheet(image, summary)
+
+
+def _name(task: Task, decided: torch.Tensor) -> Any:
+    """What the task decided on one face: the class's name, or the values."""
+    return task.classes[int(decided)] if isinstance(task, Classification) else decided.tolist()
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    if not row["correct"]:
+        return f"face {row['face']}: wrong as it is"
+    return f"face {row['face']}: {'fails' if row['success'] else 'holds'}"

@@ -1,0 +1,103 @@
+"""Editing faces by attribute, and what the verifier reads off them.
+
+Letters: B faces, K attributes, F factors, R resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sia_gen.attack.edit import edit
+from sia_gen.attributes.attribute_space import AttributeSpace
+from sia_gen.attributes.load import load_attributes
+from sia_gen.core.files import shipped
+from sia_gen.core.images import from_bytes, to_bytes
+from sia_gen.generators.generator import Generator
+from sia_gen.generators.load import load_generator
+from sia_gen.targets.verifier import Verifier, load_verifier
+
+VERIFIER = "verifier"
+SWEEP_SDS = 2.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One factor of one face as the verifier reads it, in ``unit``."""
+
+    name: str
+    unit: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Edits:
+    """Faces before and after the same changes, uint8 ``[B, 3, R, R]``; readings per face, none without a verifier."""
+
+    before: Tensor
+    after: Tensor
+    readings: tuple[tuple[Reading, ...], ...]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One attribute of one face from low to high: ω asked, images uint8 ``[5, 3, R, R]``, the values read (if any)."""
+
+    asked: tuple[float, ...]
+    images: Tensor
+    read: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Editor:
+    """A generator with its attributes, and the verifier where one is shipped."""
+
+    generator: Generator
+    space: AttributeSpace
+    verifier: Verifier | None
+
+    @torch.inference_mode()
+    def change(self, seeds: Sequence[int], changes: Mapping[str, float]) -> Edits:
+        """Each face before and after ``changes`` (in units); raises `RequestError` outside a safe range."""
+        omega = self.space.omega(dict(changes)).expand(len(seeds), -1)  # [B, K]
+        codes = self.generator.sample(seeds)
+        before = to_bytes(edit(self.generator, self.space, codes))
+        after = to_bytes(edit(self.generator, self.space, codes, omega))
+        return Edits(before, after, self._compare(before, after))
+
+    @torch.inference_mode()
+    def sweep(self, seed: int, name: str) -> Sweep:
+        """One face at five values of one attribute, ±2 sd within the safe range; the third is the face as sampled."""
+        space = self.space.select([name])
+        attribute = space.attributes[0]
+        low, high = max(attribute.low, -SWEEP_SDS * attribute.sd), min(attribute.high, SWEEP_SDS * attribute.sd)
+        asked = (low, low / 2, 0.0, high / 2, high)
+        omega = torch.tensor(asked, device=space.directions.device)[:, None]  # [5, 1]
+        codes = self.generator.sample([seed] * len(asked))
+        images = to_bytes(edit(self.generator, space, codes, omega))
+        read: tuple[float, ...] = ()
+        if self.verifier is not None and name in (names := [factor.name for factor in self.verifier.factors]):
+            read = tuple(self.verifier.read(from_bytes(images))[:, names.index(name)].tolist())
+        return Sweep(asked, images, read)
+
+    def _compare(self, before: Tensor, after: Tensor) -> tuple[tuple[Reading, ...], ...]:
+        if self.verifier is None:
+            return ()
+        values = zip(*(self.verifier.read(from_bytes(images)).tolist() for images in (before, after)), strict=True)
+        return tuple(
+            tuple(
+                Reading(factor.name, factor.unit, *pair)
+                for factor, *pair in zip(self.verifier.factors, *face, strict=True)
+            )
+            for face in values
+        )
+
+
+def load_editor(name: str, device: str = "cpu") -> Editor:
+    """The editor of a generator, by the names that `load_generator` takes."""
+    verifier = load_verifier(VERIFIER, device) if VERIFIER in shipped("verifier") else None
+    return Editor(load_generator(name, device), load_attributes(name, device), verifier)

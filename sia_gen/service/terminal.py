@@ -1,0 +1,175 @@
+"""What the command line shows: progress on stderr, tables on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sia_gen.core import executors
+
+BAR_WIDTH = 12
+PIPE_WIDTH = 160  # a pipe has no width to fit into
+EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Iterator[executors.Progress | None]:
+    """A progress callback that draws on stderr; None where nobody looks (``quiet``, or stderr is no terminal)."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def show(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=escape(what))
+
+        yield show
+
+
+def bar(share: float, width: int = BAR_WIDTH) -> str:
+    """A bar of ``share`` (0 … 1) of ``width`` characters, to an eighth of one."""
+    eighths = round(min(max(share, 0.0), 1.0) * width * 8)
+    full, part = divmod(eighths, 8)
+    return "█" * full + (EIGHTHS[part] if part else "")
+
+
+def show_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; headings that start with ">" are right-aligned."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(
+            heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left", no_wrap=True
+        )
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    print(title)
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+
+
+def show_audit(histogram: Mapping[str, Any]) -> None:
+    """Print an audit's finding, its histogram with bars, and its arms."""
+    print(histogram["finding"])
+    print(f"{histogram['correct']} of {histogram['faces']} faces correct before any edit; only these are attacked.\n")
+    rows = [*histogram["attributes"], histogram["control"]]
+    most = max((row["output_change"] or 0.0 for row in rows), default=0.0)
+    show_table(
+        f"Sensitivity of '{histogram['target']}': mean |change of output|, each attribute moved alone",
+        ["attribute", "", ">|Δ output|", ">fail", ">95 %", ">mean change", ">q"],
+        [
+            [
+                row["name"] + (" *" if row.get("stands_out") else ""),
+                bar((row["output_change"] or 0.0) / most if most else 0.0),
+                _number(row["output_change"], ".3f"),
+                f"{row['success']:.0%}",
+                _interval(row["interval"]),
+                f"{row['mean_change']:+.3g} {row['unit']}" if row["mean_change"] is not None else "–",
+                _number(row["q"], ".3f"),
+            ]
+            for row in rows
+        ],
+    )
+    if any(row.get("stands_out") for row in rows):
+        print("* stands out from the control and from the other attributes")
+    print()
+    show_table(
+        "Arms: how often the target fails",
+        ["arm", "", ">fail", ">95 %", ">attempted"],
+        [
+            [name, bar(arm["success"]), f"{arm['success']:.0%}", _interval(arm["interval"]), str(arm["attempted"])]
+            for name, arm in histogram["arms"].items()
+        ],
+    )
+
+
+def show_attack(summary: Mapping[str, Any]) -> None:
+    """Print what `attack_sheet` found, a row per face."""
+    show_table(
+        f"'{summary['target']}' on faces of '{summary['generator']}', held against the {summary['reference']}",
+        [">face", "before", "after", ">output", "changes"],
+        [
+            [
+                str(row["face"]),
+                str(row["before"]) + ("" if row["correct"] else " (wrong as it is)"),
+                str(row["after"]) + (" (fails)" if row["success"] else ""),
+                f"{row['output_before']:.3f} → {row['output_after']:.3f}",
+                ", ".join(f"{name} {value:+.3g}" for name, value in row["changes"].items() if value),
+            ]
+            for row in summary["faces"]
+        ],
+    )
+
+
+def show_changes(summary: Mapping[str, Any]) -> None:
+    """Print what the verifier read before and after one edit, a row per face and factor."""
+    if not any(face["readings"] for face in summary["faces"]):
+        print("No verifier is shipped that could read the edit back.")
+        return
+    show_table(
+        "As the verifier reads it",
+        [">face", "factor", ">before", ">after", ">change", "unit", ">asked"],
+        [
+            [
+                str(face["face"]),
+                reading["name"],
+                f"{reading['before']:.3g}",
+                f"{reading['after']:.3g}",
+                f"{reading['after'] - reading['before']:+.3g}",
+                reading["unit"],
+                f"{summary['changes'][reading['name']]:+.3g}" if reading["name"] in summary["changes"] else "",
+            ]
+            for face in summary["faces"]
+            for reading in face["readings"]
+        ],
+    )
+
+
+def show_sweeps(summary: Mapping[str, Any]) -> None:
+    """Print what the verifier read along each attribute, a row per face and attribute."""
+    show_table(
+        "Change asked for → value that the verifier reads",
+        [">face", "attribute", "unit", "lowest", "", "as sampled", "", "highest"],
+        [
+            [str(face["face"]), entry["name"], entry["unit"], *_columns(entry)]
+            for face in summary["faces"]
+            for entry in face["attributes"]
+        ],
+    )
+
+
+def _columns(entry: Mapping[str, Any]) -> list[str]:
+    if not entry["read"]:
+        return [f"{asked:+.3g}" for asked in entry["asked"]]
+    return [f"{asked:+.3g} → {read:.3g}" for asked, read in zip(entry["asked"], entry["read"], strict=True)]
+
+
+def show_entries(title: str, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Print plain entries, a column per key."""
+    if not entries:
+        print(f"no {title} are shipped")
+        return
+    show_table(title, [key.replace("_", " ") for key in entries[0]], [list(map(_cell, e.values())) for e in entries])
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return {None: "–", True: "yes", False: "no"}.get(value, str(value))
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _interval(interval: Sequence[float]) -> str:
+    return f"{100 * interval[0]:.0f}–{interval[1]:.0%}"

@@ -1,0 +1,211 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from sia_gen import cli
+from sia_gen.core.errors import WorkError
+
+COLOURS = "tests.standins:colours"
+IS_RED = "tests.standins:is_red"
+COMMANDS = [["audit"], ["attack"], ["edit"], ["list"], ["serve"]]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run a command line in an empty folder: (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sia-gen", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return (stop.value.code or 0, *capsys.readouterr())
+
+    return call
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_the_common_options(run, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    status, out, _ = run(*command, "--help")
+    assert status == 0
+    assert all(option in out for option in ("--json", "--seed", "--device"))
+
+
+def test_help_imports_nothing_heavy():
+    code = """
+import sys
+sys.argv = ["sia-gen", "--help"]
+from sia_gen.cli import main
+try:
+    main()
+finally:
+    heavy = {"torch", "numpy", "gradio", "transformers", "pydantic", "matplotlib", "PIL"} & set(sys.modules)
+    assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["adit"], "No such command 'adit'. Did you mean 'audit', 'edit'?; see 'sia-gen --help'"),
+        (
+            ["edit", "--fase", "3"],
+            "No such option: --fase (Possible options: --face, --faces, --set); see 'sia-gen edit --help'",
+        ),
+        (["audit", "--faces", "0"], "faces=0 is outside 1…100000; choose a number in that range"),
+        (["audit", "--epsilon", "1/0"], "epsilon=1/0 is no number; write it as 1/255 or 0.004"),
+        (["attack", "--face", "-1"], "face=-1 is outside 0…99999; choose a number in that range"),
+        (["attack", "--face", "1", "--faces", "2"], "--faces 2 and --face 1 exclude each other; give one of them"),
+        (
+            ["edit", "--faces", "65", "--generator", COLOURS],
+            "65 faces are more than the 64 of one sheet; ask for fewer",
+        ),
+        (["edit", "--out", "face.jpg"], "'face.jpg' is no PNG; give --out a name that ends in .png"),
+        (["edit", "--set", "redness"], "--set redness is no change; write it as attribute=+20"),
+        (["edit", "--set", "redness=inf"], "--set redness=inf is no change; write it as attribute=+20"),
+        (
+            ["edit", "--generator", COLOURS, "--set", "redness=+30"],
+            "redness=+30 is outside the safe range -30…+20 points of 'colours'; lower it",
+        ),
+        (
+            ["attack", "--generator", COLOURS, "--target", IS_RED, "--attributes", "redness,age"],
+            "unknown attribute of 'colours' 'age': there are redness, blueness; choose one of these",
+        ),
+        (
+            ["edit", "--generator", COLOURS, "--device", "tpu9"],
+            "device 'tpu9' cannot be used",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_request_is_one_line_and_status_2(run, arguments, message):
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith(message)
+    assert err.count("\n") == 1
+
+
+def test_failed_work_is_one_line_and_status_1(run, tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "attributes.safetensors").write_bytes(b"short")
+    status, out, err = run("list", "attributes", "--generator", "broken")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("cannot read weights 'broken/attributes.safetensors'")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (KeyboardInterrupt(), 130, "stopped; what was finished is kept where the command resumes\n"),
+        (WorkError("the target gave NaN"), 1, "the target gave NaN\n"),
+        (OSError(28, "No space left on device"), 1, "[Errno 28] No space left on device\n"),
+    ],
+)
+def test_an_interruption_is_one_line(run, monkeypatch, error, status, message):
+    def interrupt(*arguments):
+        raise error
+
+    monkeypatch.setattr("sia_gen.service.catalogue.attributes", interrupt)
+    assert run("list", "attributes") == (status, "", message)
+
+
+def test_lists_attributes(run):
+    status, out, _ = run("list", "attributes", "--generator", COLOURS)
+    assert status == 0
+    assert "redness" in out
+    status, out, _ = run("list", "attributes", "--generator", COLOURS, "--json")
+    first = json.loads(out)["attributes"][0]
+    assert (first["name"], first["unit"], first["low"], first["high"]) == ("redness", "points", -30.0, 20.0)
+
+
+@pytest.mark.parametrize("kind", ["generators", "targets"])
+def test_lists_what_is_shipped(run, kind, monkeypatch, tmp_path):
+    folder = tmp_path / "pretrained" / "tiny"
+    folder.mkdir(parents=True)
+    extra = {"kind": kind.removesuffix("s"), "label": {"attribute": "smile", "thresholds": [0.5]}}
+    (folder / "config.json").write_text(json.dumps({"sia_gen": extra, "id2label": {"1": "smile", "0": "neutral"}}))
+    (folder / "model.safetensors").write_bytes(b"0" * 1_500_000)
+    for place in ("sia_gen.core.files", "sia_gen.service.catalogue"):
+        monkeypatch.setattr(f"{place}.pretrained_folder", lambda: tmp_path / "pretrained")
+    entries = json.loads(run("list", kind, "--json")[1])[kind]
+    expected = {"name": "tiny", "size_mb": 1.5}
+    if kind == "generators":
+        expected["editable"] = False
+    else:
+        expected |= {"predicts": "smile", "classes": ["neutral", "smile"]}
+    assert entries == [expected]
+    assert "tiny" in run("list", kind)[1]
+
+
+def test_edits_a_face(run, tmp_path):
+    arguments = ["edit", "--generator", COLOURS, "--face", 7, "--set", "redness=+10", "--out", "new/edit.png"]
+    status, out, err = run(*arguments)
+    assert (status, err) == (0, "")
+    assert out.endswith("Images: new/edit.png\n")
+    with Image.open(tmp_path / "new" / "edit.png") as sheet:
+        before, after = sheet.getpixel((sheet.width - 200, 60)), sheet.getpixel((sheet.width - 60, 60))
+    assert abs(after[0] - before[0] - 25.5) <= 1
+    assert after[1:] == before[1:]
+    result = json.loads(run(*arguments, "--json")[1])
+    assert result["changes"] == {"redness": 10.0}
+    assert [(face["face"], face["seed"]) for face in result["faces"]] == [(7, 7)]
+
+
+def test_draws_a_sheet_of_every_attribute(run, tmp_path):
+    arguments = ["edit", "--generator", COLOURS, "--faces", 2, "--seed", 3]
+    assert run(*arguments)[0] == 0
+    with Image.open(tmp_path / "edit.png") as sheet:
+        assert sheet.height == 16 + 4 * 128
+    result = json.loads(run(*arguments, "--json")[1])
+    assert [face["seed"] for face in result["faces"]] == [3_000_000, 3_000_001]
+    redness, blueness = result["faces"][0]["attributes"]
+    assert redness["asked"] == [-20.0, -10.0, 0.0, 10.0, 20.0]
+    assert blueness["asked"] == [0.0, 0.0, 0.0, 10.0, 20.0]  # its safe range has no negative side
+
+
+def test_attacks_a_few_faces(run, tmp_path):
+    arguments = ["attack", "--generator", COLOURS, "--target", IS_RED, "--face", 1, "--face", 4, "--epsilon", "0"]
+    status, out, err = run(*arguments)
+    assert (status, err) == (0, "")
+    assert out.endswith("Images: attack.png\n")
+    with Image.open(tmp_path / "attack.png") as sheet:
+        assert sheet.height == 16 + 2 * 128
+    result = json.loads(run(*arguments, "--json")[1])
+    assert (result["reference"], result["units"]) == (
+        "target's own prediction",
+        {"redness": "points", "blueness": "points"},
+    )
+    for row, number in zip(result["faces"], [1, 4], strict=True):
+        assert (row["face"], row["before"], row["correct"]) == (number, "not red", True)
+        assert row["changes"]["redness"] > 0
+        assert row["changes"]["blueness"] == 0
+        assert row["after"] == ("red" if row["success"] else "not red")
+
+
+def test_leaves_out_what_the_target_predicts(run):
+    arguments = ["attack", "--generator", COLOURS, "--target", "tests.standins:is_blue", "--json"]
+    assert list(json.loads(run(*arguments)[1])["units"]) == ["redness"]
+    assert list(json.loads(run(*arguments, "--attributes", "blueness")[1])["units"]) == ["blueness"]
+
+
+def test_audits_and_resumes(run, tmp_path):
+    arguments = ["audit", "--generator", COLOURS, "--target", IS_RED, "--faces", 4, "--epsilon", 0]
+    status, out, err = run(*arguments)
+    assert (status, err) == (0, "")
+    folder = tmp_path / "runs" / "tests-standins-is-red"
+    assert out.endswith("Report: runs/tests-standins-is-red/report.html\n")
+    assert (folder / "report.html").is_file()
+    assert "redness" in out
+    written = (folder / "histogram.json").read_bytes()
+    result = json.loads(run(*arguments, "--json")[1])
+    assert (folder / "histogram.json").read_bytes() == written
+    assert result["out"] == "runs/tests-standins-is-red"
+    assert result["attributes"][0]["name"] == "redness"
+    status, _, err = run(*arguments, "--seed", 1)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "seed=0, not 1; choose another --out" in err
