@@ -1,0 +1,1 @@
+"""The studio renders labelled synthetic faces from a morphable mesh: the ground truth."""

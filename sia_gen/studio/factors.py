@@ -1,0 +1,208 @@
+"""Everything that determines one rendered face: names, units, ranges and how people are spread over them.
+
+Every factor is a monotone function of one standard normal latent, its quantile function at Φ(z). A face is therefore a
+point of a Gaussian, which is what pairs a generator's latents with renders.
+
+Letters: B faces, F factors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sia_gen.core.errors import RequestError, unknown
+from sia_gen.core.seeds import normals
+
+EDGE = 3.0  # latents beyond ±3 sd (0.3 % of faces) are drawn in to it, so that every factor keeps within its range
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One factor: its distribution is uniform over ``low``…``high``, or normal (``mean``, ``sd``) cut off there."""
+
+    name: str
+    unit: str
+    low: float
+    high: float
+    shape: Literal["uniform", "normal"]
+    mean: float
+    sd: float
+    negative: str
+    positive: str
+
+    def value(self, latent: Tensor) -> Tensor:
+        """Standard normal latent → value in the factor's unit."""
+        if self.shape == "uniform":
+            return self.low + (self.high - self.low) * torch.special.ndtr(latent)
+        return (self.mean + self.sd * latent).clamp(self.low, self.high)
+
+    def latent(self, value: Tensor) -> Tensor:
+        """Value → latent, the inverse of `value` inside the range."""
+        if self.shape == "uniform":
+            share = (value - self.low) / (self.high - self.low)
+            return torch.special.ndtri(share.clamp(1e-3, 1 - 1e-3))
+        return (value - self.mean) / self.sd
+
+
+def _uniform(name: str, unit: str, low: float, high: float, negative: str = "less", positive: str = "more") -> Factor:
+    return Factor(name, unit, low, high, "uniform", (low + high) / 2, (high - low) / math.sqrt(12), negative, positive)
+
+
+def _normal(
+    name: str,
+    unit: str,
+    low: float,
+    high: float,
+    mean: float,
+    sd: float,
+    negative: str = "less",
+    positive: str = "more",
+) -> Factor:
+    return Factor(name, unit, low, high, "normal", mean, sd, negative, positive)
+
+
+IDENTITY = (
+    "nose_width", "nose_length", "nose_projection", "nose_bridge", "jaw_width", "chin_height", "chin_prominence",
+    "face_width", "face_height", "cheekbones", "cheek_volume", "eye_size", "eye_spacing", "eye_tilt", "mouth_width",
+    "lip_fullness", "forehead", "ear_size",
+)  # fmt: skip
+"""Shape coefficients of identity, each between a MakeHuman pair of opposite targets, from −1 to +1."""
+
+FACTORS: tuple[Factor, ...] = (
+    _uniform("age", "years", 10, 80, "younger", "older"),
+    _uniform("sex", "fraction male", 0, 1, "more female", "more male"),
+    _normal("african", "logit", -3, 3, 0, 1, "less African", "more African"),
+    _normal("asian", "logit", -3, 3, 0, 1, "less Asian", "more Asian"),
+    _uniform("skin_tone", "° ITA", -45, 55, "darker skin", "lighter skin"),
+    _uniform("weight", "fraction", -1, 1, "thinner", "heavier"),
+    *(_normal(name, "fraction", -1, 1, 0, 0.4) for name in IDENTITY),
+    _normal("yaw", "degrees", -60, 60, 0, 20, "faces image left", "faces image right"),
+    _normal("pitch", "degrees", -25, 25, 0, 9, "looks down", "looks up"),
+    _normal("roll", "degrees", -15, 15, 0, 5, "tilts to image left", "tilts to image right"),
+    _uniform("smile", "fraction", 0, 1, "no smile", "full smile"),
+    _normal("mouth_open", "fraction", 0, 1, 0.25, 0.25, "closed", "open"),
+    _normal("brow_raise", "fraction", -1, 1, 0, 0.45, "lowered brows", "raised brows"),
+    _normal("eye_closure", "fraction", 0, 1, 0.15, 0.25, "open eyes", "closed eyes"),
+    _uniform("light_azimuth", "degrees", -90, 90, "light from image left", "light from image right"),
+    _uniform("light_elevation", "degrees", -20, 70, "light from below", "light from above"),
+    _normal("light_strength", "EV", -1.5, 1.5, 0, 0.5, "dimmer light", "brighter light"),
+    _normal("ambient_strength", "EV", -1.5, 1.5, 0, 0.5, "darker shadows", "lighter shadows"),
+    _uniform("hair_colour", "fraction blond", 0, 1, "darker hair", "lighter hair"),
+    _normal("hair_red", "fraction", 0, 1, 0.25, 0.25, "less red hair", "redder hair"),
+    _normal("hair_volume", "fraction", 0, 1, 0.5, 0.25, "flatter hair", "fuller hair"),
+    _normal("hairline", "fraction", -1, 1, 0, 0.4, "lower hairline", "receding hairline"),
+    _normal("brow_colour", "fraction", -1, 1, 0, 0.4, "darker brows", "lighter brows"),
+    _normal("brow_thickness", "fraction", 0, 1, 0.5, 0.2, "thinner brows", "thicker brows"),
+    _normal("stubble", "fraction", 0, 1, 0.3, 0.3, "clean-shaven", "more stubble"),
+    _uniform("iris_colour", "fraction blue", 0, 1, "browner eyes", "bluer eyes"),
+    _uniform("background_lightness", "fraction", 0.05, 0.9, "darker background", "lighter background"),
+    _normal("background_warmth", "fraction", -1, 1, 0, 0.4, "bluer background", "redder background"),
+    _normal("background_green", "fraction", -1, 1, 0, 0.3, "magenta background", "greener background"),
+    _normal("background_slope", "fraction", -1, 1, 0, 0.4, "lighter at the left", "lighter at the right"),
+)
+NAMES: tuple[str, ...] = tuple(factor.name for factor in FACTORS)
+
+
+@dataclass(frozen=True)
+class Skew:
+    """A planted correlation: where ``given`` lies above (``sign`` +1) or below its median, ``factor`` follows.
+
+    With probability ``strength`` the factor's latent takes the side (above or below its median) that the given
+    factor's has, times ``sign``; otherwise the other side. 0.5 is no correlation.
+    """
+
+    factor: str
+    given: str
+    strength: float
+    sign: int = 1
+
+    def __post_init__(self) -> None:
+        for name in (self.factor, self.given):
+            if name not in NAMES:
+                raise unknown("factor", name, list(NAMES))
+        if not 0 <= self.strength <= 1:
+            raise RequestError(f"strength={self.strength} is outside 0…1; give a probability")
+
+
+@dataclass(frozen=True)
+class FaceSpec:
+    """B faces as factor values, float32 ``[B, F]`` in the order of `FACTORS`; raises `RequestError` out of range."""
+
+    values: Tensor
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.values.shape[1] != len(FACTORS):
+            raise RequestError(f"face values of shape {list(self.values.shape)}, not [B, {len(FACTORS)}]; see FACTORS")
+        low = torch.tensor([factor.low for factor in FACTORS], device=self.values.device)
+        high = torch.tensor([factor.high for factor in FACTORS], device=self.values.device)
+        outside = ~((self.values >= low - 1e-4) & (self.values <= high + 1e-4))
+        if outside.any():
+            face, index = outside.nonzero()[0].tolist()
+            factor = FACTORS[index]
+            raise RequestError(
+                f"{factor.name}={self.values[face, index]:g} is outside {factor.low:g}…{factor.high:g} {factor.unit}; "
+                "choose a value inside"
+            )
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """One factor's values ``[B]``."""
+        return self.values[:, NAMES.index(name)]
+
+    def with_values(self, **changes: float | Tensor) -> FaceSpec:
+        """The same faces with some factors set, each to one value or to ``[B]`` values."""
+        values = self.values.clone()
+        for name, value in changes.items():
+            if name not in NAMES:
+                raise unknown("factor", name, list(NAMES))
+            values[:, NAMES.index(name)] = torch.as_tensor(value, dtype=values.dtype, device=values.device)
+        return FaceSpec(values)
+
+    def to(self, device: torch.device | str) -> FaceSpec:
+        return FaceSpec(self.values.to(device))
+
+
+def values_of(latents: Tensor) -> FaceSpec:
+    """Latents ``[B, F]`` → the faces they stand for."""
+    latents = latents.clamp(-EDGE, EDGE)
+    return FaceSpec(torch.stack([factor.value(latents[:, i]) for i, factor in enumerate(FACTORS)], dim=1))
+
+
+def sample_latents(seeds: Sequence[int], skews: Sequence[Skew] = ()) -> Tensor:
+    """Latents ``[B, F]``, standard normal and independent but for ``skews``; one random stream per seed."""
+    draws = normals(seeds, (len(FACTORS) + len(skews),), "face")  # [B, F + skews]
+    latents, coins = draws[:, : len(FACTORS)].clone(), torch.special.ndtr(draws[:, len(FACTORS) :])
+    for index, skew in enumerate(skews):
+        side = torch.where(latents[:, NAMES.index(skew.given)] > 0, 1.0, -1.0) * skew.sign
+        side = torch.where(coins[:, index] < skew.strength, side, -side)
+        column = NAMES.index(skew.factor)
+        latents[:, column] = latents[:, column].abs() * side
+    return latents
+
+
+def sample(seeds: Sequence[int], skews: Sequence[Skew] = (), **fixed: float) -> FaceSpec:
+    """Faces drawn one per seed, balanced but for ``skews``; factors named in ``fixed`` take that value."""
+    return values_of(sample_latents(seeds, skews)).with_values(**fixed)
+
+
+def parse_skews(texts: Sequence[str]) -> list[Skew]:
+    """Skews from ``"light_azimuth~smile:0.95"`` (with ``-smile`` for the opposite side)."""
+    skews = []
+    for text in texts:
+        factor, _, rest = text.partition("~")
+        given, _, strength = rest.partition(":")
+        try:
+            skews.append(Skew(factor, given.lstrip("-"), float(strength), -1 if given.startswith("-") else 1))
+        except ValueError as error:
+            if isinstance(error, RequestError):
+                raise
+            raise RequestError(f"skew '{text}' is not of the form factor~given:0.95; write it so") from None
+    return skews

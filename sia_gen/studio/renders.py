@@ -1,0 +1,163 @@
+"""A folder of labelled renders: ``images/*.png`` and ``metadata.parquet`` (the Hugging Face image-folder layout).
+
+``studio.json`` keeps the settings, so that the same command goes on where it stopped and another one is refused.
+
+Letters: N faces, F factors, S side of the picture.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.executors import Batches, Progress
+from sia_gen.core.files import atomic, read_json, writable_folder, write_json
+from sia_gen.core.images import from_pil, to_bytes, to_pil
+from sia_gen.core.seeds import face_seeds
+from sia_gen.studio.factors import NAMES, Skew, sample, sample_latents
+from sia_gen.studio.studio import Studio
+
+CHUNK = 64  # faces that are written together; an interrupted run loses at most these
+BATCH = 16  # faces rendered at once on a CPU, where a small batch stays in the cache
+METADATA, SETTINGS = "metadata.parquet", "studio.json"
+
+_studio: Studio | None = None  # one per worker process
+
+
+@dataclass(frozen=True)
+class RenderSet:
+    """Renders in memory: ``images`` uint8 ``[N, 3, S, S]``, ``values`` and ``latents`` ``[N, F]`` as in `FACTORS`."""
+
+    images: Tensor
+    values: Tensor
+    latents: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def value(self, name: str) -> Tensor:
+        """One factor's values ``[N]``."""
+        return self.values[:, NAMES.index(name)]
+
+
+def write_renders(
+    makehuman: str | Path,
+    out: str | Path,
+    faces: int,
+    *,
+    seed: int = 0,
+    resolution: int = 64,
+    device: str = "cpu",
+    skews: Sequence[Skew] = (),
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Render ``faces`` faces (1…100 000) into the folder ``out``; goes on where an interrupted call stopped.
+
+    On a CPU ``workers`` processes share the work (all cores unless told). Raises `RequestError` for a folder made with
+    other settings, for an unwritable one and where MakeHuman is missing.
+    """
+    seeds = face_seeds(seed, faces)
+    Studio(makehuman, resolution)  # every fault of the request shows here, before any work
+    out = writable_folder(out)
+    settings = {"seed": seed, "resolution": resolution, "skews": [asdict(skew) for skew in skews]}
+    if (out / SETTINGS).exists() and read_json(out / SETTINGS) != settings:
+        raise RequestError(f"'{out}' holds renders of other settings {read_json(out / SETTINGS)}; choose another --out")
+    write_json(out / SETTINGS, settings)
+    (out / "images").mkdir(exist_ok=True)
+    (out / "parts").mkdir(exist_ok=True)
+    chunks = [(start, seeds[start : start + CHUNK]) for start in range(0, faces, CHUNK)]
+    parts = [out / "parts" / f"{start:06d}-{len(part):02d}.parquet" for start, part in chunks]
+    todo = [(out, path, start, part, tuple(skews)) for (start, part), path in zip(chunks, parts, strict=True)]
+    todo = [job for job in todo if not job[1].exists()]
+    done = len(chunks) - len(todo)
+    for _ in _run(todo, makehuman, resolution, device, workers):
+        done += 1
+        if progress:
+            progress(min(done * CHUNK, faces), faces, "rendering")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with atomic(out / METADATA) as partial:
+        pq.write_table(pa.concat_tables([pq.read_table(path) for path in parts]), partial)
+    return out
+
+
+def read_renders(folder: str | Path) -> RenderSet:
+    """Read a folder that `write_renders` finished; raises `WorkError` when it is not one."""
+    from PIL import Image
+
+    folder = Path(folder)
+    settings = read_json(folder / SETTINGS)
+    try:
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(folder / METADATA)
+        images = []
+        for name in table["file_name"].to_pylist():
+            with Image.open(folder / name) as image:
+                images.append(to_bytes(from_pil(image)))
+        values = np.stack([table[name].to_numpy() for name in NAMES], axis=1)
+        seeds = table["seed"].to_pylist()
+    except (OSError, KeyError, ValueError) as error:
+        raise WorkError(f"'{folder}' holds no finished renders ({error}); run 'sia-gen studio render' again") from None
+    latents = sample_latents(seeds, [Skew(**skew) for skew in settings["skews"]])
+    return RenderSet(torch.stack(images), torch.from_numpy(values), latents)
+
+
+def _run(jobs: list[Any], makehuman: str | Path, resolution: int, device: str, workers: int | None) -> Any:
+    """Do the jobs, in this process on a GPU and in ``workers`` single-threaded ones on a CPU."""
+    workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    if device != "cpu" or workers == 1 or len(jobs) <= 1:
+        _start(makehuman, resolution, device, 0)
+        yield from map(_render_chunk, jobs)
+        return
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _start, (makehuman, resolution, device, 1)) as pool:
+        try:
+            yield from pool.map(_render_chunk, jobs)
+        except BrokenProcessPool:
+            raise WorkError("a rendering process died; run the same command again with fewer --workers") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _start(makehuman: str | Path, resolution: int, device: str, threads: int) -> None:
+    global _studio
+    if threads:
+        torch.set_num_threads(threads)
+    _studio = Studio(makehuman, resolution, device)
+
+
+def _render_chunk(job: tuple[Path, Path, int, list[int], tuple[Skew, ...]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    out, path, start, seeds, skews = job
+    assert _studio is not None
+    spec = sample(seeds, skews)
+    device = _studio.landmarks.device
+    batches = Batches(BATCH if device.type == "cpu" else CHUNK)
+    renders = [r for r in batches(len(spec), lambda part: _studio.render(type(spec)(spec.values[part].to(device))))]
+    images = torch.cat([to_bytes(r.images).cpu() for r in renders])
+    landmarks = torch.cat([r.landmarks.cpu() for r in renders])
+    names = [f"images/{start + index:06d}.png" for index in range(len(seeds))]
+    for name, image in zip(names, images, strict=True):
+        with atomic(out / name) as partial:
+            to_pil(image).save(partial)
+    columns: dict[str, Any] = {"file_name": names, "seed": pa.array(seeds, pa.int64())}
+    columns |= {name: pa.array(spec[name].numpy()) for name in NAMES}
+    columns["landmarks"] = list(landmarks.reshape(len(seeds), -1).numpy())
+    with atomic(path) as partial:
+        pq.write_table(pa.table(columns), partial)
