@@ -1,0 +1,109 @@
+"""The arms of an audit: which attack runs on which attributes, and what is kept of it.
+
+Letters: N faces of a chunk, K attributes, M random directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.attributes.attribute_space import AttributeSpace
+from sia_gen.audits.examples import best_pictures, joint_pictures
+from sia_gen.audits.reference import VerifiedLabel
+from sia_gen.audits.results import ARMS, CONTROL, part_of
+from sia_gen.core.executors import Progress
+from sia_gen.core.images import from_bytes, to_bytes
+from sia_gen.generators.generator import Codes, Generator
+from sia_gen.targets.target import Target
+
+# Ten steps of a tenth of the range reach either end of it from the face, wherever zero lies.
+SINGLE_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive faces of an audit; ``first`` is the number of the first of them."""
+
+    first: int
+    seeds: Sequence[int]
+    codes: Codes
+    reference: Tensor | None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One attack of the audit; ``columns`` are its attributes' places among the columns of ω."""
+
+    name: str
+    attack: SemanticImageAttack
+    space: AttributeSpace
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every arm of an audit shares; ``width`` is the number of columns of ω."""
+
+    generator: Generator
+    target: Target
+    verified: VerifiedLabel | None
+    width: int
+
+    def chunk(self, first: int, seeds: Sequence[int]) -> Chunk:
+        """The faces of these seeds, with the reference where the verifier reads it."""
+        codes = self.generator.sample(seeds)
+        if self.verified is None:
+            return Chunk(first, seeds, codes, None)
+        with torch.no_grad():
+            clean = from_bytes(to_bytes(self.generator.render(codes)))
+            return Chunk(first, seeds, codes, self.verified.read(clean))
+
+    def run(self, arm: Arm, chunk: Chunk, progress: Progress) -> dict[str, Tensor]:
+        """Attack a chunk and give its part."""
+        direction = allowed = None
+        if arm.name == CONTROL:
+            # Each face gets one direction, so that the control is as narrow as a single attribute.
+            count = len(arm.space.attributes)
+            direction = (chunk.first + torch.arange(len(chunk.seeds))) % count  # [N]
+            allowed = one_hot(direction, count).bool()  # [N, M]
+        result = arm.attack(
+            self.generator,
+            arm.space,
+            self.target,
+            chunk.codes,
+            chunk.reference,
+            seeds=chunk.seeds,
+            allowed=allowed,
+            progress=progress,
+        )
+        part = part_of(result, chunk.seeds, arm.columns, self.width, direction)
+        if self.verified is not None:
+            with torch.no_grad():
+                read = self.verified.read(from_bytes(result.semantic).to(chunk.codes.device))
+            part["label_kept"] = read.cpu() == result.reference  # if not, the truth moved with the face
+        if arm.name == "joint":
+            part |= joint_pictures(result, chunk.first)
+        elif arm.name not in (*ARMS, CONTROL):
+            part |= best_pictures(result)
+        return part
+
+
+def arms(attack: SemanticImageAttack, space: AttributeSpace, control: AttributeSpace) -> list[Arm]:
+    """Joint, semantic, pixel, every attribute alone, and the control in the column after the attributes."""
+    count = len(space.attributes)
+    steps = min(attack.steps, SINGLE_STEPS)
+    # No pixels and no early end, so that the full effect shows; the control is optimised in just the same way.
+    single = replace(attack, epsilon=0.0, stop="never", steps=steps, semantic_step=2 / steps)
+    return [
+        Arm("joint", attack, space, tuple(range(count))),
+        Arm("semantic", replace(attack, epsilon=0.0), space, tuple(range(count))),
+        Arm("pixel", replace(attack, box=0.0), space, ()),
+        *(Arm(name, single, space.select([name]), (index,)) for index, name in enumerate(space.names)),
+        Arm(CONTROL, single, control, (count,)),
+    ]

@@ -1,0 +1,88 @@
+"""The control: random directions that change the picture as much as the attributes do, and mean nothing.
+
+An attack finds something to exploit along almost any direction, so an attribute's effect says little until it is held
+against directions that were optimised in the same way over the same size of change.
+
+Letters: M random directions, K attributes, D numbers in one face's edit, B faces.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sia_gen.attack.balls import per_face
+from sia_gen.attack.edit import edit
+from sia_gen.attributes.attribute_space import Attribute, AttributeSpace
+from sia_gen.core.errors import WorkError
+from sia_gen.core.seeds import normals, stream
+from sia_gen.generators.generator import Codes, Generator
+
+DIRECTIONS = 16
+FACES = 4
+# Image change grows almost linearly with an edit, so three corrections leave about one part in a hundred.
+CORRECTIONS = 3
+
+
+def control_space(known: AttributeSpace, directions: Tensor) -> AttributeSpace:
+    """Random directions ``[M, E]`` as attributes of range ±1 in the edit space of ``known``."""
+    attributes = tuple(
+        Attribute(f"random {index + 1}", "of its range", -1.0, 1.0, sd=1.0, slope=1.0, leakage=0.0)
+        for index in range(len(directions))
+    )
+    return AttributeSpace(known.generator, known.space, attributes, directions.to(known.directions))
+
+
+@torch.no_grad()
+def random_directions(generator: Generator, known: AttributeSpace, audited: AttributeSpace, seed: int) -> Tensor:
+    """M = 16 directions ``[M, E]`` that change the image as much at ±1 as ``audited`` does at the ends of its ranges.
+
+    A direction is the difference of the codes of two random faces where codes live in the edit space (so that it stays
+    among faces), else Gaussian; it is made orthogonal to every direction in ``known``, then scaled until the root mean
+    square change of the image, averaged over four faces and both ends, equals the mean over the audited attributes.
+    Raises `WorkError` where the known directions leave no room.
+    """
+    basis = known.directions.flatten(1).double()  # [K, D]
+    if torch.linalg.matrix_rank(basis) >= basis.shape[1]:
+        raise WorkError(
+            f"{len(basis)} attributes fill the whole edit space '{known.space}' of {basis.shape[1]} numbers, which "
+            "leaves no direction for the control; give fewer attributes or a larger edit space"
+        )
+    drawn = _draw(generator, known.space, seed).to(basis.device)  # [M, E]
+    flat = drawn.flatten(1).double()  # [M, D]
+    directions = (flat - flat @ torch.linalg.pinv(basis) @ basis).float().view_as(drawn)
+    codes = generator.sample(_seeds(seed, "control faces", FACES))
+    wanted = _image_change(generator, audited, codes).mean()
+    for _ in range(CORRECTIONS + 1):
+        change = _image_change(generator, control_space(known, directions), codes)  # [M]
+        directions = directions * per_face(torch.where(change > 0, wanted / change, 1.0), directions)
+    return directions
+
+
+def _seeds(seed: int, purpose: str, count: int) -> list[int]:
+    """Seeds of faces that are no part of the audit: drawn from 2**62, not counted up from the run's seed."""
+    return [int(value) for value in stream(seed, purpose).integers(2**62, size=count)]
+
+
+def _draw(generator: Generator, space: str, seed: int) -> Tensor:
+    """M random directions ``[M, E]``, before anything is taken out of them."""
+    seeds = _seeds(seed, "control directions", 2 * DIRECTIONS)
+    codes = generator.sample(seeds)
+    shape = generator.edit_shapes[space]
+    if codes.shape[1:] == shape:
+        return codes[:DIRECTIONS] - codes[DIRECTIONS:]
+    return normals(seeds[:DIRECTIONS], shape, "control")
+
+
+def _image_change(generator: Generator, space: AttributeSpace, codes: Codes) -> Tensor:
+    """Root mean square change of the image, mean over faces and both ends of each attribute's range: ``[K]``."""
+    clean = edit(generator, space, codes)  # [B, 3, R, R]
+    changes = []
+    for index in range(len(space.attributes)):
+        total = torch.zeros((), device=clean.device)
+        for ends in (space.low, space.high):
+            omega = torch.zeros(len(codes), len(space.attributes), device=space.directions.device)
+            omega[:, index] = ends[index]
+            total += (edit(generator, space, codes, omega) - clean).square().mean(dim=(1, 2, 3)).sqrt().mean() / 2
+        changes.append(total)
+    return torch.stack(changes)

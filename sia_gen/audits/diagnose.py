@@ -1,0 +1,232 @@
+"""The audit: one attack in all its arms over many faces, and the histogram that comes out."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.attributes.attribute_space import AttributeSpace
+from sia_gen.attributes.load import load_attributes
+from sia_gen.audits.arms import Arm, Job, arms
+from sia_gen.audits.audit_report import HISTOGRAM, AuditReport
+from sia_gen.audits.control import control_space, random_directions
+from sia_gen.audits.examples import Examples
+from sia_gen.audits.figure import draw_histogram
+from sia_gen.audits.histogram import histogram
+from sia_gen.audits.reference import verified_label
+from sia_gen.audits.report import write_report
+from sia_gen.audits.results import ARMS, CONTROL, write_results
+from sia_gen.audits.run_folder import RunFolder
+from sia_gen.core.errors import Cancelled, RequestError, WorkError
+from sia_gen.core.executors import Progress, resolve_device
+from sia_gen.core.files import read_tensors, write_json, write_tensors
+from sia_gen.core.images import from_bytes, to_bytes
+from sia_gen.core.modules import eval_mode
+from sia_gen.core.seeds import face_seeds
+from sia_gen.generators.generator import Generator
+from sia_gen.generators.load import load_generator
+from sia_gen.targets.load import load_target
+from sia_gen.targets.target import Target
+
+DIRECTIONS = "control.safetensors"
+PICTURED = 6  # attributes whose best face is shown
+PROBED = 8  # numbers of the target's first prediction that tell its weights from others
+
+
+def audit(
+    generator: str | Path | Generator = "faces-stylegan2",
+    target: str | Path | Target = "smile-classifier",
+    attributes: Sequence[str] | AttributeSpace | None = None,
+    *,
+    faces: int = 32,
+    seed: int = 0,
+    out: str | Path | None = None,
+    attack: SemanticImageAttack | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> AuditReport:
+    """Attack ``faces`` faces in all arms and say which attributes the target is sensitive to.
+
+    The arms are "joint", "semantic" (no pixel residual), "pixel" (no attributes), each attribute alone, and "random
+    direction", the control. Generator and target are names (see `load_generator`, `load_target`) or objects;
+    ``attributes`` are names among the generator's, by default all, or a space of one's own. The attribute that the
+    target predicts is left out. A target with a label that the shipped verifier reads is held against that reading,
+    any other against its own prediction on the unedited face.
+
+    ``out`` is the run folder. Each (chunk of faces, arm) is kept there as it finishes: after an error, a `Cancelled`
+    from ``progress`` or a kill, the same call does what is missing and gives the same bytes. A chunk is
+    ``attack.batch`` faces; ``progress`` counts (chunk, arm) pairs.
+
+    Raises `RequestError` for unknown names, settings other than those in ``out``, or a place that cannot be written
+    to; `WorkError` when the target or the generator fails, naming the arm and the faces.
+    """
+    attack = attack or SemanticImageAttack()
+    seeds = face_seeds(seed, faces)
+    where = resolve_device(device)
+    known, audited = _spaces(generator, attributes, where)
+    generator = generator if isinstance(generator, Generator) else load_generator(str(generator), device)
+    target = target if isinstance(target, Target) else load_target(target, device)
+    left_out = [name for name in audited.names if target.label is not None and name == target.label.attribute]
+    audited = audited.select([name for name in audited.names if name not in left_out])
+    _require_work(attack, audited, left_out)
+    verified = verified_label(target, where)
+    settings = {
+        "generator": generator.name,
+        "target": target.name,
+        "attributes": audited.names,
+        "left_out": left_out,
+        "reference": "target's own prediction" if verified is None else "verifier reading",
+        "faces": faces,
+        "seed": seed,
+        "device": where.type,
+        "attack": asdict(attack),
+        "edits": _fingerprint(known, audited),
+    }
+    modules = [part for part in (generator, target) if isinstance(part, nn.Module)]
+    with _folder(out) as path, eval_mode(*modules):
+        with _blame("the first face"):
+            folder = RunFolder(path, settings, _probe(generator, target, seeds[0]))
+        plan = arms(attack, audited, _control(folder, generator, known, audited, seed))
+        job = Job(generator, target, verified, width=len(audited.attributes) + 1)
+        chunks = _attack(folder, job, plan, seeds, attack.batch, progress or (lambda done, total, what: None))
+        _conclude(folder, audited, plan, chunks, settings)
+        report = AuditReport.load(folder.path)
+    if out is None:
+        weakref.finalize(report, shutil.rmtree, folder.path, ignore_errors=True)
+    return report
+
+
+def _spaces(
+    generator: str | Path | Generator, attributes: Sequence[str] | AttributeSpace | None, device: torch.device
+) -> tuple[AttributeSpace, AttributeSpace]:
+    """All attributes that are known of the generator, and those that are asked for."""
+    if isinstance(attributes, AttributeSpace):
+        return attributes.to(device), attributes.to(device)
+    name = generator.name if isinstance(generator, Generator) else generator
+    known = load_attributes(name, str(device))
+    return known, known if attributes is None else known.select(list(dict.fromkeys(attributes)))
+
+
+def _require_work(attack: SemanticImageAttack, audited: AttributeSpace, left_out: Sequence[str]) -> None:
+    if attack.box == 0:
+        raise RequestError("box=0 leaves no attribute to move; give an attack with a box above 0")
+    if not audited.attributes:
+        reason = f"'{left_out[0]}' is what the target predicts" if left_out else "none was named"
+        raise RequestError(f"no attribute is left to audit: {reason}; name others")
+    for name in audited.names:
+        if name in (*ARMS, CONTROL):
+            raise RequestError(f"attribute '{name}' has the name of an arm ({', '.join((*ARMS, CONTROL))}); rename it")
+
+
+def _fingerprint(*spaces: AttributeSpace) -> str:
+    """Tells whether attributes of the same names are the same edits."""
+    digest = hashlib.sha256()
+    for space in spaces:
+        digest.update(repr(space.attributes).encode())
+        digest.update(space.directions.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def _folder(out: str | Path | None) -> Iterator[Path]:
+    """The run folder; without ``out`` a temporary one, which outlives the block only if it ends well."""
+    if out is not None:
+        yield Path(out)
+        return
+    path = Path(tempfile.mkdtemp(prefix="sia-gen-"))
+    try:
+        yield path
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def _blame(where: str) -> Iterator[None]:
+    """Says where the work failed, whatever a foreign model raises."""
+    try:
+        yield
+    except (RequestError, Cancelled):
+        raise
+    except WorkError as error:
+        raise WorkError(f"{where}: {error}") from error
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise WorkError(
+            f"{where}: {type(error).__name__}: {reason}; mend the target or the generator and run the same again"
+        ) from error
+
+
+@torch.no_grad()
+def _probe(generator: Generator, target: Target, seed: int) -> list[float]:
+    """The first numbers that the target says about a face: they tell these weights from others of the same name."""
+    prediction = target.predict(from_bytes(to_bytes(generator.render(generator.sample([seed])))))
+    target.task.check(prediction, 1)
+    return [round(value, 6) for value in prediction.flatten()[:PROBED].tolist()]
+
+
+def _control(
+    folder: RunFolder, generator: Generator, known: AttributeSpace, audited: AttributeSpace, seed: int
+) -> AttributeSpace:
+    """The run's random directions, drawn once and kept, so that all of its faces meet the same ones."""
+    path = folder.path / DIRECTIONS
+    if not path.exists():
+        with _blame("the control"):
+            write_tensors(path, {"directions": random_directions(generator, known, audited, seed)})
+    return control_space(known, read_tensors(path)[0]["directions"])
+
+
+def _attack(
+    folder: RunFolder, job: Job, plan: Sequence[Arm], seeds: Sequence[int], size: int, progress: Progress
+) -> int:
+    """Do every (chunk, arm) that has no part yet; gives the number of chunks."""
+    starts = range(0, len(seeds), size)
+    total = len(starts) * len(plan)
+    missing = [(chunk, arm) for chunk in range(len(starts)) for arm in range(len(plan)) if not folder.has(chunk, arm)]
+    done = total - len(missing)
+    for number, jobs in groupby(missing, key=itemgetter(0)):
+        first = starts[number]
+        last = min(first + size, len(seeds))
+        with _blame(f"faces {first}…{last - 1}"):
+            chunk = job.chunk(first, seeds[first:last])
+        for _, index in jobs:
+            what = f"{plan[index].name}, faces {first}…{last - 1}"
+            report = partial(progress, done, total, what)
+            report()
+            with _blame(f"arm '{plan[index].name}', faces {first}…{last - 1}"):
+                part = job.run(plan[index], chunk, lambda *steps, report=report: report())
+            folder.write(number, index, part)
+            done += 1
+    progress(total, total, "done")
+    return len(starts)
+
+
+def _conclude(
+    folder: RunFolder, audited: AttributeSpace, plan: Sequence[Arm], chunks: int, settings: dict[str, Any]
+) -> None:
+    """From parts to results, histogram, pictures and report; each file is whole or absent."""
+    names = [arm.name for arm in plan]
+    columns = [*audited.names, CONTROL]
+    write_results(folder, names, columns, chunks)
+    content = histogram(folder.path, audited.attributes, settings)
+    examples = Examples(folder, columns)
+    content["examples"] = examples.joint(names.index("joint"), chunks)
+    for row in content["attributes"][:PICTURED]:
+        content["examples"] += examples.single(names.index(row["name"]), row["name"], chunks)
+    draw_histogram(content, folder.path)
+    write_report(content, audited.attributes, folder.path)
+    write_json(folder.path / HISTOGRAM, content)  # last: where it lies, the audit is finished

@@ -1,0 +1,64 @@
+"""`histogram.png`: how far each attribute alone moves the target's output, against the control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sia_gen.core.files import atomic
+
+FIGURE = "histogram.png"
+BAR, OUTSTANDING, CONTROL_BAR = "#9db4c8", "#1f4e79", "#ffffff"
+
+
+def draw_histogram(content: Mapping[str, Any], folder: Path) -> None:
+    """Bars from most to least sensitive, their intervals, the share that failed as text, the control hatched.
+
+    What stands out is darker *and* bold with a ▸, so that nothing is said by colour alone.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = [*content["attributes"], content["control"]]
+    figure = Figure(figsize=(8, 1.7 + 0.36 * len(rows)), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    widest = max((row["output_interval"] or [0, 0])[1] for row in rows) or 1.0
+    for place, row in enumerate(rows):
+        width, outstanding = row["output_change"] or 0.0, row.get("stands_out", False)
+        is_control = row is content["control"]
+        low, high = row["output_interval"] or (width, width)
+        axes.barh(
+            place,
+            width,
+            height=0.68,
+            color=CONTROL_BAR if is_control else OUTSTANDING if outstanding else BAR,
+            edgecolor="#333333",
+            linewidth=0.8,
+            hatch="////" if is_control else None,
+        )
+        # Percentile intervals may lie to one side of the mean where all changes are alike.
+        errors = [[max(0.0, width - low)], [max(0.0, high - width)]]
+        axes.errorbar(width, place, xerr=errors, color="black", capsize=3, linewidth=1.2)
+        axes.text(
+            max(high, width) + 0.015 * widest,
+            place,
+            f"{row['success']:.0%} fail",
+            va="center",
+            fontsize=9,
+            weight="bold" if outstanding else "normal",
+        )
+    axes.axvline(content["control"]["output_change"] or 0.0, color="#333333", linestyle="--", linewidth=1, zorder=0)
+    axes.set_yticks(range(len(rows)), [f"▸ {row['name']}" if row.get("stands_out") else row["name"] for row in rows])
+    for label, row in zip(axes.get_yticklabels(), rows, strict=True):
+        label.set_fontweight("bold" if row.get("stands_out") else "normal")
+    axes.set_xlim(0, 1.16 * widest)
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel(
+        "mean |change of the target's output|, one attribute moved alone\n(whiskers: 95 % interval; dashed: control)"
+    )
+    axes.set_title(f"{content['target']} on {content['correct']} faces", loc="left", fontsize=11)
+    with atomic(folder / FIGURE) as partial:
+        figure.savefig(partial, metadata={"Software": None})

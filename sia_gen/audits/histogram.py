@@ -1,0 +1,100 @@
+"""How sensitive a target is to each attribute: `histogram.json`, from the rows of `results.parquet`.
+
+Letters: N correct faces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sia_gen.attributes.attribute_space import Attribute
+from sia_gen.audits.finding import above_control, above_others, finding
+from sia_gen.audits.results import ARMS, CONTROL, read_results
+from sia_gen.audits.statistics import Floats, Groups, benjamini_hochberg, bootstrap, sign_flip, wilson
+
+COLUMNS = ("correct", "success", "output_before", "output_after", "direction", "label_kept")
+
+
+@dataclass(frozen=True)
+class Tally:
+    """One arm over its N correct faces: its row of the histogram, and what comparisons are made on."""
+
+    row: dict[str, Any]
+    change: Floats  # [N] |change of output|
+    at_failure: Floats  # the same where the face failed
+    direction: Groups  # [N] the random direction of each face; its own number in every arm but the control
+
+
+def histogram(folder: Path, attributes: Sequence[Attribute], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of `histogram.json`, attributes most sensitive first.
+
+    Sensitivity is the mean |change of the task's output| with one attribute moved alone: in the joint attack every
+    attribute moves, whichever did the damage. An attribute is paired with the control face by face; faces that share
+    a random direction count as one draw.
+    """
+    seed = int(settings["seed"])
+    tallies = {arm: _tally(folder, arm, "", seed) for arm in ARMS}
+    control = _tally(folder, CONTROL, "of its range", seed)
+    at_failure = np.concatenate([tally.at_failure for tally in tallies.values()])
+    change_at_failure = float(np.median(at_failure)) if len(at_failure) else 0.0
+    rows, p_values = [], []
+    for attribute in attributes:
+        tally = _tally(folder, attribute.name, attribute.unit, seed)
+        excess = tally.change - control.change  # [N]
+        p_values.append(sign_flip(excess, control.direction) if len(excess) else 1.0)
+        tally.row["excess"] = float(excess.mean()) if len(excess) else None
+        tally.row["excess_interval"] = bootstrap(excess, control.direction, seed) if len(excess) else None
+        rows.append(tally.row)
+    for row, q in zip(rows, benjamini_hochberg(p_values), strict=True):
+        row["q"] = q
+        row["above_control"] = above_control(row, control.row, change_at_failure)
+        row["stands_out"] = row["above_control"] and above_others(row, rows)
+    rows.sort(key=lambda row: -(row["output_change"] or 0.0))
+    content = {
+        "target": settings["target"],
+        "generator": settings["generator"],
+        "faces": settings["faces"],
+        "correct": control.row["attempted"],
+        "reference": settings["reference"],
+        "left_out": settings["left_out"],
+        "attributes": rows,
+        "control": {**control.row, "q": None},
+        "arms": {arm: tally.row for arm, tally in tallies.items()},
+        "change_at_failure": change_at_failure,
+        "settings": dict(settings),
+    }
+    return {"finding": finding(content), **content}
+
+
+def _tally(folder: Path, arm: str, unit: str, seed: int) -> Tally:
+    single = arm not in (*ARMS, CONTROL)
+    table = read_results(folder, [*COLUMNS, *([f"needed_{arm}"] if single else [])], arm)
+    table = table.filter(table["correct"])
+    success = table["success"].to_numpy()
+    signed = table["output_after"].to_numpy().astype(float) - table["output_before"].to_numpy().astype(float)  # [N]
+    change = np.abs(signed)
+    attempted, successes = len(change), int(success.sum())
+    direction = table["direction"].to_numpy() if arm == CONTROL else np.arange(attempted)
+    omega = table[f"needed_{arm}"].to_numpy()[success].astype(float) if single else np.empty(0)
+    kept = table["label_kept"].filter(table["success"]).drop_null().to_numpy()
+    row = {
+        "name": arm,
+        "unit": unit,
+        "attempted": attempted,
+        "successes": successes,
+        "success": successes / attempted if attempted else 0.0,
+        "interval": wilson(successes, attempted),
+        # A random direction has no sign and the other arms move many attributes: theirs are null.
+        "mean_change": float(omega.mean()) if len(omega) else None,
+        "mean_size": float(np.abs(omega).mean()) if len(omega) else None,
+        "output_change": float(change.mean()) if attempted else None,
+        "output_interval": bootstrap(change, direction, seed) if attempted else None,
+        "output_change_signed": float(signed.mean()) if attempted else None,
+        "label_kept": float(kept.mean()) if len(kept) else None,
+    }
+    return Tally(row, change, change[success], direction)

@@ -1,0 +1,77 @@
+"""`report.html`: one self-contained page, no scripts, made to be read, sent and printed."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sia_gen.attributes.attribute_space import Attribute
+from sia_gen.audits import finding
+from sia_gen.audits.figure import FIGURE
+from sia_gen.core.files import atomic
+
+REPORT = "report.html"
+TEMPLATE = "report.html.jinja"
+SHOWN = 4  # attributes named under a picture
+
+
+def write_report(content: Mapping[str, Any], attributes: Sequence[Attribute], folder: Path) -> None:
+    """Render what `histogram.json` holds, with every picture inside the page."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("sia_gen.audits", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=_number, percent=_percent, q=_q, short=lambda value: f"{value:.3g}")
+    page = environment.get_template(TEMPLATE).render(
+        content,
+        attribute_list=attributes,
+        rule=finding,
+        label_read=content["reference"] == "verifier reading",
+        figure=_data_uri(folder / FIGURE),
+        picture=lambda name: _data_uri(folder / name),
+        changes=lambda omega: _changes(omega, attributes),
+    )
+    with atomic(folder / REPORT) as partial:
+        partial.write_text(page, encoding="utf-8")
+
+
+def _data_uri(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _changes(omega: Mapping[str, float], attributes: Sequence[Attribute]) -> str:
+    """The largest changes of a face in words, by their share of the safe range: "age +12 years, yaw −8 degrees"."""
+    moved = [a for a in attributes if omega.get(a.name)]
+    moved.sort(key=lambda a: -abs(omega[a.name]) / (a.high - a.low))
+    words = [f"{a.name} {_signed(omega[a.name])} {a.unit}".strip() for a in moved[:SHOWN]]
+    rest = len(moved) - len(words)
+    return ", ".join([*words, *([f"{rest} smaller"] if rest else [])]) or "nothing moved"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2g}".replace("-", "−") if abs(value) < 10 else f"{value:+.0f}".replace("-", "−")
+
+
+def _number(value: float | None, signed: bool = False) -> str:
+    if value is None:
+        return "–"
+    if signed:
+        return _signed(value)
+    return f"{value:.3f}" if 0.001 <= abs(value) < 10 else f"{value:.3g}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"
+
+
+def _q(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,111 @@
+"""What one attack leaves of a chunk of faces: a part of named tensors, and the rows of `results.parquet`.
+
+Nothing here depends on the clock or on how often a run was stopped: the same run gives the same bytes.
+
+Letters: N faces of the chunk, K attributes of the arm, C columns of ω (every audited attribute, then the control).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sia_gen.attack.result import AttackResult
+from sia_gen.audits.run_folder import RunFolder
+from sia_gen.core.files import atomic
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RESULTS = "results.parquet"
+CONTROL = "random direction"
+ARMS = ("joint", "semantic", "pixel")
+PLAIN = ("correct", "success", "loss_before", "loss_after", "output_before", "output_after", "steps", "queries")
+ROWS_AT_ONCE = 16_384
+
+
+def part_of(
+    result: AttackResult, seeds: Sequence[int], columns: Sequence[int], width: int, directions: Tensor | None = None
+) -> dict[str, Tensor]:
+    """The per-face numbers of an attack as tensors; ω in ``width`` columns, NaN where nothing was moved.
+
+    ``columns`` says where each of the arm's attributes goes, none of them for the pixel arm. For the control,
+    ``directions`` ``[N]`` is the one random direction that each face was moved along.
+    """
+    part = {name: getattr(result, name) for name in PLAIN}
+    part["face"] = torch.tensor(seeds, dtype=torch.int64)
+    part["reference"] = result.reference
+    for name, values in (("omega", result.omega), ("needed", result.omega_needed)):
+        if directions is not None:
+            values = values.gather(1, directions[:, None])  # [N, 1]
+        wide = torch.full((len(seeds), width), torch.nan)
+        if columns:
+            wide[:, list(columns)] = values.float()
+        wide[~result.correct] = torch.nan  # faces that were not attacked
+        part[name] = wide  # [N, C]
+    if directions is not None:
+        part["direction"] = directions.to(torch.int32)
+    return part
+
+
+def write_results(folder: RunFolder, arms: Sequence[str], names: Sequence[str], chunks: int) -> None:
+    """Join all parts to `results.parquet`, a row per face and arm, arm by arm, without holding more than a few rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer = None
+    with atomic(folder.path / RESULTS) as partial:
+        try:
+            for index, arm in enumerate(arms):
+                waiting: list[pa.Table] = []
+                for chunk in range(chunks):
+                    waiting.append(_rows(folder.read(chunk, index), arm, names))
+                    if sum(map(len, waiting)) < ROWS_AT_ONCE and chunk < chunks - 1:
+                        continue
+                    table = pa.concat_tables(waiting).combine_chunks()
+                    writer = writer or pq.ParquetWriter(partial, table.schema)
+                    writer.write_table(table)
+                    waiting = []
+        finally:
+            if writer is not None:
+                writer.close()
+
+
+def read_results(path: Path, columns: Sequence[str] | None = None, arm: str | None = None) -> pa.Table:
+    """Some columns and one arm of `results.parquet`, or all of it."""
+    import pyarrow.parquet as pq
+
+    filters = None if arm is None else [("arm", "=", arm)]
+    return pq.read_table(path / RESULTS, columns=None if columns is None else list(columns), filters=filters)
+
+
+def _rows(part: dict[str, Tensor], arm: str, names: Sequence[str]) -> pa.Table:
+    import pyarrow as pa
+
+    faces = len(part["face"])
+    rows: dict[str, pa.Array] = {"face": pa.array(part["face"].numpy()), "arm": pa.array([arm] * faces)}
+    rows["reference"] = pa.array(part["reference"].tolist())  # a class, or a list of values
+    for name in PLAIN:
+        rows[name] = pa.array(part[name].numpy())
+    attacked = part["correct"].numpy()
+    rows["direction"] = _optional(part.get("direction"), np.int32, attacked)
+    rows["label_kept"] = _optional(part.get("label_kept"), np.bool_, attacked)
+    for column, name in enumerate(names):
+        rows[f"omega_{name}"] = pa.array(part["omega"][:, column].contiguous().numpy())
+        rows[f"needed_{name}"] = pa.array(part["needed"][:, column].contiguous().numpy())
+    return pa.table(rows)
+
+
+def _optional(values: Tensor | None, kind: type[np.generic], known: NDArray[np.bool_]) -> pa.Array:
+    """A column that is null where a face was not attacked, or all through where the arm has none."""
+    import pyarrow as pa
+
+    if values is None:
+        return pa.array(np.zeros(len(known), kind), mask=np.ones(len(known), np.bool_))
+    return pa.array(values.numpy().astype(kind), mask=~known)

@@ -1,0 +1,101 @@
+"""The folder of one audit: its settings, and one part file per finished (chunk of faces, arm).
+
+A part is whole or absent, so a run that was killed at any moment goes on from what is finished.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.files import read_json, read_tensors, writable_folder, write_json, write_tensors
+
+CONFIG = "config.json"
+PARTS = "parts"
+# Runs of the same weights differ by rounding (threads, devices); other weights differ by more.
+PROBE_TOLERANCE = 0.01
+
+
+class RunFolder:
+    """Where a run's parts lie; opening it makes it, or proves that it holds the same run."""
+
+    def __init__(self, path: str | Path, settings: Mapping[str, Any], probe: Sequence[float]) -> None:
+        """``probe`` is what the target says about the first face: it tells other weights of the same name.
+
+        Raises `RequestError` where nothing can be written, or if the folder holds a run with other settings.
+        """
+        settings = json.loads(json.dumps(settings))  # as it reads back: tuples are lists
+        self.path = writable_folder(path)
+        writable_folder(self.path / PARTS)
+        if (self.path / CONFIG).exists():
+            found = read_json(self.path / CONFIG)
+            self._compare(found, settings)
+            self._compare_probe(found.get("probe", []), probe)
+        else:
+            write_json(self.path / CONFIG, {**settings, "probe": list(probe)})
+
+    @classmethod
+    def like(cls, folder: Path, path: str | Path) -> RunFolder:
+        """A place at ``path`` for a copy of the run in ``folder``."""
+        settings = read_json(folder / CONFIG)
+        probe = settings.pop("probe")
+        return cls(path, settings, probe)
+
+    def _compare(self, found: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        there, here = dict(_flat(found)), dict(_flat(settings))
+        for name in [*here, *(name for name in there if name not in here and name != "probe")]:
+            if there.get(name) != here.get(name):
+                raise RequestError(
+                    f"'{self.path}' holds a run with {name}={there.get(name)}, not {here.get(name)}; "
+                    "choose another --out or the same settings"
+                )
+
+    def _compare_probe(self, found: Sequence[float], probe: Sequence[float]) -> None:
+        same = len(found) == len(probe) and all(
+            math.isclose(a, b, rel_tol=PROBE_TOLERANCE, abs_tol=PROBE_TOLERANCE)
+            for a, b in zip(found, probe, strict=True)
+        )
+        if not same:
+            raise RequestError(
+                f"'{self.path}' holds a run of other weights (the target said {_short(found)} about the first face, "
+                f"now {_short(probe)}); choose another --out"
+            )
+
+    def _part(self, chunk: int, arm: int) -> Path:
+        return self.path / PARTS / f"{chunk:05d}-{arm:03d}.safetensors"
+
+    def has(self, chunk: int, arm: int) -> bool:
+        """Whether a part is finished; one damaged by a power cut counts as missing."""
+        if not self._part(chunk, arm).is_file():
+            return False
+        try:
+            self.read(chunk, arm)
+        except WorkError:
+            return False
+        return True
+
+    def write(self, chunk: int, arm: int, tensors: Mapping[str, Tensor]) -> None:
+        write_tensors(self._part(chunk, arm), tensors)
+
+    def read(self, chunk: int, arm: int) -> dict[str, Tensor]:
+        return read_tensors(self._part(chunk, arm))[0]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as ("attack.steps", 10) pairs, so that an error names one value."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _short(values: Sequence[float]) -> str:
+    shown = ", ".join(f"{value:.3g}" for value in values[:3])
+    return f"[{shown}{', …' if len(values) > 3 else ''}]"

@@ -1,0 +1,65 @@
+"""Rates, intervals and the test against the control.
+
+Letters: N faces, M random directions, F flips of signs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sia_gen.core.seeds import stream
+
+Floats: TypeAlias = NDArray[np.floating]
+Groups: TypeAlias = NDArray[np.integer]
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+BLOCK = 1_000_000  # numbers drawn at a time
+
+
+def wilson(successes: int, attempted: int) -> list[float]:
+    """Wilson's score interval for a rate; [0, 1] where nothing was attempted."""
+    from scipy.stats import binomtest
+
+    if not attempted:
+        return [0.0, 1.0]
+    interval = binomtest(successes, attempted).proportion_ci(CONFIDENCE, method="wilson")
+    return [float(interval.low), float(interval.high)]
+
+
+def bootstrap(values: Floats, groups: Groups, seed: int) -> list[float]:
+    """Percentile bootstrap interval of the mean of ``values`` ``[N]``; whole groups ``[N]`` are drawn."""
+    names, index = np.unique(groups, return_inverse=True)
+    sums, counts = np.bincount(index, values), np.bincount(index)
+    random = stream(seed, "bootstrap")
+    block = max(1, BLOCK // len(names))
+    means = []
+    for start in range(0, RESAMPLES, block):
+        drawn = random.integers(len(names), size=(min(block, RESAMPLES - start), len(names)))
+        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+    edges: list[float] = np.quantile(np.concatenate(means), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
+    return edges
+
+
+def sign_flip(difference: Floats, groups: Groups) -> float:
+    """One-sided p-value of "the mean of ``difference`` ``[N]`` is above 0": the exact sign-flip test on sums per group.
+
+    All 2**M flips are counted, so nothing is assumed of the shape and nothing is random. Faces that share a group (here
+    a random direction) are not independent and are flipped together.
+    """
+    _, index = np.unique(groups, return_inverse=True)
+    sums = np.bincount(index, difference)  # [M]
+    flips = ((np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums))) & 1) * 2 - 1  # [F, M]
+    rounding = 1e-9 * np.abs(sums).sum()
+    return float(np.mean(flips @ sums >= sums.sum() - rounding))
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """q-values: the expected share of false finds among all with a q at least as small."""
+    from scipy.stats import false_discovery_control
+
+    return [float(q) for q in false_discovery_control(p_values, method="bh")]

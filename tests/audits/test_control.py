@@ -1,0 +1,94 @@
+import dataclasses
+
+import pytest
+import torch
+
+from sia_gen.audits.control import DIRECTIONS, control_space, random_directions
+from sia_gen.core.errors import WorkError
+from sia_gen.core.seeds import normals
+from tests.problems import LinearGenerator, linear_space
+
+
+@pytest.fixture
+def generator():
+    return LinearGenerator(codes=12)
+
+
+def test_is_orthogonal_to_every_known_direction(generator):
+    space = linear_space(generator)
+    control = random_directions(generator, space, space.select(["a1"]), seed=0)
+    assert control.shape == (DIRECTIONS, 12)
+    cosines = torch.nn.functional.normalize(control) @ torch.nn.functional.normalize(space.directions).T
+    assert cosines.abs().max() < 1e-5
+
+
+def test_changes_the_image_as_much_as_the_audited_attributes(generator):
+    space = linear_space(generator).select(["a0", "a2"])
+    control = random_directions(generator, space, space, seed=0)
+    # A linear generator changes every face alike, so the exact change needs no rendering.
+    matrix = generator.matrix.detach()
+
+    def change(directions, reach):
+        return (directions @ matrix.T).square().mean(dim=1).sqrt() * reach
+
+    wanted = change(space.directions, (space.high - space.low) / 2).mean()
+    torch.testing.assert_close(change(control, 1.0), wanted.expand(DIRECTIONS), rtol=0.02, atol=0)
+
+
+def test_converges_where_the_image_saturates(generator):
+    class Saturating(LinearGenerator):
+        def render(self, codes, edits=None, space=None):
+            return torch.sigmoid(40 * (super().render(codes, edits, space) - 0.5))
+
+    generator = Saturating(codes=12)
+    space = linear_space(generator)
+    control = random_directions(generator, space, space, seed=0)
+    codes = generator.sample(range(100, 140))
+
+    def change(space, ends):
+        clean = generator.render(codes)
+        edited = [generator.render(codes, row * end, "w") for row, end in zip(space.directions, ends, strict=True)]
+        return torch.stack([(image - clean).square().mean(dim=(1, 2, 3)).sqrt().mean() for image in edited])
+
+    ends = [change(space, side) for side in (space.low, space.high)]
+    wanted = torch.stack(ends).mean()
+    control = control_space(space, control)
+    found = (change(control, control.low) + change(control, control.high)) / 2
+    torch.testing.assert_close(found, wanted.expand(DIRECTIONS), rtol=0.1, atol=0)
+
+
+def test_depends_on_the_seed_alone(generator):
+    space = linear_space(generator)
+    first, again, other = (random_directions(generator, space, space, seed) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+
+
+def test_draws_gaussian_directions_where_codes_live_elsewhere(generator):
+    class Wide(LinearGenerator):
+        """Codes of 12 numbers, edits of 5."""
+
+        def __init__(self):
+            super().__init__(codes=12)
+            self.edit_shapes = {"s": torch.Size([5])}
+            self.lift = normals([7], (5, 12), "lift")[0]
+
+        def sample(self, seeds):
+            return normals(seeds, (12,), "codes")
+
+        def render(self, codes, edits=None, space=None):
+            return super().render(codes, None if edits is None else edits @ self.lift)
+
+    wide = Wide()
+    space = linear_space(generator).select(["a0", "a1"])
+    space = dataclasses.replace(space, space="s", directions=space.directions[:, :5])
+    control = random_directions(wide, space, space, seed=0)
+    assert control.shape == (DIRECTIONS, 5)
+    assert torch.linalg.matrix_rank(control) == 3
+
+
+def test_says_when_there_is_no_room():
+    generator = LinearGenerator(codes=4)
+    space = linear_space(generator)
+    with pytest.raises(WorkError, match="4 attributes fill the whole edit space 'w' of 4 numbers"):
+        random_directions(generator, space, space, seed=0)

@@ -1,0 +1,279 @@
+import dataclasses
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.audits.audit_report import AuditReport
+from sia_gen.audits.diagnose import audit
+from sia_gen.core.errors import Cancelled, RequestError, WorkError
+from sia_gen.targets.target import Label
+from tests.audits.conftest import ATTACK, FACES, PLANTED, run
+from tests.problems import linear_problem
+
+ROOT = Path(__file__).parents[2]
+ARMS = ["joint", "semantic", "pixel", "a0", "a1", "a2", "a3", "random direction"]
+FILES = ["config.json", "control.safetensors", "histogram.json", "histogram.png", "report.html", "results.parquet"]
+
+
+def contents(folder):
+    """Every file of a run folder, less what a kill may leave of one that was being written."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and ".partial" not in path.name]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_names_the_planted_cause(planted, tmp_path):
+    report = run(planted, tmp_path, faces=16)
+    first, *others = report.histogram["attributes"]
+    assert (first["name"], first["stands_out"], first["unit"]) == (PLANTED, True, "units")
+    assert report.finding.startswith("What stands out is a1: moved alone, it changed the output by 0.")
+    assert first["q"] < 0.01
+    assert first["success"] > 0.1
+    for row in [*others, report.histogram["control"]]:
+        assert not row.get("stands_out", False)
+        assert row["output_change"] < 0.03 * first["output_change"]
+
+
+def test_a_run_folder_holds_what_the_design_says(finished):
+    report = AuditReport.load(finished)
+    assert sorted(path.name for path in finished.iterdir()) == sorted([*FILES, "images", "parts"])
+    table = report.table()
+    assert table.num_rows == FACES * len(ARMS)
+    assert list(dict.fromkeys(table["arm"].to_pylist())) == ARMS
+    frame = report.to_pandas()
+    joint, pixel = frame[frame["arm"] == "joint"], frame[frame["arm"] == "pixel"]
+    assert joint["face"].tolist() == list(range(FACES))
+    assert np.isfinite(joint[["omega_a0", "omega_a3"]]).all(axis=None)
+    assert joint["omega_random direction"].isna().all()
+    assert pixel.filter(like="omega").isna().all(axis=None)
+    single = frame[frame["arm"] == "a2"]
+    assert np.isfinite(single["omega_a2"]).all()
+    assert single[["omega_a0", "omega_a1", "omega_a3"]].isna().all(axis=None)
+    control = frame[frame["arm"] == "random direction"]
+    assert control["direction"].tolist() == list(range(FACES))
+    assert control["omega_random direction"].abs().max() == pytest.approx(1)
+    assert json.loads((finished / "histogram.json").read_text()) == report.histogram
+    assert {"target", "generator", "faces", "correct", "reference", "left_out", "settings"} <= set(report.histogram)
+    assert set(report.histogram["arms"]) == {"joint", "semantic", "pixel"}
+
+
+def test_without_a_folder_it_finds_the_same_and_leaves_nothing(problem, finished, tmp_path):
+    temporary = run(problem)
+    saved = temporary.save(tmp_path / "saved")
+    assert contents(saved.folder) == contents(finished)
+    assert "<iframe srcdoc=" in temporary._repr_html_()
+    folder = temporary.folder
+    del temporary
+    assert not folder.exists()
+
+
+def test_save_refuses_the_folder_of_another_run(problem, finished, tmp_path):
+    other = run(problem, tmp_path / "other", faces=2)
+    with pytest.raises(RequestError, match="holds a run with faces=10, not 2; choose another --out"):
+        other.save(finished)
+
+
+def test_a_longer_audit_begins_with_the_same_faces(problem, tmp_path):
+    short, long = run(problem, tmp_path / "short", faces=3), run(problem, tmp_path / "long", faces=6)
+    for arm in ("joint", "a0", "random direction"):
+        losses = []
+        for report in (short, long):
+            frame = report.to_pandas()
+            losses.append(frame[frame["arm"] == arm]["loss_after"].to_numpy()[:3])
+        np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+KILLED = f"""
+import sys, torch
+from sia_gen.audits.audit_report import AuditReport
+from sia_gen.audits.diagnose import audit
+from tests.audits.conftest import ATTACK
+from tests.problems import linear_problem
+torch.set_num_threads(int(sys.argv[2]))
+problem = linear_problem()
+audit(problem.generator, problem.target, problem.space, faces={FACES}, attack=ATTACK, out=sys.argv[1],
+      progress=lambda done, total, what: print(done, flush=True))
+"""
+
+
+@pytest.mark.parametrize("moment", random.Random(0).sample(range(10, 170), 3))
+def test_a_killed_run_goes_on_to_the_same_bytes(problem, finished, tmp_path, moment):
+    out, calls = tmp_path / "killed", []
+    command = [sys.executable, "-c", KILLED, str(out), str(torch.get_num_threads())]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        for _ in range(moment):  # a line a step of an attack, at least
+            done = int(process.stdout.readline())
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert not (out / "histogram.json").exists()
+    run(problem, out, progress=lambda *call: calls.append(call))
+    assert calls[0][0] >= done  # what was finished is not done again
+    assert contents(out) == contents(finished)
+
+
+def test_a_finished_run_is_not_done_again(problem, finished):
+    written, calls = contents(finished), []
+    run(problem, finished, progress=lambda *call: calls.append(call))
+    assert calls == [(24, 24, "done")]
+    assert contents(finished) == written
+
+
+def test_progress_counts_chunks_times_arms_and_may_cancel(problem, tmp_path):
+    calls = []
+
+    def stop_at_five(done, total, what):
+        calls.append((done, total, what))
+        if done == 5:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run(problem, tmp_path, progress=stop_at_five)
+    assert calls[0] == (0, 24, "joint, faces 0…3")
+    assert len(list((tmp_path / "parts").iterdir())) == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"faces": 11}, "faces=10, not 11"),
+        ({"seed": 1}, "seed=0, not 1"),
+        ({"attack": dataclasses.replace(ATTACK, steps=9)}, "attack.steps=6, not 9"),
+        ({"attack": dataclasses.replace(ATTACK, batch=8)}, "attack.batch=4, not 8"),
+    ],
+    ids=["faces", "seed", "steps", "chunk"],
+)
+def test_refuses_a_folder_with_other_settings(problem, tmp_path, changes, difference):
+    run(problem, tmp_path)
+    written = contents(tmp_path)
+    message = f"'{tmp_path}' holds a run with {difference}; choose another --out or the same settings"
+    with pytest.raises(RequestError, match=f"^{re.escape(message)}$"):
+        run(problem, tmp_path, **changes)
+    assert contents(tmp_path) == written
+
+
+def test_refuses_a_folder_of_other_weights(problem, tmp_path):
+    run(problem, tmp_path)
+    with torch.no_grad():
+        problem.target.weight.mul_(-1)
+    with pytest.raises(
+        RequestError, match=r"holds a run of other weights \(the target said \[.*\] about the first face"
+    ):
+        run(problem, tmp_path)
+
+
+def test_refuses_attributes_of_the_same_names_with_other_directions(problem, tmp_path):
+    run(problem, tmp_path)
+    problem = dataclasses.replace(
+        problem, space=dataclasses.replace(problem.space, directions=-problem.space.directions)
+    )
+    with pytest.raises(RequestError, match="holds a run with edits="):
+        run(problem, tmp_path)
+
+
+def test_a_damaged_part_is_done_again(problem, tmp_path):
+    run(problem, tmp_path)
+    written = contents(tmp_path)
+    part = tmp_path / "parts" / "00001-003.safetensors"
+    part.write_bytes(part.read_bytes()[:100])
+    run(problem, tmp_path)
+    assert contents(tmp_path) == written
+
+
+@pytest.mark.parametrize("faces", [0, -1, 1_000_000])
+def test_refuses_a_number_of_faces(problem, faces):
+    with pytest.raises(RequestError, match=f"faces={faces} is outside 1…100000"):
+        run(problem, faces=faces)
+
+
+def test_refuses_a_place_that_is_a_file(problem, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RequestError, match=r"cannot write to '.*file'"):
+        run(problem, tmp_path / "file")
+
+
+def test_refuses_an_empty_box(problem):
+    with pytest.raises(RequestError, match="box=0 leaves no attribute to move"):
+        run(problem, attack=SemanticImageAttack(box=0))
+
+
+def test_what_the_target_predicts_is_left_out(problem):
+    problem.target.label = Label("a2", (0.0,))
+    report = run(problem, faces=4)
+    assert report.histogram["left_out"] == ["a2"]
+    assert [row["name"] for row in report.histogram["attributes"] if row["name"] == "a2"] == []
+    assert "a2, because it is what the target predicts" in (report.folder / "report.html").read_text()
+    with pytest.raises(
+        RequestError, match="no attribute is left to audit: 'a2' is what the target predicts; name others"
+    ):
+        audit(problem.generator, problem.target, problem.space.select(["a2"]), faces=4)
+
+
+class Failing:
+    """A target that goes wrong once its predictions have been asked for often enough."""
+
+    def __init__(self, target, calls, output):
+        self.name, self.task, self.differentiable, self.label = target.name, target.task, True, None
+        self.target, self.calls, self.output = target, calls, output
+
+    def predict(self, images):
+        self.calls -= 1
+        prediction = self.target.predict(images)
+        return prediction if self.calls >= 0 else self.output(prediction)
+
+
+def explode(prediction):
+    raise ValueError("no such thing\nand more")
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (lambda prediction: prediction * torch.nan, "NaN"),
+        (explode, "ValueError: no such thing; mend the target"),
+    ],
+    ids=["nan", "exception"],
+)
+def test_a_failing_target_costs_only_what_is_unfinished(problem, finished, tmp_path, output, message):
+    out = tmp_path / "out"
+    failing = dataclasses.replace(problem, target=Failing(problem.target, 80, output))
+    with pytest.raises(WorkError, match=rf"^arm '.+', faces 4…7: .*{message}") as caught:
+        run(failing, out)
+    assert "\n" not in str(caught.value)
+    assert len(list((out / "parts").iterdir())) >= 8
+    assert not (out / "results.parquet").exists()
+    run(problem, out)
+    assert contents(out) == contents(finished)
+
+
+def test_a_target_that_fits_its_task_from_no_face_on_starts_nothing(problem, tmp_path):
+    failing = dataclasses.replace(problem, target=Failing(problem.target, 0, lambda prediction: prediction[:, :1]))
+    with pytest.raises(WorkError, match=r"^the first face: the target gave shape \[1, 1\], not \[1, 2\]"):
+        run(failing, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_target_that_is_always_wrong_is_said_to_be(problem, tmp_path, monkeypatch):
+    class Wrong:
+        def read(self, images):
+            return 1 - problem.target.predict(images).argmax(dim=1)
+
+    monkeypatch.setattr("sia_gen.audits.diagnose.verified_label", lambda target, device: Wrong())
+    report = run(problem, tmp_path, faces=3)
+    assert report.finding == "The target is wrong on all 3 faces before any edit, so nothing was attempted."
+    assert report.histogram["reference"] == "verifier reading"
+    assert report.histogram["correct"] == 0
+    assert pq.read_table(tmp_path / "results.parquet")["success"].to_pylist() == [False] * 3 * len(ARMS)
+
+
+def test_defaults_resolve_names():
+    with pytest.raises(RequestError, match="unknown generator 'no-such-generator'"):
+        audit("no-such-generator", linear_problem().target)

@@ -1,0 +1,76 @@
+import pytest
+
+from sia_gen.audits.finding import above_control, above_others, finding
+
+CONTROL = {"name": "random direction", "output_change": 0.10, "success": 0.05}
+
+
+def row(name="light", change=0.46, q=0.01, low=0.02, success=0.41, **more):
+    excess = change - CONTROL["output_change"]
+    made = {"name": name, "output_change": change, "q": q, "excess": excess, "excess_interval": [low, 2 * excess]}
+    return made | {"success": success, "above_control": False, "stands_out": False} | more
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"q": 0.06}, False),
+        ({"low": 0.0}, False),
+        ({"change": 0.151, "excess": 0.05}, True),
+        ({"change": 0.151, "excess": 0.04}, False),  # less than a tenth of the change at which faces fail
+        ({"change": 0.149, "excess": 0.05}, False),  # less than one and a half times the control
+    ],
+    ids=["all", "chance", "unsure", "just enough", "immaterial", "small"],
+)
+def test_above_control_takes_four_conditions(changes, expected):
+    assert above_control(row(**changes), CONTROL, change_at_failure=0.45) is expected
+
+
+def test_nothing_attempted_is_not_above_the_control():
+    assert above_control(row() | {"output_change": None}, CONTROL, change_at_failure=0.45) is False
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        ([], True),
+        ([0.17, 0.12, 0.10], True),
+        ([0.40, 0.12, 0.10], True),  # a second cause does not hide the first
+        ([0.20, 0.24, 0.25], False),  # an even profile has a first too
+    ],
+    ids=["alone", "planted", "two causes", "even"],
+)
+def test_above_others(others, expected):
+    rows = [row(), *(row(f"a{index}", change) for index, change in enumerate(others))]
+    assert above_others(rows[0], rows) is expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        (
+            [row(stands_out=True), row("age", 0.17)],
+            "What stands out is light: moved alone, it changed the output by 0.46 on average and made 41% of faces "
+            "fail, against 0.1 and 5% for random directions of the same size.",
+        ),
+        (
+            [row(stands_out=True), row("age", 0.3, success=0.2, stands_out=True)],
+            "What stands out is light and age: moved alone, they changed the output by 0.46 and 0.3 on average and "
+            "made 41% and 20% of faces fail, against 0.1 and 5% for random directions of the same size.",
+        ),
+        (
+            [row("age", 0.17, above_control=True), row("yaw", 0.16, above_control=True), row("gain", 0.1)],
+            "No attribute stands out from the others, though age and yaw changed the output more than random "
+            "directions of the same size did: the strongest, age, by 0.17 on average against 0.1.",
+        ),
+        (
+            [row("age", 0.11)],
+            "No attribute stands out: the strongest, age, moved alone, changed the output by 0.11 on average, random "
+            "directions of the same size by 0.1.",
+        ),
+    ],
+    ids=["one", "two", "even", "none"],
+)
+def test_finding_is_one_plain_sentence(rows, sentence):
+    assert finding({"attributes": rows, "control": CONTROL, "correct": 9, "faces": 9}) == sentence

@@ -1,0 +1,53 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from sia_gen.audits.statistics import benjamini_hochberg, bootstrap, sign_flip, wilson
+
+
+def test_wilson_is_the_score_interval():
+    z, n, p = 1.959963984540054, 20, 0.25
+    centre, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    np.testing.assert_allclose(wilson(5, 20), np.array([centre - half, centre + half]) / (1 + z * z / n), rtol=1e-9)
+    assert wilson(0, 0) == [0.0, 1.0]
+
+
+def test_sign_flip_counts_every_flip():
+    difference = np.array([0.3, -0.1, 0.5, 0.2, 0.0, 0.4])
+    flips = [np.dot(signs, difference) >= difference.sum() - 1e-12 for signs in itertools.product([-1, 1], repeat=6)]
+    assert sign_flip(difference, np.arange(6)) == np.mean(flips)
+    assert sign_flip(np.ones(8), np.arange(8)) == 1 / 2**8
+    assert sign_flip(np.zeros(8), np.arange(8)) == 1.0
+
+
+def test_faces_that_share_a_direction_flip_together():
+    assert sign_flip(np.ones(32), np.arange(32) % 16) == 1 / 2**16
+    assert sign_flip(np.ones(32), np.zeros(32, dtype=int)) == 0.5
+
+
+def test_sign_flip_keeps_its_level():
+    """Under no effect, with faces of a direction alike, 5 % of p-values lie below 0.05."""
+    random = np.random.default_rng(0)
+    groups = np.arange(32) % 8
+    p_values = [sign_flip(random.normal(size=8)[groups] + 0.1 * random.normal(size=32), groups) for _ in range(2000)]
+    assert np.mean(np.array(p_values) <= 0.05) == pytest.approx(0.05, abs=0.015)
+
+
+def test_bootstrap_covers_the_mean():
+    random = np.random.default_rng(0)
+    intervals = [bootstrap(random.exponential(size=60), np.arange(60), seed) for seed in range(100)]
+    assert np.mean([low <= 1.0 <= high for low, high in intervals]) == pytest.approx(0.93, abs=0.05)
+
+
+def test_bootstrap_is_wider_where_groups_are_alike():
+    values = np.repeat(np.random.default_rng(0).normal(size=8), 8)
+    (low, high), (alone_low, alone_high) = (
+        bootstrap(values, groups, 0) for groups in (np.arange(64) // 8, np.arange(64))
+    )
+    assert (high - low) > 2 * (alone_high - alone_low)
+    assert bootstrap(values, np.arange(64), 0) == [alone_low, alone_high]
+
+
+def test_benjamini_hochberg():
+    np.testing.assert_allclose(benjamini_hochberg([0.01, 0.04, 0.03, 0.5]), [0.04, 0.16 / 3, 0.16 / 3, 0.5])
