@@ -31,14 +31,15 @@ def _mirror(points: list[tuple[float, float, float]]) -> list[tuple[float, float
 
 def _positions() -> list[tuple[float, float, float]]:
     """Rest positions of all 68; image left is x < 0."""
-    jaw = _mirror(_JAW) + _JAW[-2::-1]
-    brows = _mirror(_BROW) + _BROW[::-1]
-    nose = _BRIDGE + _mirror(_NOSTRILS) + _NOSTRILS[-2::-1]
     outer, upper_out, upper_in, inner, lower_in, lower_out = _EYE
-    eyes = _mirror(_EYE) + [inner, upper_in, upper_out, outer, lower_out, lower_in]
-    mouth = _mirror(_LIPS_OUT) + _LIPS_OUT[-2::-1] + _LIPS_LOW + _mirror(_LIPS_LOW)[-2::-1]
-    inside = _mirror(_LIPS_IN) + _LIPS_IN[-2::-1] + _LIPS_IN_LOW + _mirror(_LIPS_IN_LOW)[-2::-1]
-    return jaw + brows + nose + eyes + mouth + inside
+    return [
+        *_mirror(_JAW), *_JAW[-2::-1],
+        *_mirror(_BROW), *_BROW[::-1],
+        *_BRIDGE, *_mirror(_NOSTRILS), *_NOSTRILS[-2::-1],
+        *_mirror(_EYE), inner, upper_in, upper_out, outer, lower_out, lower_in,
+        *_mirror(_LIPS_OUT), *_LIPS_OUT[-2::-1], *_LIPS_LOW, *_mirror(_LIPS_LOW)[-2::-1],
+        *_mirror(_LIPS_IN), *_LIPS_IN[-2::-1], *_LIPS_IN_LOW, *_mirror(_LIPS_IN_LOW)[-2::-1],
+    ]  # fmt: skip
 
 
 def landmark_vertices(head: Head) -> Tensor:

@@ -18,7 +18,7 @@ class Fragments:
     """The P covered pixels of a batch, in picture order.
 
     ``pixel`` int64 ``[P]`` (index into B·N·N), ``face`` int64 ``[P]``, ``corners`` int64 ``[P, 3]`` (vertices of the
-    triangle seen), ``weights`` ``[P, 3]`` barycentric; ``depth`` ``[B, N, N]`` is the distance to the camera, inf where empty.
+    triangle seen), ``weights`` ``[P, 3]`` barycentric; ``depth`` ``[B, N, N]`` distance to the camera, inf where empty.
     """
 
     pixel: Tensor
@@ -39,8 +39,8 @@ class Fragments:
 def rasterise(points: Tensor, depth: Tensor, triangles: Tensor, side: int) -> Fragments:
     """Find the nearest front-facing triangle at every pixel centre.
 
-    ``points`` ``[B, V, 2]`` in pixels (x right, y down), ``depth`` ``[B, V]`` positive distances, ``triangles`` ``[T, 3]``
-    counter-clockwise as seen from outside. Triangles that cover no pixel centre are dropped, the others go in groups of
+    ``points`` ``[B, V, 2]`` in pixels (x right, y down), ``depth`` ``[B, V]`` positive distances, ``triangles``
+    ``[T, 3]`` counter-clockwise as seen from outside. Triangles that cover no pixel centre are dropped, the others go in groups of
     like size through one grid of candidate pixels each; depth and triangle share one integer, so that the minimum over
     them does not depend on the order.
     """

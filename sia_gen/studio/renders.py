@@ -25,7 +25,7 @@ from sia_gen.core.executors import Batches, Progress
 from sia_gen.core.files import atomic, read_json, writable_folder, write_json
 from sia_gen.core.images import from_pil, to_bytes, to_pil
 from sia_gen.core.seeds import face_seeds
-from sia_gen.studio.factors import NAMES, Skew, sample, sample_latents
+from sia_gen.studio.factors import NAMES, FaceSpec, Skew, sample, sample_latents
 from sia_gen.studio.studio import Studio
 
 CHUNK = 64  # faces that are written together; an interrupted run loses at most these
@@ -149,7 +149,7 @@ def _render_chunk(job: tuple[Path, Path, int, list[int], tuple[Skew, ...]]) -> N
     spec = sample(seeds, skews)
     device = _studio.landmarks.device
     batches = Batches(BATCH if device.type == "cpu" else CHUNK)
-    renders = [r for r in batches(len(spec), lambda part: _studio.render(type(spec)(spec.values[part].to(device))))]
+    renders = list(batches(len(spec), lambda part: _studio.render(FaceSpec(spec.values[part].to(device)))))
     images = torch.cat([to_bytes(r.images).cpu() for r in renders])
     landmarks = torch.cat([r.landmarks.cpu() for r in renders])
     names = [f"images/{start + index:06d}.png" for index in range(len(seeds))]

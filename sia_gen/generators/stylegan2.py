@@ -1,0 +1,231 @@
+"""A StyleGAN2-style generator (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020).
+
+What differs from the paper, for the sake of small networks learnt by paired regression: the first 4 × 4 picture is a
+linear map of w instead of a constant, the mapping network has a linear path beside its MLP, and z is not normalised,
+since its length carries meaning when every latent is a factor.
+
+Letters: B faces, Z latents, W width of w, L layers that a w steers, C channels, R resolution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.files import read_json, read_tensors, write_json, write_tensors
+from sia_gen.core.images import Images
+from sia_gen.core.seeds import normals
+from sia_gen.generators.generator import Codes
+
+GAIN = math.sqrt(2.0)  # keeps the variance through a leaky ReLU of slope 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleGAN2Config:
+    """Sizes: ``channels[i]`` at resolution 4·2ⁱ; ``noise`` adds a fixed, learnt-strength noise picture per layer."""
+
+    name: str
+    latents: int
+    width: int = 256
+    channels: tuple[int, ...] = (224, 224, 160, 96, 48)
+    mapping_layers: int = 3
+    noise: bool = False
+
+    @property
+    def resolution(self) -> int:
+        return 4 * 2 ** (len(self.channels) - 1)
+
+    @property
+    def layers(self) -> int:
+        return 2 * len(self.channels)
+
+
+class Linear(nn.Module):
+    """A linear layer with equalised learning rate: weights are drawn N(0, 1) and scaled when used."""
+
+    def __init__(self, inputs: int, outputs: int, bias: float = 0.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs))
+        self.bias = nn.Parameter(torch.full((outputs,), bias))
+        self.scale = 1 / math.sqrt(inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * self.scale, self.bias)
+
+
+class Mapping(nn.Module):
+    """z ``[B, Z]`` → w ``[B, W]``: a linear path plus half an MLP."""
+
+    def __init__(self, config: StyleGAN2Config) -> None:
+        super().__init__()
+        self.straight = Linear(config.latents, config.width)
+        sizes = [config.latents] + [config.width] * config.mapping_layers
+        self.bent = nn.ModuleList(Linear(inputs, outputs) for inputs, outputs in pairwise(sizes))
+
+    def forward(self, z: Tensor) -> Tensor:
+        bent = z
+        for layer in self.bent:
+            bent = F.leaky_relu(layer(bent), 0.2) * GAIN
+        return self.straight(z) + 0.5 * bent
+
+
+class ModulatedConv(nn.Module):
+    """A convolution whose input channels w scales, renormalised per output channel (sections 2.2 and B of the paper).
+
+    Scaling the input and then the output equals scaling the weights, and keeps one convolution for the whole batch.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, width: int, up: bool = False, demodulate: bool = True):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.style = Linear(width, inputs, bias=1.0)
+        self.scale = 1 / math.sqrt(inputs * kernel**2)
+        self.up, self.demodulate, self.padding = up, demodulate, kernel // 2
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        style = self.style(w)  # [B, C]
+        weight = self.weight * self.scale
+        x = x * style[:, :, None, None]
+        if self.up:
+            x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+            x = _blur(x)  # the filter spreads each input over 2 × 2 pixels, hence the gain of 4 inside
+        else:
+            x = F.conv2d(x, weight, padding=self.padding)
+        if self.demodulate:
+            norm = torch.rsqrt(style.square() @ weight.square().sum((2, 3)).T + 1e-8)  # [B, C_out]
+            x = x * norm[:, :, None, None]
+        return x
+
+
+class Layer(nn.Module):
+    """Modulated 3 × 3 convolution, optional noise, bias, leaky ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, resolution: int, config: StyleGAN2Config, up: bool = False) -> None:
+        super().__init__()
+        self.conv = ModulatedConv(inputs, outputs, 3, config.width, up)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.noise: Tensor | None
+        if config.noise:
+            self.register_buffer("noise", torch.randn(resolution, resolution))
+            self.noise_strength = nn.Parameter(torch.zeros(()))
+        else:
+            self.noise = None
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        x = self.conv(x, w)
+        if self.noise is not None:
+            x = x + self.noise_strength * self.noise
+        return F.leaky_relu(x + self.bias[:, None, None], 0.2) * GAIN
+
+
+class ToRGB(nn.Module):
+    def __init__(self, inputs: int, config: StyleGAN2Config) -> None:
+        super().__init__()
+        self.conv = ModulatedConv(inputs, 3, 1, config.width, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        return self.conv(x, w) + self.bias[:, None, None]
+
+
+class Synthesis(nn.Module):
+    """w+ ``[B, L, W]`` → picture ``[B, 3, R, R]`` around 0, nominally −1…1; RGB skips summed over resolutions."""
+
+    def __init__(self, config: StyleGAN2Config) -> None:
+        super().__init__()
+        self.start = Linear(config.width, config.channels[0] * 16)
+        self.first = nn.ModuleList()
+        self.second = nn.ModuleList()
+        self.rgb = nn.ModuleList()
+        before = config.channels[0]
+        for index, channels in enumerate(config.channels):
+            resolution = 4 * 2**index
+            if index:
+                self.first.append(Layer(before, channels, resolution, config, up=True))
+            self.second.append(Layer(channels, channels, resolution, config))
+            self.rgb.append(ToRGB(channels, config))
+            before = channels
+
+    def forward(self, w: Tensor) -> Tensor:
+        x = self.start(w[:, 0]).view(len(w), -1, 4, 4)
+        x = self.second[0](x, w[:, 1])
+        picture = self.rgb[0](x, w[:, 1])
+        for index, (first, second, rgb) in enumerate(zip(self.first, self.second[1:], self.rgb[1:], strict=True), 1):
+            x = second(first(x, w[:, 2 * index]), w[:, 2 * index + 1])
+            picture = F.interpolate(picture, scale_factor=2.0, mode="bilinear", align_corners=False)
+            picture = picture + rgb(x, w[:, 2 * index + 1])
+        return picture
+
+
+class StyleGAN2(nn.Module):
+    """The generator: its codes are w+ ``[B, L, W]``, its edit space is ``"w"`` (an edit per layer, added to w+)."""
+
+    def __init__(self, config: StyleGAN2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.name = config.name
+        self.resolution = config.resolution
+        self.edit_shapes = {"w": torch.Size((config.layers, config.width))}
+        self.mapping = Mapping(config)
+        self.synthesis = Synthesis(config)
+
+    def sample(self, seeds: Sequence[int]) -> Codes:
+        """One face per seed, on this generator's device. A shipped generator draws its latents as the studio does its
+        factors, so that the same seed is the same person in both."""
+        z = normals(seeds, (self.config.latents,), "face").to(self.synthesis.start.weight.device)
+        return self.codes(z)
+
+    def codes(self, z: Tensor) -> Codes:
+        """Latents ``[B, Z]`` → w+ ``[B, L, W]``."""
+        with torch.no_grad():
+            return self.mapping(z)[:, None].repeat(1, self.config.layers, 1)
+
+    def render(self, codes: Codes, edits: Tensor | None = None, space: str | None = None) -> Images:
+        """Images in [0, 1]; raises `RequestError` for an edit space that it does not have."""
+        if edits is not None:
+            if space not in self.edit_shapes:
+                raise RequestError(f"'{self.name}' cannot be edited in '{space}'; it has {', '.join(self.edit_shapes)}")
+            codes = codes + edits
+        return (self.synthesis(codes) * 0.5 + 0.5).clamp(0, 1)
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``config.json`` and half-precision ``model.safetensors``."""
+        config: dict[str, Any] = {"sia_gen": {"kind": "generator", "architecture": "stylegan2"}}
+        write_json(Path(folder) / "config.json", config | asdict(self.config))
+        write_tensors(
+            Path(folder) / "model.safetensors", {name: value.half() for name, value in self.state_dict().items()}
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path) -> StyleGAN2:
+        """Read what `save` wrote, as float32; raises `WorkError` if the files are damaged or do not fit together."""
+        folder = Path(folder)
+        entries = read_json(folder / "config.json")
+        tensors, _ = read_tensors(folder / "model.safetensors")
+        try:
+            entries.pop("sia_gen")
+            model = cls(StyleGAN2Config(**entries | {"channels": tuple(entries["channels"])}))
+            model.load_state_dict({name: value.float() for name, value in tensors.items()})
+        except (KeyError, TypeError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise WorkError(f"'{folder}' is no StyleGAN2 generator ({reason}); fetch it again") from None
+        return model.eval().requires_grad_(False)
+
+
+def _blur(x: Tensor) -> Tensor:
+    """The filter [1, 3, 3, 1] / 4 along both axes of a transposed convolution's ``[B, C, 2N+1, 2N+1]`` → ``2N``.
+
+    Separable and written as shifted sums, which a CPU does faster than a depthwise convolution.
+    """
+    x = F.pad(x, (1, 1, 1, 1))
+    x = (x[:, :, :-3] + x[:, :, 3:] + 3 * (x[:, :, 1:-2] + x[:, :, 2:-1])) / 4
+    return (x[..., :-3] + x[..., 3:] + 3 * (x[..., 1:-2] + x[..., 2:-1])) / 4

@@ -1,0 +1,101 @@
+"""Trains the shipped generator by paired regression: latents on one side, the renders of the same faces on the other.
+
+Every studio factor is a function of one normal latent, so a generator that takes those latents as its z can be taught
+picture by picture, without an adversary; it comes out sharp where few latents decide and soft where many do.
+
+Letters: B faces, Z latents, R resolution.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sia_gen.core.errors import RequestError
+from sia_gen.core.executors import Precision, Progress, autocast, resolve_device
+from sia_gen.core.files import writable_folder, write_json
+from sia_gen.core.images import from_bytes
+from sia_gen.core.modules import one_seed
+from sia_gen.core.seeds import stream
+from sia_gen.generators.stylegan2 import StyleGAN2, StyleGAN2Config
+from sia_gen.studio.factors import NAMES
+from sia_gen.studio.renders import RenderSet, read_renders
+from sia_gen.training.loop import batch_indices, fit
+
+BATCH = 16
+RATE = 1.2e-2
+HELD_OUT = 0.05  # share of the renders, the last ones, that are never trained on
+MIRRORED = ("yaw", "roll", "light_azimuth", "background_slope")  # the latents that change sign in a mirror
+CHANNELS = {64: (192, 192, 128, 80, 40), 128: (192, 192, 128, 80, 40, 24)}
+
+
+def train_generator(
+    renders: str | Path,
+    out: str | Path,
+    *,
+    steps: int = 12_000,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: Precision = "no",
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Train on the folder ``renders`` and write config, weights and ``training.json`` to ``out``; returns the figures.
+
+    Interrupted, the same call goes on. Raises `RequestError` for a resolution that there is no network for.
+    """
+    data = read_renders(renders)
+    resolution = data.images.shape[-1]
+    if resolution not in CHANNELS:
+        raise RequestError(
+            f"renders of {resolution} pixels, but networks for {sorted(CHANNELS)}; render at one of these"
+        )
+    out, place = writable_folder(out), resolve_device(device)
+    config = StyleGAN2Config(name=out.name, latents=len(NAMES), channels=CHANNELS[resolution])
+    with one_seed(seed):
+        model = StyleGAN2(config).to(place, memory_format=torch.channels_last)
+    training = len(data) - max(1, int(len(data) * HELD_OUT))
+    mirror = torch.tensor([-1.0 if name in MIRRORED else 1.0 for name in NAMES])
+
+    def loss(network: nn.Module, step: int) -> Tensor:
+        index = batch_indices(seed, step, training, BATCH)
+        pictures, latents = from_bytes(data.images[index]) * 2 - 1, data.latents[index]
+        flip = torch.from_numpy(stream(seed, f"flip{step}").random(len(index)) < 0.5)
+        pictures = torch.where(flip[:, None, None, None], pictures.flip(3), pictures).to(place)
+        latents = torch.where(flip[:, None], latents * mirror, latents).to(place)
+        with autocast(place, precision):
+            made = network.synthesis(network.mapping(latents)[:, None].expand(-1, config.layers, -1))
+        return picture_loss(made.float(), pictures)
+
+    settings: dict[str, object] = {"recipe": "generator", "steps": steps, "seed": seed, "renders": len(data)}
+    made = fit(model, loss, out, steps=steps, rate=RATE, settings=settings, progress=progress)
+    assert isinstance(made, StyleGAN2)
+    figures = evaluate(made, data, training)
+    made.cpu().save(out)
+    write_json(out / "training.json", {"settings": settings, "figures": figures})
+    return figures
+
+
+def picture_loss(made: Tensor, wanted: Tensor) -> Tensor:
+    """Mean absolute difference over four scales, plus that of the pictures' gradients at the finest two."""
+    total = made.new_zeros(())
+    for scale in range(4):
+        total = total + (made - wanted).abs().mean()
+        if scale < 2:
+            for axis in (2, 3):
+                total = total + (made.diff(dim=axis) - wanted.diff(dim=axis)).abs().mean()
+        made, wanted = F.avg_pool2d(made, 2), F.avg_pool2d(wanted, 2)
+    return total
+
+
+def evaluate(model: StyleGAN2, data: RenderSet, start: int) -> dict[str, float]:
+    """Peak signal-to-noise ratio in dB on the faces from ``start`` on (mean over faces)."""
+    device = model.synthesis.start.weight.device
+    ratios = []
+    for part in torch.arange(start, len(data)).split(64):
+        pictures = model.render(model.codes(data.latents[part].to(device))).cpu()
+        error = (pictures - from_bytes(data.images[part])).square().mean((1, 2, 3))
+        ratios.append(-10 * error.log10())
+    return {"psnr_db": round(torch.cat(ratios).mean().item(), 2), "held_out": len(data) - start}

@@ -1,0 +1,90 @@
+"""The loop that every recipe shares: seeded batches, a schedule, a moving average, and checkpoints to go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.executors import Progress
+from sia_gen.core.files import atomic
+from sia_gen.core.seeds import stream
+
+SAVE_EVERY = 250  # steps
+CHECKPOINT = "checkpoint.pt"
+
+
+def batch_indices(seed: int, step: int, items: int, batch: int) -> Tensor:
+    """Which items a step sees, int64 ``[batch]``: depends on (seed, step) alone, so a resumed run sees the same."""
+    per_epoch = max(1, items // batch)
+    epoch, position = divmod(step, per_epoch)
+    order = stream(seed * 1_000_003 + epoch, "epoch").permutation(items)
+    return torch.from_numpy(order[position * batch : (position + 1) * batch])
+
+
+def fit(
+    model: nn.Module,
+    loss: Callable[[nn.Module, int], Tensor],
+    out: Path,
+    *,
+    steps: int,
+    rate: float,
+    betas: tuple[float, float] = (0.9, 0.99),
+    average: float = 0.998,
+    decay_from: float = 0.5,
+    weight_decay: float = 0.0,
+    settings: dict[str, object],
+    progress: Progress | None = None,
+) -> nn.Module:
+    """Minimise ``loss(model, step)`` with Adam for ``steps`` steps and return the moving average of the model.
+
+    The rate falls linearly to zero over the last ``1 − decay_from`` of the steps. The state is saved in ``out`` every
+    250 steps; the same call goes on from there, and on a CPU ends with the same weights as an uninterrupted one.
+    Raises `RequestError` for a checkpoint of other ``settings``, `WorkError` when the loss is not finite.
+    """
+    if steps < 1:
+        raise RequestError(f"steps={steps} is below 1; train for at least one step")
+    averaged = deepcopy(model)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=betas, weight_decay=weight_decay)
+    path, first = out / CHECKPOINT, 0
+    if path.exists():
+        try:
+            state = torch.load(path, weights_only=True, map_location=next(model.parameters()).device)
+        except (OSError, RuntimeError, EOFError) as error:
+            reason = str(error).splitlines()[0]
+            raise WorkError(f"cannot read checkpoint '{path}' ({reason}); delete it to start over") from None
+        if state["settings"] != settings:
+            raise RequestError(f"'{path}' belongs to a run with {state['settings']}; choose another --out or delete it")
+        model.load_state_dict(state["model"])
+        averaged.load_state_dict(state["averaged"])
+        optimiser.load_state_dict(state["optimiser"])
+        first = state["step"]
+    model.train()
+    for step in range(first, steps):
+        for group in optimiser.param_groups:
+            group["lr"] = rate * min(1.0, (1 - step / steps) / (1 - decay_from))
+        value = loss(model, step)
+        optimiser.zero_grad(set_to_none=True)
+        value.backward()
+        optimiser.step()
+        with torch.no_grad():
+            share = min(average, (1 + step) / (10 + step))
+            for mean, new in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
+                if mean.is_floating_point():
+                    mean.lerp_(new, 1 - share)
+                else:
+                    mean.copy_(new)
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
+            if not torch.isfinite(value):
+                raise WorkError(f"the loss is {value.item()} at step {step + 1}; lower the rate, or delete '{path}'")
+            state = {"settings": settings, "step": step + 1, "model": model.state_dict()}
+            state |= {"averaged": averaged.state_dict(), "optimiser": optimiser.state_dict()}
+            with atomic(path) as partial:
+                torch.save(state, partial)
+        if progress and ((step + 1) % 25 == 0 or step + 1 == steps):
+            progress(step + 1, steps, f"loss {value.item():.4f}")
+    return averaged.eval()

@@ -1,0 +1,76 @@
+"""Small transformers ResNets on renders: how they are built, what their training images go through, how they are saved.
+
+Letters: B images, R resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sia_gen.core.files import write_json
+from sia_gen.core.images import Images, from_bytes
+from sia_gen.core.seeds import stream
+
+
+def make_resnet(labels: Sequence[str], sizes: Sequence[int], regression: bool, extra: dict[str, Any]) -> nn.Module:
+    """A ResNet of basic blocks, two in each stage, of these channel ``sizes``; ``extra`` is kept in its config."""
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    config = ResNetConfig(
+        embedding_size=sizes[0],
+        hidden_sizes=list(sizes),
+        depths=[2] * len(sizes),
+        layer_type="basic",
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+        problem_type="regression" if regression else "single_label_classification",
+        sia_gen=extra,
+    )
+    return ResNetForImageClassification(config)
+
+
+def save_resnet(model: nn.Module, out: Path, side: int) -> None:
+    """Write the folder that transformers' ``from_pretrained`` reads: images are resized to ``side`` and centred."""
+    model.half().save_pretrained(out)
+    processor = {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": side, "width": side},
+        "resample": 2,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+    write_json(out / "preprocessor_config.json", processor)
+
+
+def network_input(images: Images, side: int) -> Tensor:
+    """Images in [0, 1] → what the network was built for: ``side`` pixels, values −1…1."""
+    if images.shape[-1] != side:
+        images = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+    return images * 2 - 1
+
+
+def augment(images: Tensor, seed: int, step: int) -> Images:
+    """uint8 renders ``[B, 3, R, R]`` → images in [0, 1] blurred, exposed and noised at random, for (seed, step) alone.
+
+    The blur spans what a softer camera, or a generator, does to a face; the noise keeps networks from living on
+    differences that an eye cannot see.
+    """
+    random = stream(seed, f"augment{step}")
+    images = from_bytes(images)
+    count = len(images)
+    soft = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2.0, mode="bilinear", align_corners=False)
+    share = torch.from_numpy(random.random((count, 1, 1, 1), dtype="float32"))
+    gain = torch.from_numpy(random.uniform(0.9, 1.1, (count, 1, 1, 1)).astype("float32"))
+    noise = torch.from_numpy(random.standard_normal(images.shape, dtype="float32"))
+    strength = torch.from_numpy(random.uniform(0, 0.03, (count, 1, 1, 1)).astype("float32"))
+    return ((images + share * (soft - images)) * gain + strength * noise).clamp(0, 1)
