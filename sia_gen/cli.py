@@ -139,11 +139,11 @@ def audit(
 ) -> None:
     """Find out which attributes make a target fail; the same command resumes a run that was stopped."""
     from sia_gen.audits.diagnose import audit as run
-    from sia_gen.service.runs import run_store, slug
+    from sia_gen.service.runs import RunStore
     from sia_gen.service.terminal import progress_bar, show_audit
 
     settings = _attack(steps, box, epsilon)
-    folder = out or run_store() / slug(target)
+    folder = out or RunStore().path(target)
     with progress_bar(quiet=as_json) as progress:
         report = run(
             generator,
@@ -258,6 +258,8 @@ def list_models(
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
+    generator: Annotated[list[str] | None, typer.Option(help=f"Offer this too. {MODEL} Repeatable.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help=f"Offer this too. {MODEL} Repeatable.")] = None,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -265,9 +267,14 @@ def serve(
     """Serve the Gradio app until Ctrl-C."""
     from sia_gen.service.interface import launch
 
-    place = _device(device)
     launch(
-        host, port, seed=seed, device=place, announce=lambda url: _print_json({"url": url}) if as_json else print(url)
+        host,
+        port,
+        generators=generator or [],
+        targets=target or [],
+        seed=seed,
+        device=_device(device),
+        announce=lambda url: _print_json({"url": url}) if as_json else print(url, flush=True),
     )
 
 

@@ -1,22 +1,75 @@
-"""The run store: one folder a run, named by what was asked, so that asking again resumes or shows it."""
+"""The run store: one folder a run, which may be finished, under way or stopped."""
 
 from __future__ import annotations
 
 import os
 import re
+import tempfile
+import zipfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from sia_gen.core.errors import RequestError
+from sia_gen.audits.audit_report import HISTOGRAM, AuditReport
+from sia_gen.core.errors import unknown
+from sia_gen.core.files import atomic
+
+# What a first visitor sees before anything was run; its README says how it is made.
+FIRST_RESULT = Path(__file__).parent / "first_result"
 
 
-def run_store() -> Path:
-    """Where runs lie: the environment's ``SIA_GEN_RUNS``, else ``runs`` in the working directory."""
-    return Path(os.environ.get("SIA_GEN_RUNS") or "runs")
+def default_folder() -> Path:
+    """The environment's ``SIA_GEN_RUNS``; else a temporary folder on a Space, whose disk is its repository's, and
+    ``runs`` in the working directory elsewhere."""
+    on_space = "SPACE_ID" in os.environ
+    return Path(
+        os.environ.get("SIA_GEN_RUNS") or (Path(tempfile.gettempdir()) / "sia-gen-runs" if on_space else "runs")
+    )
 
 
 def slug(name: str) -> str:
-    """A name as the name of a folder: ``hf:owner/name`` becomes ``hf-owner-name``."""
-    found = re.sub(r"[^a-z0-9]+", "-", Path(name).name.lower() if Path(name).is_dir() else name.lower()).strip("-")
-    if not found:
-        raise RequestError(f"'{name}' gives no name for a run folder; give one with --out")
-    return found
+    """A model's name as the name of a folder: ``hf:owner/name`` becomes ``hf-owner-name``."""
+    short = Path(name).name if Path(name).is_dir() else name
+    return re.sub(r"[^a-z0-9]+", "-", short.lower()).strip("-") or "run"
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """Runs by name; a name is never a path, so nothing outside of the folder can be asked for."""
+
+    folder: Path = field(default_factory=default_folder)
+
+    def finished(self) -> list[str]:
+        """Names of the finished runs, newest first."""
+        found = sorted(self.folder.glob(f"*/{HISTOGRAM}"), key=lambda path: path.stat().st_mtime, reverse=True)
+        return [path.parent.name for path in found]
+
+    def path(self, name: str) -> Path:
+        return self.folder / slug(name)
+
+    def report(self, name: str) -> AuditReport:
+        """A finished run; raises `RequestError` for any other name."""
+        if name not in self.finished():
+            raise unknown("run", name, self.finished())
+        return AuditReport.load(self.folder / name)
+
+    def first(self) -> AuditReport | None:
+        """What to show at opening: the newest run, else the shipped one, else nothing."""
+        newest = self.finished()[:1]
+        if newest:
+            return self.report(newest[0])
+        return AuditReport.load(FIRST_RESULT) if (FIRST_RESULT / HISTOGRAM).is_file() else None
+
+
+def pack(report: AuditReport, folder: Path) -> Path:
+    """A zip of a run in ``folder``, less the parts that only a resumed run needs."""
+    name = report.folder.name
+    path = folder / f"{name}.zip"
+    with (
+        atomic(path) as partial,
+        zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive,
+    ):
+        for file in sorted(report.folder.rglob("*")):
+            inside = file.relative_to(report.folder)
+            if file.is_file() and inside.parts[0] != "parts":
+                archive.write(file, Path(name) / inside)
+    return path

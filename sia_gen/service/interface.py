@@ -1,0 +1,103 @@
+"""The Gradio app: audit a target, edit a face. It works offline and sends nothing anywhere."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+# Read by gradio when it is imported.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import gradio as gr
+
+from sia_gen.core.errors import RequestError
+from sia_gen.service import catalogue
+from sia_gen.service.audit_panel import AuditPanel
+from sia_gen.service.edit_panel import EditPanel
+from sia_gen.service.editor import load_editor
+from sia_gen.service.jobs import Jobs
+from sia_gen.service.runs import RunStore
+
+TITLE = "sia-gen"
+WAITING = 20
+CACHE_SECONDS = 24 * 3600
+HEADER = """# sia-gen: which semantic attributes make a face model fail?
+Synthetic faces are moved along named attributes, and by a bounded pixel residual, up the loss of a target.
+What stands out against random directions of the same size is what the target is *sensitive* to.
+No face here is a real person's.
+"""
+STYLE = """
+#status progress { display: block; width: 100%; margin-top: 4px; }
+#report iframe { width: 100%; min-height: 40rem; border: 0; background: white; }
+"""
+
+
+def build(
+    generators: Sequence[str],
+    targets: Sequence[str],
+    jobs: Jobs,
+    *,
+    store: RunStore | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+) -> gr.Blocks:
+    """The app for these models; visitors choose among them and can name no others."""
+    editors = {name: load_editor(name, device) for name in generators}
+    attributes = {name: editor.space.names for name, editor in editors.items()}
+    cache = (CACHE_SECONDS, CACHE_SECONDS)
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=cache, fill_width=True) as app:
+        gr.Markdown(HEADER)
+        with gr.Tab("Audit"):
+            AuditPanel(attributes, targets, store or RunStore(), jobs, device, seed)
+        for name, editor in editors.items():
+            with gr.Tab("Edit a face" if len(editors) == 1 else f"Edit a face of {name}"):
+                EditPanel(editor, seed)
+
+        def leave(visitor: gr.Request) -> None:
+            jobs.stop(visitor.session_hash)
+
+        app.unload(leave)
+    return app
+
+
+def launch(
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    generators: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    seed: int = 0,
+    device: str = "cpu",
+    announce: Callable[[str], None] = print,
+) -> None:
+    """Serve the shipped models, and those named here, until interrupted; ``announce`` is told the address.
+
+    Raises `RequestError` where there is nothing to serve or the port is taken.
+    """
+    offered = [entry["name"] for entry in catalogue.generators() if entry["editable"]] + list(generators)
+    audited = [entry["name"] for entry in catalogue.targets()] + list(targets)
+    for kind, names in (("generator", offered), ("target", audited)):
+        if not names:
+            raise RequestError(f"no {kind} is shipped; name one with --{kind}")
+    jobs = Jobs()
+    app = build(offered, audited, jobs, device=device, seed=seed).queue(max_size=WAITING)
+    try:
+        _, address, _ = app.launch(
+            server_name=host,
+            server_port=port,
+            quiet=True,
+            show_error=True,
+            prevent_thread_lock=True,
+            ssr_mode=False,
+            footer_links=[],
+            theme=gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")),
+            css=STYLE,
+        )
+        announce(address)
+        threading.Event().wait()
+    except OSError as error:
+        raise RequestError(f"cannot serve on port {port} of {host} ({error}); choose another --port") from None
+    finally:
+        app.close(verbose=False)
+        jobs.close()

@@ -1,0 +1,78 @@
+"""Long work that a visitor follows and may stop: one at a time, each in the same worker thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from threading import Event
+from typing import Generic, NamedTuple, TypeVar
+
+from sia_gen.core.errors import Cancelled
+from sia_gen.core.executors import Progress
+
+T = TypeVar("T")
+NEWS_SECONDS = 0.4
+
+
+class Update(NamedTuple):
+    done: int
+    total: int
+    what: str
+
+
+class Job(Generic[T]):
+    """Work under way. It is told to stop at its next progress report, so what it has finished stays finished."""
+
+    def __init__(self, worker: ThreadPoolExecutor, work: Callable[[Progress], T]) -> None:
+        self._stopped = Event()
+        self._latest = Update(0, 1, "waiting")
+        self._future: Future[T] = worker.submit(self._run, work)
+
+    def _run(self, work: Callable[[Progress], T]) -> T:
+        self._report(0, 1, "loading")
+        return work(self._report)
+
+    def _report(self, done: int, total: int, what: str) -> None:
+        if self._stopped.is_set():
+            raise Cancelled
+        self._latest = Update(done, total, what)
+
+    def updates(self) -> Iterator[Update]:
+        """Where the work is, a few times a second until it ends; closing the iterator stops the work."""
+        try:
+            while not self._future.done():
+                yield self._latest
+                wait([self._future], timeout=NEWS_SECONDS)
+        finally:
+            self.stop()
+
+    def result(self) -> T:
+        """What the work gave or raised, once `updates` has ended; `Cancelled` if it was stopped."""
+        return self._future.result()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+class Jobs:
+    """The jobs of all visitors, at most one each."""
+
+    def __init__(self) -> None:
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="audit")
+        self._jobs: dict[str, Job] = {}
+
+    def start(self, visitor: str, work: Callable[[Progress], T]) -> Job[T]:
+        """Queue work behind what is under way; the visitor's earlier job is stopped."""
+        self.stop(visitor)
+        job = self._jobs[visitor] = Job(self._worker, work)
+        return job
+
+    def stop(self, visitor: str) -> None:
+        if visitor in self._jobs:
+            self._jobs.pop(visitor).stop()
+
+    def close(self) -> None:
+        """Stop all work, and wait until it has stopped."""
+        for visitor in list(self._jobs):
+            self.stop(visitor)
+        self._worker.shutdown(cancel_futures=True)

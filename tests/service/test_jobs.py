@@ -1,0 +1,87 @@
+from contextlib import closing
+from threading import Event
+
+import pytest
+
+from sia_gen.core.errors import Cancelled, WorkError
+from sia_gen.service.jobs import Jobs, Update
+
+
+@pytest.fixture
+def jobs():
+    made = Jobs()
+    yield made
+    made.close()
+
+
+def test_tells_where_the_work_is_and_gives_its_result(jobs):
+    seen = Event()
+
+    def work(progress):
+        progress(1, 2, "half")
+        assert seen.wait(10)
+        return "result"
+
+    job = jobs.start("a", work)
+    for update in job.updates():
+        if update == Update(1, 2, "half"):
+            seen.set()
+    assert job.result() == "result"
+
+
+def test_a_stopped_job_ends_at_its_next_report(jobs):
+    steps = []
+
+    def work(progress):
+        for step in range(10_000):
+            progress(step, 10_000, "step")
+            steps.append(step)
+            Event().wait(0.001)
+
+    job = jobs.start("a", work)
+    for update in job.updates():
+        if update.done:
+            jobs.stop("a")
+    with pytest.raises(Cancelled):
+        job.result()
+    assert 0 < len(steps) < 10_000
+
+
+def test_closing_the_updates_stops_the_work(jobs):
+    job = jobs.start("a", lambda progress: [progress(0, 1, "on") or Event().wait(0.001) for _ in range(10_000)])
+    with closing(job.updates()) as updates:
+        next(updates)
+    with pytest.raises(Cancelled):
+        job.result()
+
+
+def test_one_job_runs_at_a_time_and_one_waits_for_each_visitor(jobs):
+    running, go = [], Event()
+
+    def work(progress, name):
+        running.append(name)
+        assert go.wait(10)
+        running.remove(name)
+        return name
+
+    first = jobs.start("a", lambda progress: work(progress, "first"))
+    second = jobs.start("b", lambda progress: work(progress, "second"))
+    third = jobs.start("b", lambda progress: work(progress, "third"))
+    while not running:
+        Event().wait(0.001)
+    assert running == ["first"]
+    assert next(third.updates()).what == "waiting"
+    go.set()
+    assert first.result() == "first"
+    with pytest.raises(Cancelled):
+        second.result()  # the visitor asked for another
+
+
+def test_an_error_of_the_work_is_the_jobs(jobs):
+    def work(progress):
+        raise WorkError("the target gave NaN")
+
+    job = jobs.start("a", work)
+    assert list(job.updates()) is not None
+    with pytest.raises(WorkError, match=r"^the target gave NaN$"):
+        job.result()
