@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -14,18 +15,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sia_gen.attack.balls import per_face
 from sia_gen.core.executors import Batches
 
 Rows: TypeAlias = dict[str, Tensor]
-"""Tensors with B as first axis."""
+"""Tensors with B as first axis; never changed in place, as several may share one memory."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What follows from a point for each row, ``[B]`` bool on the host."""
+
+    failed: NDArray
+    better: NDArray
+    """Best so far."""
+    succeeds: NDArray
+    """Fails for the first time."""
+    again: NDArray
+    """Starts over at random."""
+    done: NDArray
+
+    @property
+    def steps(self) -> NDArray:
+        """Goes on from here."""
+        return ~(self.again | self.done)
 
 
 class ActiveSet:
-    """N faces pass through at most ``batch`` rows; each is evaluated ``steps`` + 1 times a restart unless it leaves.
+    """N faces pass through at most ``batch`` rows; each shows ``steps`` + 1 points a restart unless it leaves before.
 
-    Counters live on the host, where they cost no synchronisation; tensors live in ``rows`` on the device, the best
-    evaluated point of each face in ``best``; what leaves is gathered in ``results`` on the CPU.
+    Counters live on the host, where they need no synchronisation; tensors live in ``rows`` on the device, the best
+    point of each face so far in ``best``; what leaves is gathered in ``results`` on the CPU.
     """
 
     def __init__(self, faces: int, batch: int, steps: int, restarts: int, stop_at_success: bool) -> None:
@@ -36,11 +55,11 @@ class ActiveSet:
         self.best: Rows = {}
         self.results: Rows = {}
         self.face: NDArray = np.empty(0, dtype=np.int64)  # [B] the face in each row, −1 where it left
-        self.point: NDArray = np.empty(0, dtype=np.int64)  # [B] points evaluated in this restart
+        self.point: NDArray = np.empty(0, dtype=np.int64)  # [B] points shown in this restart
         self.restart: NDArray = np.empty(0, dtype=np.int64)  # [B]
         self.correct: NDArray = np.zeros(faces, dtype=bool)
         self.success: NDArray = np.zeros(faces, dtype=bool)
-        self.taken: NDArray = np.zeros(faces, dtype=np.int64)  # [N] ascent steps
+        self.taken: NDArray = np.zeros(faces, dtype=np.int64)  # [N] steps
         self.queries: NDArray = np.zeros(faces, dtype=np.int64)  # [N]
 
     @property
@@ -49,87 +68,82 @@ class ActiveSet:
 
     @property
     def first(self) -> NDArray:
-        """Rows that are about to show their face as sampled: ``[B]`` bool."""
+        """Rows that show their face as sampled ``[B]``."""
         return (self.point == 0) & (self.restart == 0)
 
     @property
     def total(self) -> int:
-        """Points that would be evaluated if nobody left early."""
+        """Points to show if nobody left early."""
         return len(self.correct) * self.restarts * (self.steps + 1)
 
     @property
     def done(self) -> int:
-        """Points of ``total`` that are evaluated or no longer needed."""
-        points = self.steps + 1
-        here = self.face >= 0
+        """Points of ``total`` that were shown or are no longer needed."""
+        here, points = self.face >= 0, self.steps + 1
         to_come = (self.restarts - self.restart[here]) * points - self.point[here]
         return self.total - len(self.waiting) * self.restarts * points - int(to_come.sum())
 
     def fill(self, fresh: Callable[[NDArray], Rows]) -> None:
         """Give the rows of those who left to waiting faces, ``fresh`` being their rows; close up what stays empty."""
         left = np.flatnonzero(self.face < 0)
-        room = self.batches.size - (len(self.face) - len(left))
-        new = np.array([self.waiting[i] for i in range(min(room, len(self.waiting)))], dtype=np.int64)
-        if len(new):
-            rows = fresh(new)
-            if len(left) == len(self.face):
-                # Nothing known before the first evaluation: `best` and a reference of the target's own come with it.
-                self.rows, self.best = rows, {}
-                self.face, self.point, self.restart = new, np.zeros_like(new), np.zeros_like(new)
-                left = left[:0]
-            else:
-                filled, left = left[: len(new)], left[len(new) :]
-                index = self._index(filled)
-                for name, values in rows.items():
-                    self.rows[name][index] = values
-                self.face[filled], self.point[filled], self.restart[filled] = new, 0, 0
-            for _ in new:
-                self.waiting.popleft()
+        stay = len(self.face) - len(left)
+        new = np.array([self.waiting[i] for i in range(min(len(self.waiting), self.batches.size - stay))], np.int64)
+        if len(new) and not stay:
+            # `best`, and the reference where it is the target's own, come with the first evaluation.
+            self.rows, self.best, left = fresh(new), {}, left[:0]
+            self.face, self.point, self.restart = new, np.zeros_like(new), np.zeros_like(new)
+        elif len(new):
+            filled, left = left[: len(new)], left[len(new) :]
+            self.put(filled, fresh(new))
+            self.face[filled], self.point[filled], self.restart[filled] = new, 0, 0
+        for _ in new:
+            self.waiting.popleft()
         if len(left):
             self._take(np.flatnonzero(self.face >= 0))
 
-    def judge(self, failed: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-        """From who failed at this point ``[B]`` to who is done, who restarts, and who succeeds for the first time."""
+    def put(self, index: NDArray, rows: Rows) -> None:
+        """Replace some rows; ``index`` says which."""
+        where = (self.on_device(index),)
+        self.rows |= {name: self.rows[name].index_put(where, values) for name, values in rows.items()}
+
+    def judge(self, failed: NDArray, higher: NDArray) -> Verdict:
+        """From who fails and whose loss is the highest so far ``[B]`` to what follows."""
         first, last = self.first, self.point == self.steps
         correct = np.where(first, ~failed, self.correct[self.face])
-        succeeds = failed & correct & ~self.success[self.face]
-        success = succeeds | self.success[self.face]
-        done = ~correct | (success & self.stop_at_success) | (last & (success | (self.restart + 1 == self.restarts)))
-        return done, last & ~done, succeeds
+        success = self.success[self.face] | (failed & correct)
+        succeeds = success & ~self.success[self.face]
+        stops = success & self.stop_at_success
+        done = ~correct | stops | (last & (success | (self.restart + 1 == self.restarts)))
+        return Verdict(failed, first | stops | higher, succeeds, again=last & ~done, done=done)
 
-    def count(self, failed: NDArray, done: NDArray, again: NDArray, succeeds: NDArray) -> None:
-        """Enter a judged point into the counters; those who go on are about to take a step."""
-        self.correct[self.face] |= self.first & ~failed
-        self.success[self.face] |= succeeds
-        self.queries[self.face] += 1
-        self.taken[self.face] += ~(done | again)
-        self.point = np.where(again, 0, self.point + 1)
-        self.restart = self.restart + again
-
-    def keep_best(self, point: Rows, better: Tensor) -> None:
-        """Remember the points of the rows marked ``[B]``."""
-        if not self.best:
-            self.best = dict(point)
-        else:
-            self.best = {name: torch.where(per_face(better, new), new, self.best[name]) for name, new in point.items()}
+    def keep_best(self, point: Rows, verdict: Verdict) -> None:
+        if verdict.better.all():
+            self.best = point
+        elif verdict.better.any():
+            index = self.on_device(np.flatnonzero(verdict.better))
+            self.best = {name: self.best[name].index_put((index,), new[index]) for name, new in point.items()}
 
     def store(self, rows: Rows, which: NDArray) -> None:
         """Put the marked rows ``[B]`` into the results of their faces."""
-        if not which.any():
-            return
-        index, faces = self._index(np.flatnonzero(which)), torch.from_numpy(self.face[which])
-        for name, values in rows.items():
-            if name not in self.results:
-                self.results[name] = torch.empty(len(self.correct), *values.shape[1:], dtype=values.dtype)
-            self.results[name][faces] = values.detach()[index].cpu()
+        if which.any():
+            index, faces = self.on_device(np.flatnonzero(which)), torch.from_numpy(self.face[which])
+            for name, values in rows.items():
+                if name not in self.results:
+                    self.results[name] = torch.empty(len(self.correct), *values.shape[1:], dtype=values.dtype)
+                self.results[name][faces] = values[index].cpu()
 
-    def drop(self, done: NDArray) -> None:
-        """Let the marked faces ``[B]`` leave with their best point."""
-        self.store({f"{name}_after": values for name, values in self.best.items()}, done)
-        self.face = np.where(done, -1, self.face)
+    def advance(self, verdict: Verdict) -> None:
+        """Count the point just shown, and let those who are done leave."""
+        self.correct[self.face] |= self.first & ~verdict.failed
+        self.success[self.face] |= verdict.succeeds
+        self.queries[self.face] += 1
+        self.taken[self.face] += verdict.steps
+        self.point = np.where(verdict.again, 0, self.point + 1)
+        self.restart = self.restart + verdict.again
+        self.face = np.where(verdict.done, -1, self.face)
 
     def shrink(self) -> None:
-        """Halve the batch after it ran out of memory; who no longer fits starts over later, with the same outcome."""
+        """Halve the batch after it ran out of memory; who no longer fits starts over later, to the same end."""
         self.batches.halve()
         back = self.face[self.batches.size :]
         back = back[back >= 0]
@@ -138,11 +152,12 @@ class ActiveSet:
             counter[back] = 0
         self._take(np.arange(min(self.batches.size, len(self.face))))
 
-    def _take(self, keep: NDArray) -> None:
-        index = self._index(keep)
-        self.rows = {name: values[index] for name, values in self.rows.items()}
-        self.best = {name: values[index] for name, values in self.best.items()}
-        self.face, self.point, self.restart = self.face[keep], self.point[keep], self.restart[keep]
-
-    def _index(self, rows: NDArray) -> Tensor:
+    def on_device(self, rows: NDArray) -> Tensor:
         return torch.from_numpy(rows).to(next(iter(self.rows.values())).device)
+
+    def _take(self, keep: NDArray) -> None:
+        if len(self.face):
+            index = self.on_device(keep)
+            self.rows = {name: values[index] for name, values in self.rows.items()}
+            self.best = {name: values[index] for name, values in self.best.items()}
+            self.face, self.point, self.restart = self.face[keep], self.point[keep], self.restart[keep]

@@ -37,16 +37,21 @@ def ascent(gradient: Tensor, norm: Norm, step: Step) -> Tensor:
     gradient's proportions, with root mean square one over the coordinates that matter. In the l2 norm steepest is the
     gradient over its length, whichever ``step`` says.
     """
-    scale = per_face(gradient.flatten(1).abs().amax(dim=1), gradient)
+    tiny = torch.finfo(gradient.dtype).tiny
+    # In units of the largest, so that squares neither vanish nor overflow.
+    relative = gradient / per_face(largest(gradient).clamp(min=tiny), gradient)
     if norm == "linf" and step == "sign":
-        return torch.where(gradient.abs() > NOISE * scale, gradient.sign(), 0)
-    # Divided by the largest first, so that squares neither vanish nor overflow.
-    gradient = gradient / scale.clamp(min=torch.finfo(gradient.dtype).tiny)
-    gradient = torch.where(gradient.abs() > NOISE, gradient, 0)
-    length = gradient.flatten(1).norm(dim=1)  # [B]
+        return relative.div_(NOISE).trunc_().clamp_(-1, 1)
+    relative = torch.where(relative.abs() > NOISE, relative, 0)
+    length = relative.flatten(1).norm(dim=1)  # [B]
     if norm == "linf":
-        length = length / gradient.flatten(1).count_nonzero(dim=1).clamp(min=1).sqrt()
-    return gradient / per_face(length.clamp(min=NOISE), gradient)
+        length = length / relative.flatten(1).count_nonzero(dim=1).clamp(min=1).sqrt()
+    return relative.div_(per_face(length.clamp(min=tiny), relative))
+
+
+def largest(values: Tensor) -> Tensor:
+    """The largest magnitude of each face ``[B]``; NaN or Inf where any of its numbers is."""
+    return values.flatten(1).abs().amax(dim=1)
 
 
 def per_face(values: Tensor, like: Tensor) -> Tensor:

@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from sia_gen.attack.active_set import ActiveSet
+from sia_gen.core.images import to_bytes
+from sia_gen.targets.task import Task
 
 
 @dataclass(frozen=True)
@@ -45,3 +50,33 @@ class AttackResult:
     prediction_after: Tensor
     steps: Tensor
     queries: Tensor
+
+    @classmethod
+    def of(cls, faces: ActiveSet, task: Task, attributes: int) -> AttackResult:
+        """What is left of an active set when everyone has gone."""
+        found, success = faces.results, torch.from_numpy(faces.success)
+        original, adversarial = to_bytes(found["images_before"]), to_bytes(found["images_after"])
+        unmoved = torch.zeros(len(original), attributes)
+        if "semantic_after" in found:
+            semantic = to_bytes(found["semantic_after"])
+        else:
+            semantic = adversarial if "omega_after" in found else original
+        return cls(
+            original=original,
+            adversarial=adversarial,
+            semantic=semantic,
+            omega=found.get("omega_after", unmoved),
+            delta=found.get("delta_after", torch.zeros(original.shape)),
+            omega_needed=torch.where(success[:, None], found.get("omega_needed", unmoved), torch.nan),
+            reference=found["reference"],
+            correct=torch.from_numpy(faces.correct),
+            success=success,
+            loss_before=found["loss_before"],
+            loss_after=found["loss_after"],
+            output_before=task.output(found["prediction_before"], found["reference"]),
+            output_after=task.output(found["prediction_after"], found["reference"]),
+            prediction_before=found["prediction_before"],
+            prediction_after=found["prediction_after"],
+            steps=torch.from_numpy(faces.taken),
+            queries=torch.from_numpy(faces.queries),
+        )

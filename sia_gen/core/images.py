@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -29,10 +29,19 @@ def from_bytes(images: Tensor) -> Images:
     return images.to(torch.float32).div(255)
 
 
+class _Quantise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, images: Images) -> Images:
+        return images.clamp(0, 1).mul_(255).round_().div_(255)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient
+
+
 def quantise(images: Images) -> Images:
     """Round to the 8-bit grid, passing the gradient straight through (Bengio et al., arXiv 1308.3432)."""
-    rounded = images.detach().clamp(0, 1).mul(255).round().div(255)
-    return images + (rounded - images.detach())
+    return _Quantise.apply(images)
 
 
 def to_pil(image: Tensor) -> Image.Image:
