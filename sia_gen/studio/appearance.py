@@ -101,8 +101,8 @@ def hair_colour(blond: Tensor, red: Tensor, age: Tensor) -> Tensor:
 def surface(rest: Tensor, group: Tensor, masks: Tensor, look: Palette) -> tuple[Tensor, Tensor, Tensor]:
     """Albedo ``[P, 3]``, gloss ``[P, 1]`` and ambient openness ``[P, 1]`` at pixels.
 
-    ``rest [P, 3]``, ``group [P]`` (index into `GROUPS`), ``masks [P, 3]`` of lips, scalp and cavities, ``look`` a palette
-    per pixel.
+    ``rest [P, 3]``, ``group [P]`` (index into `GROUPS`), ``masks [P, 3]`` of lips, scalp and cavities,
+    ``look`` a palette per pixel.
     """
     lips, scalp, cavity = masks.split(1, dim=1)
     cavity = _smooth(0.3, 0.7, cavity)

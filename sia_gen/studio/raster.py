@@ -40,9 +40,9 @@ def rasterise(points: Tensor, depth: Tensor, triangles: Tensor, side: int) -> Fr
     """Find the nearest front-facing triangle at every pixel centre.
 
     ``points`` ``[B, V, 2]`` in pixels (x right, y down), ``depth`` ``[B, V]`` positive distances, ``triangles``
-    ``[T, 3]`` counter-clockwise as seen from outside. Triangles that cover no pixel centre are dropped, the others go in groups of
-    like size through one grid of candidate pixels each; depth and triangle share one integer, so that the minimum over
-    them does not depend on the order.
+    ``[T, 3]`` counter-clockwise as seen from outside. Triangles that cover no pixel centre are dropped; the others go
+    in groups of like size through one grid of candidate pixels each. Depth and triangle share one integer, so that the
+    minimum over them does not depend on the order.
     """
     batch, vertices = depth.shape
     x, y = points[..., 0].contiguous(), points[..., 1].contiguous()

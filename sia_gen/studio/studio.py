@@ -1,7 +1,7 @@
 """The studio: face factors → picture, landmarks and pose, exactly known.
 
-The camera looks along −z at the head from 16 eye distances (about a metre); the picture is framed as FFHQ does: the face
-fills it, the eyes a little above the middle. Light and camera stay where they are when the head turns.
+The camera looks along −z at the head from 16 eye distances (about a metre); it is framed as FFHQ is: the face fills the
+picture, the eyes a little above the middle. Light and camera stay where they are when the head turns.
 
 Letters: B faces, V vertices, P covered pixels, S side of the picture, N side of the supersampled picture.
 """

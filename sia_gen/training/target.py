@@ -40,7 +40,7 @@ def train_target(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """Train a two-class classifier of ``label``, a factor cut at its middle, and write a transformers folder to ``out``.
+    """Train a two-class classifier of ``label``, a factor cut at its middle; write a transformers folder to ``out``.
 
     With ``planted``, the training faces are chosen so that in ``strength`` of them that factor lies on the side of its
     median that the label does. A target without is trained on as many faces. Returns the accuracy on held-out
