@@ -5,18 +5,18 @@ Everything heavy is imported inside the command that needs it, so that ``--help`
 
 from __future__ import annotations
 
-import json
 import math
 import sys
-from collections.abc import Mapping
 from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.service.options import MODEL, AsJson, Device, Seed, print_json, resolve
+from sia_gen.service.recipe_commands import studio, train
 
 if TYPE_CHECKING:
     from sia_gen.attack.sia import SemanticImageAttack
@@ -30,6 +30,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(studio, name="studio")
+app.add_typer(train, name="train")
 
 
 class Kind(StrEnum):
@@ -38,15 +40,11 @@ class Kind(StrEnum):
     attributes = "attributes"
 
 
-MODEL = "A shipped name, a folder, hf:owner/name or module:callable."
 Generator = Annotated[str, typer.Option(help=MODEL)]
 Target = Annotated[str, typer.Option(help=MODEL)]
 Face = Annotated[list[int] | None, typer.Option(help="Number of a face in the run, from 0; repeatable.")]
 Faces = Annotated[int | None, typer.Option(help="The first N faces of the run, instead of --face.")]
 Attributes = Annotated[str | None, typer.Option(help="Comma-separated names; all of the generator's by default.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
-Seed = Annotated[int, typer.Option(help="Random seed; the same seed gives the same faces.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
 Steps = Annotated[int, typer.Option(help="Ascent steps of the attack.")]
 Box = Annotated[float, typer.Option(help="Share of each attribute's safe range that may be used; 0: pixels only.")]
 Epsilon = Annotated[str, typer.Option(help="Radius of the pixel residual, as 1/255 or 0.004; 0: attributes only.")]
@@ -71,16 +69,6 @@ def main() -> NoReturn:
 def _stop(message: str, status: int) -> NoReturn:
     print(message, file=sys.stderr)
     sys.exit(status)
-
-
-def _print_json(data: Mapping[str, Any]) -> None:
-    print(json.dumps(data, indent=2, ensure_ascii=False))
-
-
-def _device(name: str) -> str:
-    from sia_gen.core.executors import resolve_device
-
-    return str(resolve_device(name))
 
 
 def _names(attributes: str | None) -> list[str] | None:
@@ -153,11 +141,11 @@ def audit(
             seed=seed,
             out=folder,
             attack=settings,
-            device=_device(device),
+            device=resolve(device),
             progress=progress,
         )
     if as_json:
-        _print_json({**report.histogram, "out": str(folder)})
+        print_json({**report.histogram, "out": str(folder)})
     else:
         show_audit(report.histogram)
         print(f"\nReport: {folder / 'report.html'}")
@@ -187,10 +175,10 @@ def attack(
     wanted = _wanted(seed, face, faces)
     settings = _attack(steps, box, epsilon)
     with progress_bar(quiet=as_json) as progress:
-        sheet = attack_sheet(generator, target, wanted, _names(attributes), settings, _device(device), progress)
+        sheet = attack_sheet(generator, target, wanted, _names(attributes), settings, resolve(device), progress)
     sheet.save(out)
     if as_json:
-        _print_json({**sheet.summary, "out": str(out)})
+        print_json({**sheet.summary, "out": str(out)})
     else:
         show_attack(sheet.summary)
         print(f"\nImages: {out}")
@@ -221,12 +209,12 @@ def edit(
     require_png(out)
     wanted = _wanted(seed, face, faces)
     omega = dict(_change(text) for text in changes or [])
-    editor = load_editor(generator, _device(device))
+    editor = load_editor(generator, resolve(device))
     with progress_bar(quiet=as_json) as progress:
         sheet = change_sheet(editor, wanted, omega) if omega else sweep_sheet(editor, wanted, progress)
     sheet.save(out)
     if as_json:
-        _print_json({"generator": editor.generator.name, **sheet.summary, "out": str(out)})
+        print_json({"generator": editor.generator.name, **sheet.summary, "out": str(out)})
     else:
         (show_changes if omega else show_sweeps)(sheet.summary)
         print(f"\nImages: {out}")
@@ -245,11 +233,11 @@ def list_models(
     from sia_gen.service.terminal import show_entries
 
     if kind is Kind.attributes:
-        entries = catalogue.attributes(generator, _device(device))
+        entries = catalogue.attributes(generator, resolve(device))
     else:
         entries = catalogue.generators() if kind is Kind.generators else catalogue.targets()
     if as_json:
-        _print_json({kind.value: entries})
+        print_json({kind.value: entries})
     else:
         show_entries(kind.value, entries)
 
@@ -273,8 +261,8 @@ def serve(
         generators=generator or [],
         targets=target or [],
         seed=seed,
-        device=_device(device),
-        announce=lambda url: _print_json({"url": url}) if as_json else print(url, flush=True),
+        device=resolve(device),
+        announce=lambda url: print_json({"url": url}) if as_json else print(url, flush=True),
     )
 
 

@@ -10,7 +10,10 @@ from sia_gen.core.errors import WorkError
 
 COLOURS = "tests.standins:colours"
 IS_RED = "tests.standins:is_red"
-COMMANDS = [["audit"], ["attack"], ["edit"], ["list"], ["serve"]]
+COMMANDS = [
+    *(["audit"], ["attack"], ["edit"], ["list"], ["serve"], ["studio", "render"]),
+    *(["train", what] for what in ("generator", "verifier", "target", "attributes")),
+]
 
 
 @pytest.fixture
@@ -76,9 +79,15 @@ finally:
             ["attack", "--generator", COLOURS, "--target", IS_RED, "--attributes", "redness,age"],
             "unknown attribute of 'colours' 'age': there are redness, blueness; choose one of these",
         ),
+        (["edit", "--generator", COLOURS, "--device", "tpu9"], "device 'tpu9' cannot be used"),
+        (["train", "target"], "Missing option '--renders'; see 'sia-gen train target --help'"),
         (
-            ["edit", "--generator", COLOURS, "--device", "tpu9"],
-            "device 'tpu9' cannot be used",
+            ["train", "generator", "--renders", "r", "--out", "o", "--precision", "fp8"],
+            "precision=fp8 is none of no, bf16, fp16; choose one of these",
+        ),
+        (
+            ["studio", "render", "--makehuman", "absent", "--faces", "2", "--out", "o", "--skew", "smile=age"],
+            "--skew smile=age is no correlation; write it as factor=given:0.9",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -40,7 +40,7 @@ class AuditPanel:
         generators = list(attributes)
         first = store.first()
         with gr.Row(equal_height=False):
-            with gr.Column(scale=1, min_width=300):
+            with gr.Column(scale=1, min_width=300) as controls:
                 target = gr.Dropdown(list(targets), value=targets[0], label="Target", info="The model under audit")
                 generator = gr.Dropdown(generators, value=generators[0], label="Generator", visible=len(generators) > 1)
                 faces = gr.Slider(1, MAX_FACES, 16, step=1, label="Faces")
@@ -60,8 +60,8 @@ class AuditPanel:
                     self.stop = gr.Button("Stop", variant="stop", interactive=False, size="md", min_width=80)
                 self.status = gr.HTML("", elem_id="status", container=False)
                 self.earlier = gr.Dropdown(store.finished(), value=None, label="Finished runs")
-            with gr.Column(scale=3):
-                self.result = ResultPanel(first)
+            with gr.Column(scale=3, min_width=600):
+                self.result = ResultPanel(first, controls)
         generator.change(self._offer, generator, chosen, show_progress="hidden", api_visibility="private")
         going = self.start.click(
             self.audit,

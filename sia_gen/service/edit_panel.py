@@ -35,7 +35,7 @@ class EditPanel:
                     reset = gr.Button("Undo all changes", min_width=120)
                 with gr.Row():
                     sliders = [_slider(attribute) for attribute in attributes]
-            with gr.Column(scale=4, min_width=660):
+            with gr.Column(scale=3, min_width=600):
                 with gr.Row():
                     self.before = _image(before, "Before")
                     self.after = _image(after, "After")
@@ -96,7 +96,7 @@ def _slider(attribute: Any) -> gr.Slider:
         attribute.high,
         0.0,
         step=float(f"{span / STEPS:.1g}"),
-        label=f"{attribute.name} ({_signed(attribute.low)} … {_signed(attribute.high)} {attribute.unit})",
+        label=f"{attribute.name} ({_signed(attribute.low)}…{_signed(attribute.high)} {attribute.unit})",
         info=f"{attribute.negative} ← → {attribute.positive}",
         min_width=240,
     )

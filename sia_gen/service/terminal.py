@@ -66,7 +66,7 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
         ["attribute", "", ">|Δ output|", ">fail", ">95 %", ">mean change", ">q"],
         [
             [
-                row["name"] + (" *" if row.get("stands_out") else ""),
+                ("▸ " if row.get("stands_out") else "") + row["name"],
                 bar((row["output_change"] or 0.0) / most if most else 0.0),
                 _number(row["output_change"], ".3f"),
                 f"{row['success']:.0%}",
@@ -78,7 +78,7 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
         ],
     )
     if any(row.get("stands_out") for row in rows):
-        print("* stands out from the control and from the other attributes")
+        print("▸ stands out from the control and from the other attributes")
     print()
     show_table(
         "Arms: how often the target fails",

@@ -1,0 +1,156 @@
+"""The commands that make the shipped weights: studio renders first, then what is trained on them.
+
+As in `sia_gen.cli`, everything heavy is imported inside the command that needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sia_gen.core.errors import RequestError
+from sia_gen.service.options import MODEL, AsJson, Device, Seed, print_json, resolve
+
+studio = typer.Typer(help="Labelled synthetic faces from a morphable mesh.", no_args_is_help=True)
+train = typer.Typer(help="The recipes that make the shipped weights.", no_args_is_help=True)
+
+Out = Annotated[Path, typer.Option(help="Folder to write to; the same command goes on where it was stopped.")]
+Renders = Annotated[Path, typer.Option(help="Folder that 'sia-gen studio render' wrote.")]
+Skews = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--skew",
+        help="factor=given:0.9, a planted correlation: how often the factor lies on the given one's side; repeatable.",
+    ),
+]
+
+
+@studio.command()
+def render(
+    makehuman: Annotated[Path, typer.Option(help="Folder of a MakeHuman copy.")],
+    out: Out,
+    faces: Annotated[int, typer.Option(help="How many faces to render.")],
+    resolution: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,
+    skews: Skews = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that share the work; every core by default.")] = None,
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """Render faces with every label exact, as a Hugging Face image folder."""
+    from sia_gen.studio.renders import write_renders
+
+    def work(**common: Any) -> dict[str, Any]:
+        planted = [_skew(text) for text in skews or []]
+        write_renders(makehuman, out, faces, resolution=resolution, skews=planted, workers=workers, **common)
+        return {"faces": faces}
+
+    _run(work, out, as_json, seed, device)
+
+
+@train.command()
+def generator(
+    renders: Renders,
+    out: Out,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 12_000,
+    precision: Annotated[str, typer.Option(help="no, bf16 or fp16.")] = "no",
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train a StyleGAN2 by paired regression on renders."""
+    from sia_gen.training.generator import train_generator
+
+    if precision not in ("no", "bf16", "fp16"):
+        raise RequestError(f"precision={precision} is none of no, bf16, fp16; choose one of these")
+
+    def work(**common: Any) -> Mapping[str, Any]:
+        return train_generator(renders, out, steps=steps, precision=precision, **common)
+
+    _run(work, out, as_json, seed, device)
+
+
+@train.command()
+def verifier(
+    renders: Renders,
+    out: Out,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 2_500,
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train the verifier, which reads every factor off an image."""
+    from sia_gen.training.verifier import train_verifier
+
+    _run(lambda **common: train_verifier(renders, out, steps=steps, **common), out, as_json, seed, device)
+
+
+@train.command()
+def target(
+    renders: Renders,
+    out: Out,
+    label: Annotated[str, typer.Option(help="The factor to classify.")] = "smile",
+    planted: Annotated[str | None, typer.Option(help="A factor that follows the label in the training faces.")] = None,
+    strength: Annotated[float, typer.Option(help="In which share of the training faces it does, 0.5…1.")] = 0.95,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 2_000,
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train a classifier of one factor, with a planted cause or without."""
+    from sia_gen.training.target import train_target
+
+    def work(**common: Any) -> Mapping[str, Any]:
+        return train_target(renders, out, label=label, planted=planted, strength=strength, steps=steps, **common)
+
+    _run(work, out, as_json, seed, device)
+
+
+@train.command()
+def attributes(
+    out: Out,
+    generator: Annotated[str, typer.Option(help=MODEL)] = "faces-stylegan2",
+    verifier: Annotated[str, typer.Option(help="A shipped name, a folder or hf:owner/name.")] = "verifier",
+    faces: Annotated[int, typer.Option(help="How many faces to measure on.")] = 4096,
+    as_json: AsJson = False,
+    seed: Seed = 1,
+    device: Device = "auto",
+) -> None:
+    """Find a generator's attributes as the verifier reads them."""
+    from sia_gen.training.attributes import fit_attributes
+
+    def work(**common: Any) -> Mapping[str, Any]:
+        space = fit_attributes(generator, verifier, out, faces=faces, **common)
+        return {found.name: {"slope": found.slope, "leakage": found.leakage} for found in space.attributes}
+
+    _run(work, out, as_json, seed, device)
+
+
+def _run(work: Callable[..., Mapping[str, Any]], out: Path, as_json: bool, seed: int, device: str) -> None:
+    """Do a recipe with a progress bar, and print the figures that it gives."""
+    from sia_gen.service.terminal import progress_bar, show_entries
+
+    with progress_bar(quiet=as_json) as progress:
+        figures = work(seed=seed, device=resolve(device), progress=progress)
+    if as_json:
+        print_json({**figures, "out": str(out)})
+        return
+    rows = {name: value if isinstance(value, Mapping) else {"value": value} for name, value in figures.items()}
+    show_entries("figures", [{"figure": name, **row} for name, row in rows.items()])
+    print(f"\nWritten to {out}")
+
+
+def _skew(text: str) -> Any:
+    from sia_gen.studio.factors import Skew
+
+    factor, _, rest = text.partition("=")
+    given, _, strength = rest.partition(":")
+    try:
+        return Skew(factor, given, float(strength))
+    except ValueError as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(f"--skew {text} is no correlation; write it as factor=given:0.9") from None

@@ -1,0 +1,79 @@
+"""The recipes themselves are tested in tests/studio and tests/training; here, what the command line hands them."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from sia_gen import cli
+from sia_gen.studio.factors import Skew
+from tests.standins import colours
+
+TAIL = ["--out", "out", "--seed", "5", "--device", "cpu"]
+COMMON = {"seed": 5, "device": "cpu"}
+RENDERS, OUT = Path("renders"), Path("out")
+RECIPES = {
+    "studio render --makehuman m --faces 9 --resolution 32 --workers 2 --skew light_strength=smile:0.9": (
+        "sia_gen.studio.renders.write_renders",
+        ((Path("m"), OUT, 9), {"resolution": 32, "workers": 2, "skews": [Skew("light_strength", "smile", 0.9)]}),
+        OUT,
+        {"faces": 9},
+    ),
+    "train generator --renders renders --steps 7 --precision bf16": (
+        "sia_gen.training.generator.train_generator",
+        ((RENDERS, OUT), {"steps": 7, "precision": "bf16"}),
+        {"psnr_db": 30.1},
+        {"psnr_db": 30.1},
+    ),
+    "train verifier --renders renders --steps 7": (
+        "sia_gen.training.verifier.train_verifier",
+        ((RENDERS, OUT), {"steps": 7}),
+        {"age": {"mae": 3.0, "r2": 0.9}},
+        {"age": {"mae": 3.0, "r2": 0.9}},
+    ),
+    "train target --renders renders --planted light_strength --strength 0.8 --steps 7": (
+        "sia_gen.training.target.train_target",
+        ((RENDERS, OUT), {"label": "smile", "planted": "light_strength", "strength": 0.8, "steps": 7}),
+        {"accuracy": 0.97},
+        {"accuracy": 0.97},
+    ),
+    "train attributes --generator g --verifier v --faces 64": (
+        "sia_gen.training.attributes.fit_attributes",
+        (("g", "v", OUT), {"faces": 64}),
+        colours().attributes.select(["redness"]),
+        {"redness": {"slope": 1.0, "leakage": 0.0}},
+    ),
+}
+
+
+@pytest.mark.parametrize("command", RECIPES)
+def test_hands_a_recipe_what_was_asked_and_prints_its_figures(command, monkeypatch, capsys):
+    name, expected, given, figures = RECIPES[command]
+    calls = []
+
+    def recipe(*arguments, progress, **options):
+        assert progress is None  # nobody looks at a test's stderr
+        calls.append((arguments, options))
+        return given
+
+    monkeypatch.setattr(name, recipe)
+    for extra in ([], ["--json"]):
+        monkeypatch.setattr(sys, "argv", ["sia-gen", *command.split(), *TAIL, *extra])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert not stop.value.code
+    shown, _, printed = capsys.readouterr().out.partition("Written to out\n")
+    assert json.loads(printed) == {**figures, "out": "out"}
+    assert next(iter(figures)) in shown
+    arguments, options = expected
+    assert calls == [(arguments, {**options, **COMMON})] * 2
+
+
+def test_an_unknown_factor_is_named(monkeypatch, capsys):
+    command = "studio render --makehuman m --faces 2 --out out --skew nose=smile:0.9"
+    monkeypatch.setattr(sys, "argv", ["sia-gen", *command.split()])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("unknown factor 'nose': there are ")
