@@ -125,7 +125,7 @@ def _gather_sum(index: NDArray[np.int64], rows: Array, count: int) -> Array:
     """Sum of the ``rows [N, C]`` that share an ``index [N]``, as ``[count, C]``."""
     order = np.argsort(index, kind="stable")
     starts = np.searchsorted(index[order], np.arange(count))
-    empty = np.bincount(index, minlength=count) == 0
-    sums = np.add.reduceat(rows[order], np.minimum(starts, len(rows) - 1), axis=0)
-    sums[empty] = 0
+    closed = np.concatenate([rows[order], np.zeros_like(rows[:1])]) if len(rows) else np.zeros((1, rows.shape[1]))
+    sums = np.add.reduceat(closed, starts, axis=0)
+    sums[np.bincount(index, minlength=count) == 0] = 0  # where reduceat gives the next group's first row
     return sums

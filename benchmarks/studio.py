@@ -1,0 +1,58 @@
+"""How many faces a second the studio renders, on all cores of a CPU or on a GPU.
+
+    python benchmarks/studio.py --makehuman DIR [--device cuda] [--faces 256]
+"""
+
+import argparse
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import torch
+
+from sia_gen.core.executors import resolve_device
+from sia_gen.studio.factors import sample
+from sia_gen.studio.renders import BATCH, CHUNK
+from sia_gen.studio.studio import Studio
+
+
+def start(makehuman, resolution, device, threads):
+    global studio, batch
+    if threads:
+        torch.set_num_threads(threads)
+    studio = Studio(makehuman, resolution, device)
+    batch = BATCH if device == "cpu" else CHUNK
+    render(range(batch))
+
+
+def render(seeds):
+    device = studio.landmarks.device
+    for begin in range(0, len(seeds), batch):
+        made = studio.render(sample(seeds[begin : begin + batch]).to(device))
+    made.images[0, 0, 0, 0].item()  # waits for the device
+    return time.perf_counter()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--makehuman", required=True)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--faces", type=int, default=256)
+    parser.add_argument("--resolutions", type=int, nargs="+", default=[64, 128])
+    options = parser.parse_args()
+    resolve_device(options.device)
+    workers = os.cpu_count() if options.device == "cpu" else 1
+    print(f"{options.faces} faces, {workers} process(es), device {options.device}")
+    for resolution in options.resolutions:
+        settings = (options.makehuman, resolution, options.device, 1 if options.device == "cpu" else 0)
+        with ProcessPoolExecutor(workers, get_context("spawn"), start, settings) as pool:
+            shares = [range(worker, options.faces, workers) for worker in range(workers)]
+            list(pool.map(render, [range(BATCH)] * workers))  # every process has started and is warm
+            began = time.perf_counter()
+            ended = max(pool.map(render, shares))
+        print(f"{resolution:4d} px: {options.faces / (ended - began):7.1f} faces/s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+import torch
+from torch import nn
+
+from sia_gen.attributes.find import Reading, Wanted, find_directions, measure
+from sia_gen.core.seeds import normals
+
+WANTED = [Wanted("first", "units", "less", "more"), Wanted("third", "units", "less", "more", reach=1.5)]
+
+
+class Mixed(nn.Module):
+    """Codes are a linear mix of five latents; the picture shows the first three, one a colour channel, over 4 × 4."""
+
+    name, resolution = "mixed", 4
+    edit_shapes = {"w": torch.Size([2, 8])}  # noqa: RUF012
+
+    def __init__(self):
+        super().__init__()
+        self.mix = normals([1], (5, 8), "mix")[0]
+        self.unmix = torch.linalg.pinv(self.mix)
+
+    def sample(self, seeds):
+        return (normals(seeds, (5,), "latents") @ self.mix)[:, None].repeat(1, 2, 1)
+
+    def render(self, codes, edits=None, space=None):
+        codes = codes if edits is None else codes + edits
+        latents = codes.mean(1) @ self.unmix
+        return (0.5 + 0.08 * latents[:, :3]).clamp(0, 1)[:, :, None, None].expand(-1, -1, 4, 4)
+
+
+def reading():
+    """Three readings, of 10, 2 and 1 units to the sd."""
+    sd = torch.tensor([10.0, 2.0, 1.0])
+
+    def read(images):
+        latents = (images.mean((2, 3)) - 0.5) / 0.08
+        return torch.stack([latents[:, 0], latents[:, 1], latents[:, 2]], dim=1) * sd
+
+    return Reading(("first", "second", "third"), sd, read)
+
+
+def test_directions_move_their_own_reading_by_a_unit_and_no_other():
+    space = find_directions(Mixed(), reading(), WANTED, faces=512, trial_faces=32)
+    assert space.directions.shape == (2, 2, 8)
+    moved = measure(Mixed(), reading(), Mixed().sample(range(900, 932)), space.directions[:, 0] * torch.tensor([[10.0], [1.0]]), 1.0)
+    wanted = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    torch.testing.assert_close(moved, wanted, rtol=0, atol=0.02)
+
+
+def test_attributes_say_what_was_measured():
+    first, third = find_directions(Mixed(), reading(), WANTED, faces=512, trial_faces=32).attributes
+    assert (first.name, first.unit, first.low, first.high, first.sd) == ("first", "units", -20, 20, 10)
+    assert (third.low, third.high) == (-1.5, 1.5)
+    for attribute in (first, third):
+        assert abs(attribute.slope - 1) < 0.02
+        assert attribute.leakage < 0.02

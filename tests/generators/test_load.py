@@ -1,0 +1,31 @@
+import json
+
+import pytest
+
+from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.generators.load import load_generator
+from sia_gen.generators.stylegan2 import StyleGAN2
+from tests.generators.test_stylegan2 import tiny
+
+
+def test_loads_a_folder(tmp_path):
+    tiny().save(tmp_path)
+    generator = load_generator(tmp_path)
+    assert isinstance(generator, StyleGAN2)
+    assert generator.resolution == 16
+    assert not any(parameter.requires_grad for parameter in generator.parameters())
+
+
+def test_loads_a_callable():
+    assert load_generator("tests.standins:colours", device="cpu").resolution > 0
+
+
+def test_an_unknown_name_lists_what_exists():
+    with pytest.raises(RequestError, match="unknown generator 'nobody': there are .*faces-stylegan2"):
+        load_generator("nobody")
+
+
+def test_an_unknown_architecture_is_named(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"sia_gen": {"architecture": "vae"}}))
+    with pytest.raises(WorkError, match="architecture 'vae', not one of stylegan2; convert it first"):
+        load_generator(tmp_path)

@@ -1,0 +1,105 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.modules import one_seed
+from sia_gen.generators.stylegan2 import ModulatedConv, StyleGAN2, StyleGAN2Config
+from sia_gen.studio.factors import NAMES, sample_latents
+from tests.contracts import GeneratorSuite
+
+
+def tiny(**changes):
+    settings = {"name": "tiny", "latents": 5, "width": 12, "channels": (8, 8, 6)} | changes
+    with one_seed(3):
+        return StyleGAN2(StyleGAN2Config(**settings)).eval().requires_grad_(False)
+
+
+class TestStyleGAN2(GeneratorSuite):
+    @pytest.fixture
+    def generator(self):
+        return tiny()
+
+
+class TestStyleGAN2WithNoise(GeneratorSuite):
+    @pytest.fixture
+    def generator(self):
+        model = tiny(noise=True)
+        for layer in (*model.synthesis.first, *model.synthesis.second):
+            layer.noise_strength.fill_(0.3)
+        return model
+
+
+def test_modulating_activations_equals_modulating_weights():
+    with one_seed(0):
+        layer = ModulatedConv(4, 6, 3, 5)
+        x, w = torch.randn(2, 4, 7, 7), torch.randn(2, 5)
+    made = layer(x, w)
+    for face in range(2):
+        weight = layer.weight * layer.scale * layer.style(w[face : face + 1])[0][:, None, None]
+        weight = weight / weight.square().sum((1, 2, 3), keepdim=True).add(1e-8).sqrt()  # equations 1 and 3
+        torch.testing.assert_close(made[face : face + 1], F.conv2d(x[face : face + 1], weight, layer.bias, padding=1))
+
+
+def test_demodulated_outputs_have_unit_variance():
+    with one_seed(0):
+        layer = ModulatedConv(64, 32, 3, 8)
+        made = layer(torch.randn(4, 64, 16, 16), 3 * torch.randn(4, 8))
+    assert made[:, :, 1:-1, 1:-1].var().item() == pytest.approx(1, abs=0.1)
+
+
+def test_fewer_levels_give_the_smaller_picture():
+    model = tiny()
+    codes = model.sample([0])
+    assert model.synthesis(codes).shape == (1, 3, 16, 16)
+    assert model.synthesis(codes, 2).shape == (1, 3, 8, 8)
+    assert torch.equal(model.synthesis(codes, 3), model.synthesis(codes))
+
+
+def test_noise_changes_the_picture_and_is_fixed():
+    model = tiny(noise=True)
+    codes = model.sample([0])
+    without = model.render(codes)
+    for layer in (*model.synthesis.first, *model.synthesis.second):
+        layer.noise_strength.fill_(0.3)
+    assert (model.render(codes) - without).abs().max() > 1e-3
+    assert torch.equal(model.render(codes), model.render(codes))
+
+
+def test_a_seed_is_the_same_person_as_in_the_studio():
+    model = tiny(latents=len(NAMES))
+    assert torch.equal(model.sample([7])[0, 0], model.mapping(sample_latents([7]))[0])
+
+
+def test_saves_and_loads(tmp_path):
+    model = tiny(noise=True)
+    model.save(tmp_path)
+    again = StyleGAN2.load(tmp_path)
+    assert again.config == model.config
+    codes = model.sample([1, 2])
+    torch.testing.assert_close(again.render(codes), model.render(codes), rtol=0, atol=5e-3)  # weights are fp16
+    again.save(tmp_path / "..")
+    torch.testing.assert_close(StyleGAN2.load(tmp_path / "..").render(codes), again.render(codes), rtol=0, atol=0)
+
+
+def test_an_unknown_edit_space_is_named():
+    model = tiny()
+    codes = model.sample([0])
+    with pytest.raises(RequestError, match="'tiny' cannot be edited in 'h'; it has w"):
+        model.render(codes, torch.zeros_like(codes), "h")
+
+
+def test_truncated_weights_are_named(tmp_path):
+    tiny().save(tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WorkError, match="cannot read weights '.*model.safetensors'.*fetch the file again"):
+        StyleGAN2.load(tmp_path)
+
+
+def test_weights_of_another_size_are_refused(tmp_path):
+    tiny().save(tmp_path)
+    config = (tmp_path / "config.json").read_text().replace('"width": 12', '"width": 16')
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(WorkError, match="is no StyleGAN2 generator .*; fetch it again"):
+        StyleGAN2.load(tmp_path)

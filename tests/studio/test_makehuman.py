@@ -1,0 +1,68 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.studio.makehuman import MakeHuman, subdivide
+
+CUBE = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float32)
+SIDES = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
+
+
+def test_subdivided_cube_has_the_known_points():
+    quads, points = subdivide(SIDES, CUBE)
+    assert quads.shape == (24, 4)
+    np.testing.assert_allclose(np.abs(points[:8]), 5 / 9, rtol=1e-6)  # corners, valence 3
+    np.testing.assert_allclose(np.sort(np.abs(points[8:14]), axis=1), np.tile([0, 0, 1], (6, 1)), atol=1e-6)
+    np.testing.assert_allclose(np.sort(np.abs(points[14:]), axis=1), np.tile([0, 0.75, 0.75], (12, 1)), atol=1e-6)
+
+
+def test_subdivision_is_linear_and_keeps_a_flat_border():
+    x, y = np.meshgrid(np.arange(4.0), np.arange(3.0))
+    flat = np.stack([x.ravel(), y.ravel(), np.zeros(12)], axis=1).astype(np.float32)
+    quads = np.array([[r * 4 + c, r * 4 + c + 1, r * 4 + c + 5, r * 4 + c + 4] for r in range(2) for c in range(3)])
+    fine, points = subdivide(quads, flat)
+    assert points[:, 2].max() == 0
+    middle = points[[1, 2]]  # border corners of a straight side stay where they are
+    np.testing.assert_allclose(middle, flat[[1, 2]], atol=1e-6)
+    _, twice = subdivide(quads, 2 * flat)
+    np.testing.assert_allclose(twice, 2 * points, rtol=1e-6)
+    assert fine.max() == len(points) - 1
+
+
+def test_reads_a_head(makehuman):
+    source = MakeHuman(makehuman)
+    assert source.mesh.vertices[:, 1].min() > 5
+    assert source.mesh.quads.max() == len(source.mesh.vertices) - 1
+    smile = source.target("mouth/mouth-angles-up")
+    assert smile.shape == source.mesh.vertices.shape
+    moved = np.abs(smile).max(axis=1) > 0
+    assert source.mesh.vertices[moved, 1].max() < 7  # the eyes, at 7.3, stay
+
+
+def test_a_folder_without_makehuman_is_named(tmp_path):
+    with pytest.raises(RequestError) as error:
+        MakeHuman(tmp_path)
+    assert str(error.value) == (
+        f"no MakeHuman data in '{tmp_path}' (3dobjs/base.obj is missing); "
+        "give the folder of a MakeHuman copy with --makehuman"
+    )
+
+
+def test_another_mesh_is_refused(tmp_path):
+    (tmp_path / "3dobjs").mkdir()
+    (tmp_path / "3dobjs" / "base.obj").write_text("v 0 6 0\nv 1 6 0\nv 1 7 0\nv 0 7 0\ng body\nf 1 2 3 4\n")
+    with pytest.raises(WorkError, match="4 vertices, not the 19158 of mesh hm08"):
+        MakeHuman(tmp_path)
+
+
+def test_a_missing_and_a_damaged_target_are_named(makehuman, tmp_path):
+    (tmp_path / "targets" / "nose").mkdir(parents=True)
+    shutil.copytree(makehuman / "data" / "3dobjs", tmp_path / "3dobjs")
+    (tmp_path / "targets" / "nose" / "nose-hump-incr.target").write_text("12 0.1 oops 0.2\n")
+    source = MakeHuman(tmp_path)
+    with pytest.raises(RequestError, match="nose-hump-decr.target' is missing; give a complete MakeHuman folder"):
+        source.target("nose/nose-hump-decr")
+    with pytest.raises(WorkError, match="cannot read MakeHuman target .*nose-hump-incr.target"):
+        source.target("nose/nose-hump-incr")

@@ -1,0 +1,81 @@
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.studio import renders
+from sia_gen.studio.factors import NAMES, Skew, sample
+from sia_gen.studio.renders import read_renders, write_renders
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(renders, "CHUNK", 2)
+
+
+def test_writes_pictures_and_exact_labels(makehuman, tmp_path, small_chunks):
+    folder = write_renders(makehuman, tmp_path / "faces", 3, seed=4, resolution=16, workers=1)
+    table = pq.read_table(folder / "metadata.parquet")
+    assert table["file_name"].to_pylist() == [f"images/{index:06d}.png" for index in range(3)]
+    assert table["seed"].to_pylist() == [4_000_000, 4_000_001, 4_000_002]
+    wanted = sample([4_000_000, 4_000_001, 4_000_002])
+    for name in NAMES:
+        assert table[name].to_pylist() == wanted[name].tolist()
+    assert len(table["landmarks"][0]) == 136
+    with Image.open(folder / "images" / "000002.png") as image:
+        assert image.size == (16, 16)
+    found = read_renders(folder)
+    assert found.images.shape == (3, 3, 16, 16)
+    assert torch.equal(found.values, wanted.values)
+    assert torch.equal(found.value("age"), wanted["age"])
+
+
+def test_an_interrupted_folder_is_finished_and_equal(makehuman, tmp_path, small_chunks):
+    class Stop(Exception):
+        pass
+
+    def stop(done, total, what):
+        raise Stop
+
+    with pytest.raises(Stop):
+        write_renders(makehuman, tmp_path / "broken", 6, resolution=16, workers=1, progress=stop)
+    assert not (tmp_path / "broken" / "metadata.parquet").exists()
+    told = []
+    first = (tmp_path / "broken" / "images" / "000000.png").stat().st_mtime_ns
+    write_renders(makehuman, tmp_path / "broken", 6, resolution=16, workers=1, progress=lambda *now: told.append(now))
+    assert told == [(4, 6, "rendering"), (6, 6, "rendering")]
+    assert (tmp_path / "broken" / "images" / "000000.png").stat().st_mtime_ns == first
+    write_renders(makehuman, tmp_path / "whole", 6, resolution=16, workers=1)
+    broken, whole = (read_renders(tmp_path / name) for name in ("broken", "whole"))
+    assert torch.equal(broken.images, whole.images)
+    assert pq.read_table(tmp_path / "broken" / "metadata.parquet") == pq.read_table(
+        tmp_path / "whole" / "metadata.parquet"
+    )
+
+
+def test_processes_share_the_work(makehuman, tmp_path, small_chunks):
+    skews = [Skew("light_azimuth", "smile", 0.9)]
+    write_renders(makehuman, tmp_path / "two", 4, resolution=16, skews=skews, workers=2)
+    write_renders(makehuman, tmp_path / "one", 4, resolution=16, skews=skews, workers=1)
+    one, two = (read_renders(tmp_path / name) for name in ("one", "two"))
+    assert torch.equal(one.latents, two.latents)
+    assert torch.equal(one.images, two.images)
+
+
+def test_a_folder_of_other_settings_is_refused(makehuman, tmp_path, small_chunks):
+    write_renders(makehuman, tmp_path, 1, resolution=16, workers=1)
+    with pytest.raises(RequestError, match="holds renders of other settings .*'resolution': 16.*; choose another --out"):
+        write_renders(makehuman, tmp_path, 1, resolution=32, workers=1)
+
+
+@pytest.mark.parametrize("faces", [0, 1_000_000])
+def test_too_few_or_too_many_faces_are_refused(makehuman, tmp_path, faces):
+    with pytest.raises(RequestError, match=f"faces={faces} is outside 1…100000; choose a number in that range"):
+        write_renders(makehuman, tmp_path, faces)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_renders_is_named(tmp_path):
+    with pytest.raises(WorkError, match="cannot read .*studio.json"):
+        read_renders(tmp_path)

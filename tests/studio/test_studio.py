@@ -1,0 +1,131 @@
+import math
+
+import pytest
+import torch
+
+from sia_gen.core.errors import RequestError
+from sia_gen.core.images import to_bytes
+from sia_gen.studio.appearance import lab_to_linear, skin_colour
+from sia_gen.studio.factors import FACTORS, sample, values_of
+from sia_gen.studio.studio import Studio, encode, light_direction, rotation, tone
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """One middling face, looking straight ahead."""
+    return values_of(torch.zeros(1, len(FACTORS)))
+
+
+def test_pictures_and_landmarks_have_their_shapes(studio):
+    renders = studio.render(sample(range(3)))
+    assert renders.images.shape == (3, 3, 32, 32)
+    assert renders.landmarks.shape == (3, 68, 2)
+    assert 0 <= renders.images.min() <= renders.images.max() <= 1
+
+
+def test_a_face_does_not_depend_on_its_batch(studio):
+    together = studio.render(sample(range(7)))
+    for seed in (0, 3, 6):
+        alone = studio.render(sample([seed]))
+        difference = to_bytes(together.images[seed]).int() - to_bytes(alone.images[0]).int()
+        assert (difference != 0).float().mean() < 1e-3
+        torch.testing.assert_close(together.landmarks[seed], alone.landmarks[0], rtol=0, atol=1e-3)
+
+
+def test_the_face_fills_the_picture_as_in_ffhq(studio, plain):
+    points = studio.render(plain).landmarks[0] / studio.resolution
+    eyes, chin = points[36:48].mean(0), points[8]
+    assert eyes[0].item() == pytest.approx(0.5, abs=0.01)
+    assert 0.38 < eyes[1] < 0.48
+    assert 0.88 < chin[1] < 1.0
+    assert points[16, 0] - points[0, 0] > 0.5
+
+
+def test_landmarks_follow_ibug_order(studio, plain):
+    x, y = studio.render(plain).landmarks[0].T
+    assert (x[:17].diff() > 0).all()  # jaw from image left to right
+    assert y[:17].argmax() == 8
+    assert (x[17:27].diff() > 0).all()  # brows
+    assert (y[27:31].diff() > 0).all()  # bridge downwards
+    assert x[36] < x[39] < x[42] < x[45]  # eye corners
+    assert y[37] < y[41] and y[44] < y[46]  # lids
+    assert x[48] < x[54] and y[51] < y[57]  # mouth corners, upper and lower lip
+    assert y[19] < y[37] < y[30] < y[51] < y[8]
+
+
+@pytest.mark.parametrize(
+    ("factor", "sign", "what"),
+    [
+        ("yaw", 1, lambda points: points[30, 0]),  # the nose tip goes to image right
+        ("pitch", -1, lambda points: points[30, 1]),  # … up
+        ("roll", 1, lambda points: points[45, 1] - points[36, 1]),  # image right goes down
+        ("smile", -1, lambda points: points[[48, 54], 1].mean()),  # the corners rise
+        ("smile", 1, lambda points: points[54, 0] - points[48, 0]),  # … and part
+        ("mouth_open", 1, lambda points: points[66, 1] - points[62, 1]),
+        ("brow_raise", -1, lambda points: points[17:27, 1].mean()),
+        ("eye_closure", -1, lambda points: (points[[40, 41], 1] - points[[37, 38], 1]).mean()),
+    ],
+)
+def test_a_factor_moves_the_landmarks_it_should(studio, plain, factor, sign, what):
+    entry = next(entry for entry in FACTORS if entry.name == factor)
+    low, high = (plain.with_values(**{factor: value}) for value in (entry.low, entry.high))
+    assert sign * (what(studio.render(high).landmarks[0]) - what(studio.render(low).landmarks[0])) > 0.2  # pixels of 32
+
+
+@pytest.mark.parametrize(("factor", "brighter"), [("light_azimuth", "right"), ("light_elevation", "top")])
+def test_light_comes_from_where_it_should(studio, plain, factor, brighter):
+    entry = next(entry for entry in FACTORS if entry.name == factor)
+    at_high = studio.render(plain.with_values(**{factor: entry.high})).images[0].mean(0)
+    at_low = studio.render(plain.with_values(**{factor: entry.low})).images[0].mean(0)
+    change = (at_high - at_low)[8:28, 8:24]  # the face
+    near, far = (change[:, 8:], change[:, :8]) if brighter == "right" else (change[:10], change[10:])
+    assert near.mean() - far.mean() > 0.05
+
+
+@pytest.mark.parametrize("factor", ["skin_tone", "light_strength", "ambient_strength", "hair_colour"])
+def test_more_of_it_is_brighter(studio, plain, factor):
+    entry = next(entry for entry in FACTORS if entry.name == factor)
+    low, high = (studio.render(plain.with_values(**{factor: value})).images for value in (entry.low, entry.high))
+    assert high.mean() - low.mean() > 0.01
+
+
+def test_every_factor_changes_the_picture(studio, plain):
+    base = plain.with_values(sex=0.9, age=30.0, hair_volume=0.6)  # a bare chin would hide stubble
+    for entry in FACTORS:
+        low, high = (studio.render(base.with_values(**{entry.name: value})).images for value in (entry.low, entry.high))
+        assert (high - low).abs().max() > 0.02, entry.name
+
+
+def test_rotations_are_proper_and_signed():
+    spec = values_of(torch.zeros(1, len(FACTORS)))
+    turn = rotation(sample(range(20)))
+    torch.testing.assert_close(turn @ turn.transpose(1, 2), torch.eye(3).expand(20, -1, -1), rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.linalg.det(turn), torch.ones(20))
+    forward = torch.tensor([0.0, 0.0, 1.0])
+    half = math.sqrt(0.5)
+    yawed = rotation(spec.with_values(yaw=45.0))[0] @ forward
+    torch.testing.assert_close(yawed, torch.tensor([half, 0.0, half]))
+    pitched = rotation(spec.with_values(pitch=25.0))[0] @ forward
+    assert pitched[1] > 0.4
+    light = light_direction(spec.with_values(light_azimuth=90.0, light_elevation=0.0))[0]
+    torch.testing.assert_close(light, torch.tensor([1.0, 0.0, 0.0]), rtol=0, atol=1e-6)
+
+
+def test_skin_has_the_angle_it_is_named_after():
+    ita = torch.tensor([-40.0, 0.0, 30.0, 50.0])
+    xyz_of_rgb = torch.linalg.inv(torch.tensor([[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.204, 1.057]]))
+    scaled = (skin_colour(ita) @ xyz_of_rgb.T / torch.tensor([0.95047, 1.0, 1.08883])) ** (1 / 3)
+    lightness, b = 116 * scaled[:, 1] - 16, 200 * (scaled[:, 1] - scaled[:, 2])
+    torch.testing.assert_close(torch.rad2deg(torch.atan((lightness - 50) / b)), ita, rtol=0, atol=0.1)
+
+
+def test_lab_white_and_srgb_grey_are_exact():
+    torch.testing.assert_close(lab_to_linear(torch.tensor([100.0, 0.0, 0.0])), torch.ones(3), rtol=0, atol=2e-3)
+    assert encode(torch.tensor(0.2140411)).item() == pytest.approx(0.5, abs=1e-5)
+    assert tone(torch.tensor([0.0, 0.6, 1e6])).tolist() == pytest.approx([0.0, 0.6, 1.0], abs=1e-5)
+
+
+def test_a_resolution_outside_the_range_is_refused(makehuman):
+    with pytest.raises(RequestError) as error:
+        Studio(makehuman, resolution=8)
+    assert str(error.value) == "resolution=8 is outside 16…512 pixels; choose a size in that range"

@@ -1,0 +1,84 @@
+import pytest
+import torch
+from torch import nn
+
+from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.modules import one_seed
+from sia_gen.training import loop
+from sia_gen.training.loop import batch_indices, fit
+
+POINTS = torch.linspace(-1, 1, 32)[:, None]
+
+
+def problem():
+    with one_seed(0):
+        model = nn.Sequential(nn.Linear(1, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 1))
+
+    def loss(network, step):
+        x = POINTS[batch_indices(5, step, len(POINTS), 8)]
+        return (network(x) - x.square()).square().mean()
+
+    return model, loss
+
+
+def run(out, steps=40, **changes):
+    model, loss = problem()
+    return fit(model, loss, out, **({"steps": steps, "rate": 0.02, "settings": {"steps": steps}} | changes))
+
+
+def test_learns(tmp_path):
+    model, loss = problem()
+    before = loss(model, 0).item()
+    after = loss(run(tmp_path, steps=400), 0).item()
+    assert after < 0.1 * before
+
+
+def test_a_resumed_run_ends_with_the_same_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_EVERY", 10)
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "broken").mkdir()
+    whole = run(tmp_path / "whole")
+
+    class Stop(Exception):
+        pass
+
+    def stop(done, total, what):
+        raise Stop
+
+    with pytest.raises(Stop):
+        run(tmp_path / "broken", progress=stop)
+    assert torch.load(tmp_path / "broken" / "checkpoint.pt", weights_only=True)["step"] == 20
+    resumed = run(tmp_path / "broken")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def test_each_epoch_sees_every_item_once_in_a_new_order():
+    first = torch.cat([batch_indices(1, step, 12, 4) for step in range(3)])
+    second = torch.cat([batch_indices(1, step, 12, 4) for step in range(3, 6)])
+    assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(12))
+    assert first.tolist() != second.tolist()
+    assert torch.equal(batch_indices(1, 4, 12, 4), batch_indices(1, 4, 12, 4))
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    run(tmp_path)
+    with pytest.raises(RequestError, match="belongs to a run with .*'steps': 40.*; choose another --out or delete it"):
+        run(tmp_path, steps=41)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 no checkpoint")
+    with pytest.raises(WorkError, match=r"cannot read checkpoint '.*checkpoint.pt' .*; delete it to start over"):
+        run(tmp_path)
+
+
+def test_a_loss_that_diverges_is_an_error(tmp_path):
+    model, _ = problem()
+    with pytest.raises(WorkError, match="the loss is nan at step 3; lower the rate"):
+        fit(model, lambda network, step: network(POINTS).mean() * torch.nan, tmp_path, steps=3, rate=1.0, settings={})
+
+
+def test_no_steps_are_refused(tmp_path):
+    with pytest.raises(RequestError, match="steps=0 is below 1; train for at least one step"):
+        run(tmp_path, steps=0)
