@@ -3,10 +3,12 @@
 An attack finds something to exploit along almost any direction, so an attribute's effect says little until it is held
 against directions that were optimised in the same way over the same size of change.
 
-Letters: M random directions, K attributes, D numbers in one face's edit, B faces.
+Letters: M random directions, K attributes, D numbers in one face's edit, P principal axes of codes, B faces.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -20,6 +22,9 @@ from sia_gen.generators.generator import Codes, Generator
 
 DIRECTIONS = 16
 FACES = 4
+SPANNED = 512  # faces whose codes say in which axes codes vary at all
+SAMPLED = 4096  # faces whose codes say by how much: what is left of an attribute falls with the root of their number
+NEGLIGIBLE = 1e-3  # axes with less than this share of the largest deviation are rounding
 # Image change grows almost linearly with an edit, so three corrections leave about one part in a hundred.
 CORRECTIONS = 3
 
@@ -37,20 +42,15 @@ def control_space(known: AttributeSpace, directions: Tensor) -> AttributeSpace:
 def random_directions(generator: Generator, known: AttributeSpace, audited: AttributeSpace, seed: int) -> Tensor:
     """M = 16 directions ``[M, E]`` that change the image as much at ±1 as ``audited`` does at the ends of its ranges.
 
-    A direction is the difference of the codes of two random faces where codes live in the edit space (so that it stays
-    among faces), else Gaussian; it is made orthogonal to every direction in ``known``, then scaled until the root mean
-    square change of the image, averaged over four faces and both ends, equals the mean over the audited attributes.
-    Raises `WorkError` where the known directions leave no room.
+    A direction is the difference of the codes of two random faces where codes live in the edit space, else Gaussian.
+    What it shares with any direction in ``known`` is taken out of it. Then it is scaled until the root mean square
+    change of the image, averaged over four faces and both ends, equals the mean over the audited attributes. Raises
+    `WorkError` where the known directions leave no room.
     """
-    basis = known.directions.flatten(1).double()  # [K, D]
-    if torch.linalg.matrix_rank(basis) >= basis.shape[1]:
-        raise WorkError(
-            f"{len(basis)} attributes fill the whole edit space '{known.space}' of {basis.shape[1]} numbers, which "
-            "leaves no direction for the control; give fewer attributes or a larger edit space"
-        )
-    drawn = _draw(generator, known.space, seed).to(basis.device)  # [M, E]
-    flat = drawn.flatten(1).double()  # [M, D]
-    directions = (flat - flat @ torch.linalg.pinv(basis) @ basis).float().view_as(drawn)
+    drawn, axes = _draw(generator, known.space, seed)  # [M, E], [P, D]
+    drawn, axes = drawn.to(known.directions), axes.to(known.directions)
+    directions = _unrelated(drawn.flatten(1).double(), known.directions.flatten(1).double(), axes.double())
+    directions = directions.float().view_as(drawn)
     codes = generator.sample(_seeds(seed, "control faces", FACES))
     wanted = _image_change(generator, audited, codes).mean()
     for _ in range(CORRECTIONS + 1):
@@ -64,14 +64,43 @@ def _seeds(seed: int, purpose: str, count: int) -> list[int]:
     return [int(value) for value in stream(seed, purpose).integers(2**62, size=count)]
 
 
-def _draw(generator: Generator, space: str, seed: int) -> Tensor:
-    """M random directions ``[M, E]``, before anything is taken out of them."""
+def _draw(generator: Generator, space: str, seed: int) -> tuple[Tensor, Tensor]:
+    """M random directions ``[M, E]``, and ``[P, D]`` the axes along which codes vary, as long as their deviations."""
     seeds = _seeds(seed, "control directions", 2 * DIRECTIONS)
     codes = generator.sample(seeds)
     shape = generator.edit_shapes[space]
-    if codes.shape[1:] == shape:
-        return codes[:DIRECTIONS] - codes[DIRECTIONS:]
-    return normals(seeds[:DIRECTIONS], shape, "control")
+    if codes.shape[1:] != shape:
+        return normals(seeds[:DIRECTIONS], shape, "control"), torch.eye(shape.numel())
+    many = generator.sample(_seeds(seed, "control axes", SAMPLED)).flatten(1).float()  # [., D]
+    many = many - many.mean(dim=0)
+    _, span = _principal(many[:SPANNED])
+    deviations, axes = _principal(many @ span.T)
+    return codes[:DIRECTIONS] - codes[DIRECTIONS:], deviations[:, None] * (axes @ span)
+
+
+def _principal(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Standard deviations ``[P]`` and axes ``[P, D]`` of centred rows, less those that are rounding."""
+    _, lengths, axes = torch.linalg.svd(rows, full_matrices=False)
+    kept = lengths > NEGLIGIBLE * lengths[0]
+    return lengths[kept] / math.sqrt(len(rows)), axes[kept]
+
+
+def _unrelated(drawn: Tensor, known: Tensor, axes: Tensor) -> Tensor:
+    """``drawn`` ``[M, D]`` less what it shares with ``known`` ``[K, D]``, measured where all axes are equally long.
+
+    There "orthogonal" means "uncorrelated among faces": a linear reading of a known attribute off the codes stays put.
+    Orthogonal in the codes themselves would still move attributes along the axes in which faces vary most.
+    """
+    long = axes.square().sum(dim=1, keepdim=True)  # [P, 1]
+    into = (axes / long).T  # [D, P]
+    basis = known @ into  # [K, P]
+    if torch.linalg.matrix_rank(basis) >= len(axes):
+        raise WorkError(
+            f"{len(known)} attributes fill the whole edit space of {len(axes)} axes, which leaves no direction for the "
+            "control; give fewer attributes or a larger edit space"
+        )
+    coordinates = drawn @ into  # [M, P]
+    return (coordinates - coordinates @ torch.linalg.pinv(basis) @ basis) @ axes
 
 
 def _image_change(generator: Generator, space: AttributeSpace, codes: Codes) -> Tensor:

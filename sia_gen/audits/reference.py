@@ -26,7 +26,7 @@ class VerifiedLabel:
 
     def read(self, images: Images) -> Tensor:
         """Images ``[B, 3, H, W]`` → classes ``[B]``: how many thresholds lie at or below the verifier's reading."""
-        value = self.verifier.read(images)[:, self.factor].float()  # [B]
+        value = self.verifier.read(images)[:, self.factor].float().contiguous()  # [B]
         return torch.bucketize(value, torch.tensor(self.thresholds, device=value.device), right=True)
 
 

@@ -81,7 +81,12 @@ class RunFolder:
         return True
 
     def write(self, chunk: int, arm: int, tensors: Mapping[str, Tensor]) -> None:
-        write_tensors(self._part(chunk, arm), tensors)
+        """Keep a finished part; raises `WorkError` when the place is full or gone."""
+        try:
+            write_tensors(self._part(chunk, arm), tensors)
+        except OSError as error:
+            reason = f"cannot write to '{self.path}' any more ({error.strerror})"
+            raise WorkError(f"{reason}; make room and run the same again: what is finished stays") from None
 
     def read(self, chunk: int, arm: int) -> dict[str, Tensor]:
         return read_tensors(self._part(chunk, arm))[0]

@@ -1,13 +1,15 @@
 """A linear generator and a target with a planted cause: only attribute a1 reaches its output."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.audits.diagnose import audit
-from tests.problems import linear_problem
+from sia_gen.core.seeds import normals
+from tests.problems import LinearGenerator, LinearProblem, LinearTarget, linear_problem, linear_space
 
 PLANTED = "a1"
 ATTACK = SemanticImageAttack(batch=4, steps=6, semantic_step=0.4)
@@ -25,16 +27,19 @@ def problem():
 
 
 @pytest.fixture
-def planted(problem):
-    """The problem with weights that follow a1 and no other attribute, nor anything orthogonal to all of them."""
-    known = problem.space.directions
-    wanted = torch.zeros(len(known))
-    wanted[problem.space.names.index(PLANTED)] = 1.5  # logits per unit of the attribute
-    code_slope = torch.linalg.pinv(known) @ wanted  # [L], within the span of the attributes
-    matrix = problem.generator.matrix.detach()  # [P, L]
+def planted():
+    """A target that follows a1 alone: no other attribute, nothing orthogonal to all of them."""
+    generator, target = LinearGenerator(codes=24), LinearTarget()
     with torch.no_grad():
-        problem.target.weight.copy_(torch.linalg.pinv(matrix).T @ code_slope)
-    return problem
+        generator.matrix.copy_(0.02 * normals([1], generator.matrix.shape, "even")[0])
+    space = linear_space(generator)
+    space = replace(space, directions=normals([1], space.directions.shape, "even directions")[0])
+    wanted = torch.zeros(len(space.attributes))
+    wanted[space.names.index(PLANTED)] = 1.5  # logits per unit of the attribute
+    code_slope = torch.linalg.pinv(space.directions) @ wanted  # [L]
+    with torch.no_grad():
+        target.weight.copy_(torch.linalg.pinv(generator.matrix).T @ code_slope)
+    return LinearProblem(generator, space, target)
 
 
 @pytest.fixture(scope="session")

@@ -14,12 +14,37 @@ def generator():
     return LinearGenerator(codes=12)
 
 
-def test_is_orthogonal_to_every_known_direction(generator):
-    space = linear_space(generator)
+class Stretched(LinearGenerator):
+    """Codes that vary along some axes thirty times more than along others."""
+
+    def __init__(self):
+        super().__init__(codes=12)
+        mixing = normals([5], (12, 12), "mixing")[0]
+        self.mixing = torch.linalg.qr(mixing).Q * torch.logspace(-1, 0.5, 12)  # [D, D]
+
+    def sample(self, seeds):
+        return super().sample(seeds) @ self.mixing.T
+
+
+def test_leaves_every_known_attribute_where_it_is():
+    generator = Stretched()
+    covariance = generator.mixing @ generator.mixing.T
+    reading = normals([6], (4, 12), "reading")[0]  # [K, D] each attribute as a linear function of codes
+    # The directions of a regression: those that move one reading and stay among faces.
+    directions = torch.linalg.solve(reading @ covariance @ reading.T, reading @ covariance)
+    space = dataclasses.replace(linear_space(generator), directions=directions)
     control = random_directions(generator, space, space.select(["a1"]), seed=0)
     assert control.shape == (DIRECTIONS, 12)
-    cosines = torch.nn.functional.normalize(control) @ torch.nn.functional.normalize(space.directions).T
-    assert cosines.abs().max() < 1e-5
+    codes = generator.sample(range(3000))
+    spread = (codes @ reading.T).std(dim=0)
+
+    def movement(directions):
+        """How far readings move while the code moves by as much as codes differ, in their deviations."""
+        length = (directions @ torch.linalg.inv(covariance) * directions).sum(dim=1).sqrt()
+        return (directions @ reading.T / spread / length[:, None]).abs()
+
+    assert movement(control).max() < 0.1  # axes are estimated from faces
+    assert movement(directions).max(dim=1).values.min() > 0.5
 
 
 def test_changes_the_image_as_much_as_the_audited_attributes(generator):
@@ -90,5 +115,5 @@ def test_draws_gaussian_directions_where_codes_live_elsewhere(generator):
 def test_says_when_there_is_no_room():
     generator = LinearGenerator(codes=4)
     space = linear_space(generator)
-    with pytest.raises(WorkError, match="4 attributes fill the whole edit space 'w' of 4 numbers"):
+    with pytest.raises(WorkError, match="4 attributes fill the whole edit space of 4 axes"):
         random_directions(generator, space, space, seed=0)

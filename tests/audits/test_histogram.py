@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.audits.audit_report import AuditReport
+from sia_gen.targets.task import Regression
+from tests.audits.conftest import run
+from tests.problems import linear_problem
+
+KEYS = {"name", "unit", "success", "interval", "mean_change", "output_change", "q"}
+
+
+def test_rows_are_what_the_results_say(finished):
+    report = AuditReport.load(finished)
+    frame = report.to_pandas()
+    rows = [*report.histogram["attributes"], report.histogram["control"], *report.histogram["arms"].values()]
+    for row in rows:
+        arm = frame[(frame["arm"] == row["name"]) & frame["correct"]]
+        assert row["attempted"] == len(arm) == report.histogram["correct"]
+        assert row["success"] == pytest.approx(arm["success"].mean())
+        change = (arm["output_after"] - arm["output_before"]).abs().mean()
+        assert row["output_change"] == pytest.approx(change, rel=1e-5)
+        assert row["output_interval"][0] <= row["output_change"] <= row["output_interval"][1]
+    for row in report.histogram["attributes"]:
+        needed = frame[frame["arm"] == row["name"]][f"needed_{row['name']}"].dropna()
+        assert len(needed) == row["successes"]
+        assert row["mean_change"] == (pytest.approx(needed.mean()) if len(needed) else None)
+
+
+def test_has_the_keys_of_the_format_and_is_sorted(finished):
+    histogram = AuditReport.load(finished).histogram
+    assert all(set(row) >= KEYS for row in [*histogram["attributes"], histogram["control"]])
+    assert histogram["control"]["name"] == "random direction"
+    changes = [row["output_change"] for row in histogram["attributes"]]
+    assert changes == sorted(changes, reverse=True)
+
+
+def test_a_regression_is_measured_in_its_own_unit():
+    problem = linear_problem(regression=True)
+    problem.target.task = Regression(("value",), tolerance=0.2)
+    report = run(problem, faces=4, attack=SemanticImageAttack(batch=4))
+    frame = report.to_pandas()
+    joint = frame[frame["arm"] == "joint"]
+    assert joint["success"].all()
+    assert (joint["output_after"].abs() > 0.2).all()
+    assert joint["reference"].iloc[0].shape == (1,)
+    assert report.histogram["change_at_failure"] > 0.2
+
+
+def test_the_picture_is_large_enough_to_read(finished):
+    with Image.open(finished / "histogram.png") as picture:
+        assert picture.width >= 1200
+        assert np.asarray(picture.convert("L")).std() > 10

@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from sia_gen.audits import reference
+from sia_gen.audits.diagnose import audit
+from sia_gen.targets.target import Label
+from sia_gen.targets.verifier import Factor
+from tests.audits.conftest import ATTACK
+
+
+class Reader:
+    """A verifier that reads the brightness of an image, in percent."""
+
+    factors = (Factor("age", "years", 40.0, 18.0), Factor("brightness", "%", 50.0, 10.0))
+
+    def read(self, images):
+        value = 100 * images.mean(dim=(1, 2, 3))
+        return torch.stack([0 * value, value], dim=1)
+
+
+@pytest.fixture
+def shipped(monkeypatch):
+    monkeypatch.setattr(reference, "shipped", lambda kind: ["verifier"])
+    monkeypatch.setattr(reference, "load_verifier", lambda name, device: Reader())
+
+
+def labelled(target, attribute, *thresholds):
+    target.label = Label(attribute, thresholds)
+    return target
+
+
+def test_a_value_on_a_threshold_is_of_the_upper_class(problem, shipped):
+    verified = reference.verified_label(labelled(problem.target, "brightness", 40.0, 60.0), torch.device("cpu"))
+    levels = torch.tensor([0.2, 0.4, 0.5, 0.6, 0.9])
+    images = levels[:, None, None, None].expand(-1, 3, 4, 4)
+    verified.verifier.read = lambda images: torch.tensor([[0, 20], [0, 40], [0, 50], [0, 60], [0, 90]])
+    assert verified.read(images).tolist() == [0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("label", [None, Label("mood", (0.5,))], ids=["no label", "unread label"])
+def test_other_targets_have_none(problem, shipped, label):
+    problem.target.label = label
+    assert reference.verified_label(problem.target, torch.device("cpu")) is None
+
+
+def test_without_a_shipped_verifier_there_is_none(problem, monkeypatch):
+    monkeypatch.setattr(reference, "shipped", lambda kind: [])
+    assert reference.verified_label(labelled(problem.target, "brightness", 50.0), torch.device("cpu")) is None
+
+
+def test_an_audit_holds_the_target_against_the_reading(problem, shipped):
+    target = labelled(problem.target, "brightness", 50.0)
+    report = audit(problem.generator, target, problem.space, faces=12, attack=ATTACK)
+    clean = problem.generator.render(problem.generator.sample(range(12))).mul(255).round().div(255)
+    read = (100 * clean.mean(dim=(1, 2, 3)) >= 50).long()
+    correct = target.predict(clean).argmax(dim=1) == read
+    joint = report.to_pandas().query("arm == 'joint'")
+    assert report.histogram["reference"] == "verifier reading"
+    assert joint["reference"].tolist() == read.tolist()
+    assert joint["correct"].tolist() == correct.tolist()
+    assert report.histogram["correct"] == int(correct.sum()) < 12
+    assert joint["label_kept"].notna().tolist() == correct.tolist()
+    assert 0 <= report.histogram["arms"]["joint"]["label_kept"] <= 1
+    assert "Label kept" in (report.folder / "report.html").read_text()

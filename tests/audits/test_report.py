@@ -1,0 +1,60 @@
+import dataclasses
+import re
+
+import pytest
+
+from sia_gen.attributes.attribute_space import Attribute
+from sia_gen.audits.audit_report import AuditReport
+from sia_gen.audits.report import write_report
+from tests.audits.conftest import run
+
+HOSTILE = "<script>alert('x')</script>"
+
+
+@pytest.fixture
+def page(finished):
+    return (finished / "report.html").read_text(encoding="utf-8")
+
+
+def test_needs_nothing_from_outside(page):
+    assert re.findall(r'(?:src|href)="(?!data:image/png;base64,)[^"]*"', page) == []
+    assert "<script" not in page
+    assert "http" not in page
+
+
+def test_every_picture_has_a_text(page):
+    pictures = re.findall(r"<img [^>]*>", page)
+    assert len(pictures) == 1 + 3 * 10 + 2 * 4  # the histogram, three of each face, two of each attribute
+    assert all(re.search(r'alt="[^"]{10,}"', picture) for picture in pictures)
+
+
+def test_tells_what_was_found_and_how(finished, page):
+    report = AuditReport.load(finished)
+    text = re.sub(r"<[^>]+>", " ", page)
+    assert report.finding in text
+    for row in report.histogram["attributes"]:
+        assert f"{row['success']:.0%} {row['interval'][0]:.0%}–{row['interval'][1]:.0%}" in re.sub(r"\s+", " ", text)
+    assert "the target's own prediction on the unedited face" in text
+    assert "Left out: nothing" in text
+    assert "sensitivity" in text
+    assert "biased" not in text
+    assert "steps 6, box 1, epsilon 0.00392" in text
+
+
+def test_names_are_escaped(problem):
+    problem.target.name = HOSTILE
+    attributes = (dataclasses.replace(problem.space.attributes[0], name=HOSTILE), *problem.space.attributes[1:])
+    report = run(dataclasses.replace(problem, space=dataclasses.replace(problem.space, attributes=attributes)), faces=2)
+    assert HOSTILE not in (report.folder / "report.html").read_text(encoding="utf-8")
+    assert HOSTILE not in report._repr_html_()
+
+
+def test_captions_give_the_largest_changes_in_units(finished):
+    report = AuditReport.load(finished)
+    units = {"a0": ("years", 40.0), "a1": ("degrees", 30.0), "a2": ("EV", 2.0), "a3": ("", 1.0)}
+    attributes = [
+        Attribute(name, unit, -reach, reach, sd=1.0, slope=1.0, leakage=0.0) for name, (unit, reach) in units.items()
+    ]
+    example = report.histogram["examples"][0] | {"omega": {"a0": 38.0, "a1": -15.0, "a2": -0.26, "a3": 0.0}}
+    write_report(report.histogram | {"examples": [example]}, attributes, finished)
+    assert "<strong>a0 +38 years, a1 −15 degrees, a2 −0.26 EV</strong>" in (finished / "report.html").read_text()
