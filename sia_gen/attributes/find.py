@@ -24,7 +24,8 @@ from sia_gen.generators.generator import Codes, Generator
 
 BATCH = 64
 RIDGE = 1e-2  # of the mean variance of a code's numbers
-CORRECTIONS = 3
+CORRECTIONS = 2
+TRIALS = 64  # one face in so many serves for the corrections, and as many others for the measured slope and leakage
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,15 @@ def find_directions(
     wanted: Sequence[Wanted],
     *,
     faces: int = 4096,
-    trial_faces: int = 96,
     seed: int = 1,
     progress: Progress | None = None,
 ) -> AttributeSpace:
     """The attribute space of ``wanted`` in ``generator``'s w, measured by ``reading``.
 
     All F readings take part in the fit, also those that become no attribute, so that an attribute drags none of them.
-    ``faces`` are sampled for the fit and other ``trial_faces`` for the corrections and the measured slope and leakage.
+    ``faces`` are sampled for the fit.
     """
+    trials = max(16, faces // TRIALS)
     codes, values = _sample(generator, reading, face_seeds(seed, faces), progress)
     flat = codes[:, 0]  # [N, D]: w is the same in every layer
     centred = flat - flat.mean(0)
@@ -71,12 +72,11 @@ def find_directions(
     read_out = torch.linalg.solve(covariance + ridge, centred.T @ scaled / len(flat)).T  # R [F, D]
     spread = covariance @ read_out.T  # Σ Rᵀ [D, F]
     directions = torch.linalg.solve(read_out @ spread, spread.T)  # [F, D], one sd each
-    trial = codes[:trial_faces] if trial_faces <= faces else codes
     for _ in range(CORRECTIONS):
-        response = measure(generator, reading, trial, directions, 1.0)  # [F moved, F read] sd per sd
+        response = measure(generator, reading, codes[:trials], directions, 1.0)  # [F moved, F read] sd per sd
         damped = 0.9 * response + 0.1 * torch.eye(len(response))
         directions = torch.linalg.solve(damped, directions)
-    held_out, _ = _sample(generator, reading, face_seeds(seed + 1, trial_faces), None)
+    held_out, _ = _sample(generator, reading, face_seeds(seed + 1, trials), None)
     columns = [list(reading.names).index(want.name) for want in wanted]
     response = measure(generator, reading, held_out, directions[columns], 1.0)  # [K, F]
     attributes = []

@@ -55,7 +55,7 @@ def render(
 def generator(
     renders: Renders,
     out: Out,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 12_000,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 5_000,
     precision: Annotated[str, typer.Option(help="no, bf16 or fp16.")] = "no",
     as_json: AsJson = False,
     seed: Seed = 0,
@@ -77,7 +77,7 @@ def generator(
 def verifier(
     renders: Renders,
     out: Out,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 2_500,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 1_500,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",

@@ -191,18 +191,3 @@ def sample_latents(seeds: Sequence[int], skews: Sequence[Skew] = ()) -> Tensor:
 def sample(seeds: Sequence[int], skews: Sequence[Skew] = (), **fixed: float) -> FaceSpec:
     """Faces drawn one per seed, balanced but for ``skews``; factors named in ``fixed`` take that value."""
     return values_of(sample_latents(seeds, skews)).with_values(**fixed)
-
-
-def parse_skews(texts: Sequence[str]) -> list[Skew]:
-    """Skews from ``"light_azimuth~smile:0.95"`` (with ``-smile`` for the opposite side)."""
-    skews = []
-    for text in texts:
-        factor, _, rest = text.partition("~")
-        given, _, strength = rest.partition(":")
-        try:
-            skews.append(Skew(factor, given.lstrip("-"), float(strength), -1 if given.startswith("-") else 1))
-        except ValueError as error:
-            if isinstance(error, RequestError):
-                raise
-            raise RequestError(f"skew '{text}' is not of the form factor~given:0.95; write it so") from None
-    return skews

@@ -39,7 +39,7 @@ def reading():
 
 
 def test_directions_move_their_own_reading_by_a_unit_and_no_other():
-    space = find_directions(Mixed(), reading(), WANTED, faces=512, trial_faces=32)
+    space = find_directions(Mixed(), reading(), WANTED, faces=512)
     assert space.directions.shape == (2, 2, 8)
     moved = measure(Mixed(), reading(), Mixed().sample(range(900, 932)), space.directions[:, 0] * torch.tensor([[10.0], [1.0]]), 1.0)
     wanted = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
@@ -47,7 +47,7 @@ def test_directions_move_their_own_reading_by_a_unit_and_no_other():
 
 
 def test_attributes_say_what_was_measured():
-    first, third = find_directions(Mixed(), reading(), WANTED, faces=512, trial_faces=32).attributes
+    first, third = find_directions(Mixed(), reading(), WANTED, faces=512).attributes
     assert (first.name, first.unit, first.low, first.high, first.sd) == ("first", "units", -20, 20, 10)
     assert (third.low, third.high) == (-1.5, 1.5)
     for attribute in (first, third):
