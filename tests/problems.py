@@ -97,12 +97,34 @@ class LinearProblem:
         pixels = epsilon * (weight.abs().sum() if norm == "linf" else weight.norm())
         return (moves + pixels) ** 2 if self.target.regression else up * value + moves + pixels
 
+    def clipped_optimum(self, codes: Tensor, epsilon: float) -> Tensor:
+        """``[B]``: of the linf pixel-only arm where the images do leave [0, 1]; each pixel is its own problem."""
+        weight = self.target.weight.detach()
+        images = edit(self.generator, self.space, codes).detach().flatten(1)  # [B, P]
+        up = torch.where((images - 0.5) @ weight > 0, -1.0, 1.0)[:, None]  # [B, 1]
+        return up.squeeze(1) * (((images + epsilon * up * weight.sign()).clamp(0, 1) - 0.5) @ weight)
+
     def loss(self, codes: Tensor, omega: Tensor, delta: Tensor, reference: Tensor) -> Tensor:
         """``[B]`` of the float image, as 8-bit rounding is not part of the closed form."""
         images = edit(self.generator, self.space, codes, omega, delta)
         return self.target.task.loss(self.target.predict(images), reference).detach()
 
 
-def linear_problem(*, regression: bool = False) -> LinearProblem:
-    generator = LinearGenerator()
+def linear_problem(*, regression: bool = False, offset: float = 0.5) -> LinearProblem:
+    generator = LinearGenerator(offset=offset)
     return LinearProblem(generator, linear_space(generator, symmetric=regression), LinearTarget(regression=regression))
+
+
+class TwoHills(LinearTarget):
+    """Fails only on the hill at w·x = −140; from the faces, within ±60, the way up leads to a lower one at +120."""
+
+    def predict(self, images: Tensor) -> Tensor:
+        value = (images.flatten(1) - 0.5) @ self.weight  # [B]
+        near = 0.5 * torch.exp(-(((value - 120) / 120) ** 2))
+        far = 2.0 * torch.exp(-(((value + 140) / 30) ** 2))
+        return torch.stack([torch.ones_like(value), near + far], dim=1)
+
+
+def two_hills() -> LinearProblem:
+    generator = LinearGenerator()
+    return LinearProblem(generator, linear_space(generator, symmetric=True), TwoHills())

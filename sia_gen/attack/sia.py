@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from sia_gen.attack.active_set import ActiveSet, Rows, Verdict
-from sia_gen.attack.balls import Norm, Step, ascent, largest, per_face, project_ball, project_box
+from sia_gen.attack.balls import NOISE, Norm, Step, ascent, largest, per_face, project_ball, project_box
 from sia_gen.attack.edit import edit
 from sia_gen.attack.result import AttackResult
 from sia_gen.attack.starts import random_delta, random_omega, random_signed
@@ -217,7 +217,8 @@ class _Ascent:
         rows, loss = self.faces.rows, point["loss"]
         failed = self.target.task.failed(point["prediction"], rows["reference"])
         finite = torch.isfinite(point["prediction"]).flatten(1).all(dim=1) & torch.isfinite(loss)
-        higher = loss > self.faces.best["loss"] if self.faces.best else torch.ones_like(failed)
+        best = self.faces.best.get("loss", loss)
+        higher = loss > best + NOISE * best.abs()
         failed, finite, steady, higher = torch.stack([failed, finite, rows["steady"], higher]).cpu().numpy()
         for what, fine in (("loss's gradient", steady), ("prediction or loss", finite)):
             if not fine.all():
