@@ -261,7 +261,7 @@ def serve(
         generators=generator or [],
         targets=target or [],
         seed=seed,
-        device=resolve(device),
+        device=device,
         announce=lambda url: print_json({"url": url}) if as_json else print(url, flush=True),
     )
 

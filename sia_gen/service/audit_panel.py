@@ -15,6 +15,7 @@ from sia_gen.service.audit_request import MAX_EPSILON, MAX_FACES, MAX_STEPS, Aud
 from sia_gen.service.jobs import Jobs, Update
 from sia_gen.service.result_panel import ResultPanel
 from sia_gen.service.runs import RunStore
+from sia_gen.service.words import in_words
 
 MAX_SEED = 2**31
 STOPPED = "Stopped. What was finished is kept: the same request goes on from there."
@@ -45,7 +46,7 @@ class AuditPanel:
                 generator = gr.Dropdown(generators, value=generators[0], label="Generator", visible=len(generators) > 1)
                 faces = gr.Slider(1, MAX_FACES, 16, step=1, label="Faces")
                 chosen = gr.CheckboxGroup(
-                    list(attributes[generators[0]]),
+                    _choices(attributes[generators[0]]),
                     value=list(attributes[generators[0]]),
                     label="Attributes",
                     info="The one that the target predicts is left out by itself",
@@ -59,7 +60,8 @@ class AuditPanel:
                     self.start = gr.Button("Run the audit", variant="primary", size="md", min_width=150)
                     self.stop = gr.Button("Stop", variant="stop", interactive=False, size="md", min_width=80)
                 self.status = gr.HTML("", elem_id="status", container=False)
-                self.earlier = gr.Dropdown(store.finished(), value=None, label="Finished runs")
+                finished = store.finished()
+                self.earlier = gr.Dropdown(finished, value=finished[0] if finished else None, label="Finished runs")
             with gr.Column(scale=3, min_width=600):
                 self.result = ResultPanel(first, controls)
         generator.change(self._offer, generator, chosen, show_progress="hidden", api_visibility="private")
@@ -84,8 +86,8 @@ class AuditPanel:
         self.earlier.input(self.show, self.earlier, self.result.components, api_name="result")
 
     def _offer(self, generator: str) -> gr.CheckboxGroup:
-        names = list(self.attributes[generator])
-        return gr.CheckboxGroup(names, value=names)
+        names = self.attributes[generator]
+        return gr.CheckboxGroup(_choices(names), value=list(names))
 
     def _idle(self, message: str) -> dict[gr.components.Component, Any]:
         return {
@@ -156,3 +158,7 @@ class AuditPanel:
             return self.result.values(self.store.report(name))
         except (RequestError, WorkError) as error:
             raise gr.Error(str(error), duration=10, print_exception=False) from None
+
+
+def _choices(names: Sequence[str]) -> list[tuple[str, str]]:
+    return [(in_words(name), name) for name in names]

@@ -1,23 +1,23 @@
-"""One face edited live: a slider per attribute, the face before and after, and what the verifier reads.
-
-K attributes.
-"""
+"""One face edited live: a slider per attribute, the face before and after, and what the verifier reads."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
+from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.images import to_pil
 from sia_gen.core.seeds import MAX_FACES, face_seeds
 from sia_gen.service.editor import Editor
+from sia_gen.service.words import in_words
 
-SIDE = 320
-STEPS = 200
-HEADINGS = ["factor", "before", "after", "change", "unit"]
+SIDE, HEIGHT = 320, 260  # of the pictures, and of their place on the page
+STEPS = 100
+HEADINGS = ["attribute", "before", "after", "change", "unit"]
 
 
 class EditPanel:
@@ -35,7 +35,7 @@ class EditPanel:
                     reset = gr.Button("Undo all changes", min_width=120)
                 with gr.Row():
                     sliders = [_slider(attribute) for attribute in attributes]
-            with gr.Column(scale=3, min_width=600):
+            with gr.Column(scale=2, min_width=500, elem_classes="beside"):
                 with gr.Row():
                     self.before = _image(before, "Before")
                     self.after = _image(after, "After")
@@ -78,7 +78,7 @@ class EditPanel:
             raise gr.Error(str(error), duration=8, print_exception=False) from None
         rows = [
             [
-                reading.name,
+                in_words(reading.name),
                 f"{reading.before:.3g}",
                 f"{reading.after:.3g}",
                 f"{reading.after - reading.before:+.2g}",
@@ -89,16 +89,18 @@ class EditPanel:
         return _enlarge(edits.before), _enlarge(edits.after), rows
 
 
-def _slider(attribute: Any) -> gr.Slider:
-    span = attribute.high - attribute.low
+def _slider(attribute: Attribute) -> gr.Slider:
+    # Ends rounded inwards, to numbers that can be read.
+    step = 10.0 ** math.floor(math.log10((attribute.high - attribute.low) / STEPS))
+    low, high = (round(math.trunc(round(end / step, 6)) * step, 6) for end in (attribute.low, attribute.high))
     return gr.Slider(
-        attribute.low,
-        attribute.high,
+        low,
+        high,
         0.0,
-        step=float(f"{span / STEPS:.1g}"),
-        label=f"{attribute.name} ({_signed(attribute.low)}…{_signed(attribute.high)} {attribute.unit})",
+        step=step,
+        label=f"{in_words(attribute.name)} ({_signed(low)}…{_signed(high)} {attribute.unit})",
         info=f"{attribute.negative} ← → {attribute.positive}",
-        min_width=240,
+        min_width=300,
     )
 
 
@@ -107,7 +109,7 @@ def _signed(value: float) -> str:
 
 
 def _image(value: Image.Image, label: str) -> gr.Image:
-    return gr.Image(value, label=label, format="png", interactive=False, height=SIDE, buttons=["download"])
+    return gr.Image(value, label=label, format="png", interactive=False, height=HEIGHT, buttons=["download"])
 
 
 def _enlarge(images: Any) -> Image.Image:

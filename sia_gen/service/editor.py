@@ -1,6 +1,6 @@
 """Editing faces by attribute, and what the verifier reads off them.
 
-Letters: B faces, K attributes, F factors, R resolution.
+Letters: B faces, K attributes, F factors that are attributes, R resolution.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ class Reading:
 
 @dataclass(frozen=True)
 class Edits:
-    """Faces before and after the same changes, uint8 ``[B, 3, R, R]``; readings per face, none without a verifier."""
+    """Faces before and after the same changes, uint8 ``[B, 3, R, R]``.
+
+    ``readings`` are, per face, of the attributes that the verifier knows, in their order; none without a verifier.
+    """
 
     before: Tensor
     after: Tensor
@@ -79,20 +82,24 @@ class Editor:
         omega = torch.tensor(asked, device=space.directions.device)[:, None]  # [5, 1]
         codes = self.generator.sample([seed] * len(asked))
         images = to_bytes(edit(self.generator, space, codes, omega))
-        read: tuple[float, ...] = ()
-        if self.verifier is not None and name in (names := [factor.name for factor in self.verifier.factors]):
-            read = tuple(self.verifier.read(from_bytes(images))[:, names.index(name)].tolist())
+        factor = self._known().get(name)
+        read = () if factor is None else tuple(self.verifier.read(from_bytes(images))[:, factor].tolist())
         return Sweep(asked, images, read)
 
+    def _known(self) -> dict[str, int]:
+        """The attributes that the verifier reads: name → place among its factors."""
+        factors = {} if self.verifier is None else {f.name: i for i, f in enumerate(self.verifier.factors)}
+        return {name: factors[name] for name in self.space.names if name in factors}
+
     def _compare(self, before: Tensor, after: Tensor) -> tuple[tuple[Reading, ...], ...]:
-        if self.verifier is None:
+        known = self._known()
+        if not known:
             return ()
-        values = zip(*(self.verifier.read(from_bytes(images)).tolist() for images in (before, after)), strict=True)
+        pair = [self.verifier.read(from_bytes(images))[:, list(known.values())] for images in (before, after)]
+        values = torch.stack(pair, dim=2).tolist()  # [B, F, 2]
+        units = [self.verifier.factors[place].unit for place in known.values()]
         return tuple(
-            tuple(
-                Reading(factor.name, factor.unit, *pair)
-                for factor, *pair in zip(self.verifier.factors, *face, strict=True)
-            )
+            tuple(Reading(name, unit, *both) for name, unit, both in zip(known, units, face, strict=True))
             for face in values
         )
 

@@ -17,6 +17,7 @@ from sia_gen.service.audit_panel import AuditPanel
 from sia_gen.service.edit_panel import EditPanel
 from sia_gen.service.editor import load_editor
 from sia_gen.service.jobs import Jobs
+from sia_gen.service.options import resolve
 from sia_gen.service.runs import RunStore
 
 TITLE = "sia-gen"
@@ -29,6 +30,7 @@ No face here is a real person's.
 """
 STYLE = """
 #status progress { display: block; width: 100%; margin-top: 4px; }
+.beside { position: sticky; top: 8px; }
 #report iframe { width: 100%; min-height: 40rem; border: 0; background: white; }
 """
 
@@ -61,6 +63,13 @@ def build(
     return app
 
 
+def _theme() -> gr.Theme:
+    """The machine's own fonts, so that none are fetched; texts dark enough to be read by everyone."""
+    fonts = {"font": ("system-ui", "sans-serif"), "font_mono": ("ui-monospace", "monospace")}
+    dark_enough = dict.fromkeys(("block_info_text_color", "body_text_color_subdued"), "*neutral_600")
+    return gr.themes.Default(primary_hue="indigo", **fonts).set(**dark_enough)
+
+
 def launch(
     host: str | None = None,
     port: int | None = None,
@@ -68,7 +77,7 @@ def launch(
     generators: Sequence[str] = (),
     targets: Sequence[str] = (),
     seed: int = 0,
-    device: str = "cpu",
+    device: str = "auto",
     announce: Callable[[str], None] = print,
 ) -> None:
     """Serve the shipped models, and those named here, until interrupted; ``announce`` is told the address.
@@ -81,7 +90,7 @@ def launch(
         if not names:
             raise RequestError(f"no {kind} is shipped; name one with --{kind}")
     jobs = Jobs()
-    app = build(offered, audited, jobs, device=device, seed=seed).queue(max_size=WAITING)
+    app = build(offered, audited, jobs, device=resolve(device), seed=seed).queue(max_size=WAITING)
     try:
         _, address, _ = app.launch(
             server_name=host,
@@ -91,7 +100,7 @@ def launch(
             prevent_thread_lock=True,
             ssr_mode=False,
             footer_links=[],
-            theme=gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")),
+            theme=_theme(),
             css=STYLE,
         )
         announce(address)

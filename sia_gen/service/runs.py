@@ -13,7 +13,7 @@ from sia_gen.audits.audit_report import HISTOGRAM, AuditReport
 from sia_gen.core.errors import unknown
 from sia_gen.core.files import atomic
 
-# What a first visitor sees before anything was run; its README says how it is made.
+# What a first visitor sees: sia-gen audit --target smile-classifier-planted, less parts/ and images/.
 FIRST_RESULT = Path(__file__).parent / "first_result"
 
 

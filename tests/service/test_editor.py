@@ -23,10 +23,10 @@ def editor():
 def test_reads_a_change_back_in_units(editor):
     edits = editor.change([3, 4], {"redness": 10.0})
     assert edits.before.dtype == edits.after.dtype == torch.uint8
-    for face in edits.readings:
-        assert isinstance(face[1], Reading)
-        assert (face[1].name, face[1].unit) == ("redness", "points")
-        assert face[1].after - face[1].before == pytest.approx(10, abs=0.4)  # an 8-bit step is 0.39 points
+    for (reading,) in edits.readings:  # hue is no attribute
+        assert isinstance(reading, Reading)
+        assert (reading.name, reading.unit) == ("redness", "points")
+        assert reading.after - reading.before == pytest.approx(10, abs=0.4)  # an 8-bit step is 0.39 points
 
 
 def test_a_face_does_not_depend_on_its_batch(editor):
