@@ -63,9 +63,9 @@ def audit(
 
     The arms are "joint", "semantic" (no pixel residual), "pixel" (no attributes), each attribute alone, and "random
     direction", the control. Generator and target are names (see `load_generator`, `load_target`) or objects;
-    ``attributes`` are names among the generator's, by default all, or a space of one's own. The attribute that the
-    target predicts is left out. ``device`` is where named models go and where objects must lie. A target with a label that the shipped verifier reads is held against that reading,
-    any other against its own prediction on the unedited face.
+    ``attributes`` are names among the generator's, by default all, or a space of one's own; the attribute that the
+    target predicts is left out. ``device`` is where named models go and where objects lie. A target with a label that
+    the shipped verifier reads is held against that reading, any other against its own prediction on the unedited face.
 
     ``out`` is the run folder. Each (chunk of faces, arm) is kept there as it finishes: after an error, a `Cancelled`
     from ``progress`` or a kill, the same call does what is missing and gives the same bytes. A chunk is

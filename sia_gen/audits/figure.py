@@ -9,7 +9,7 @@ from typing import Any
 from sia_gen.core.files import atomic
 
 FIGURE = "histogram.png"
-BAR, OUTSTANDING, CONTROL_BAR = "#9db4c8", "#1f4e79", "#ffffff"
+BAR, OUTSTANDING, CONTROL_BAR = "#cfdae4", "#5f97cc", "#ffffff"
 
 
 def draw_histogram(content: Mapping[str, Any], folder: Path) -> None:
@@ -47,6 +47,7 @@ def draw_histogram(content: Mapping[str, Any], folder: Path) -> None:
             f"{row['success']:.0%} fail",
             va="center",
             fontsize=9,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},  # above the dashed line
             weight="bold" if outstanding else "normal",
         )
     axes.axvline(content["control"]["output_change"] or 0.0, color="#333333", linestyle="--", linewidth=1, zorder=0)
