@@ -47,7 +47,7 @@ def _import(kind: str, text: str) -> Callable[..., Any]:
     module_name, _, attribute = text.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise RequestError(f"cannot import {kind} '{text}' ({error}); write it as package.module:callable") from None
     if not callable(found):
         raise RequestError(f"{kind} '{text}' is a {type(found).__name__}, not a callable; name a function or class")

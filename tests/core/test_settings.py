@@ -1,0 +1,41 @@
+import dataclasses
+
+import pytest
+from pydantic import Field
+
+from sia_gen.core.errors import RequestError
+from sia_gen.core.settings import settings
+
+
+@settings
+class Recipe:
+    steps: int = Field(10, ge=1)
+    size: float = 1.0
+
+    def __post_init__(self):
+        if self.size > self.steps:
+            raise ValueError(f"size={self.size:g} is more than steps={self.steps}; lower it")
+
+
+def test_settings_are_frozen_comparable_and_show_themselves():
+    assert repr(Recipe(steps=2)) == "Recipe(steps=2, size=1.0)"
+    assert Recipe(steps=2) == dataclasses.replace(Recipe(), steps=2)
+    assert hash(Recipe()) == hash(Recipe())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Recipe().steps = 3
+    with pytest.raises(TypeError):
+        Recipe(3)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"steps": 0}, "Recipe: steps=0: input should be greater than or equal to 1; change it"),
+        ({"stepz": 1}, "Recipe: stepz=1: unexpected keyword argument; change it"),
+        ({"steps": 1, "size": 2}, "Recipe: size=2 is more than steps=1; lower it"),
+    ],
+)
+def test_a_bad_value_is_one_line(values, message):
+    with pytest.raises(RequestError) as caught:
+        Recipe(**values)
+    assert str(caught.value) == message
