@@ -24,15 +24,15 @@ from sia_gen.training.generator import HELD_OUT, MIRRORED
 from sia_gen.training.loop import batch_indices, fit
 from sia_gen.training.resnet import augment, make_resnet, network_input, save_resnet
 
-BATCH, RATE, SIDE = 32, 2e-3, 128
-SIZES = (32, 64, 128, 256)
+BATCH, RATE, SIDE = 32, 2e-3, 64
+SIZES = (48, 96, 192)
 
 
 def train_verifier(
     renders: str | Path,
     out: str | Path,
     *,
-    steps: int = 1500,
+    steps: int = 2000,
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
