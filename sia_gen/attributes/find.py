@@ -1,11 +1,10 @@
 """Find a generator's attribute directions, all together, so that moving one does not drag the others.
 
-With R the ridge read-out of the attributes from the codes w and Σ the covariance of w, the smallest edit, in the metric
-of the faces' own variation, that moves the read-out by given amounts is D = Σ Rᵀ (R Σ Rᵀ)⁻¹ (the pseudo-inverse of R
-without Σ leaves the faces' manifold and moves hardly anything). Readings bend and codes are not Gaussian, so the answer
-is then corrected by what the directions do when they are rendered and read.
+With R the ridge read-out of the labels from the codes w and Σ the covariance of w, the smallest edit, in the metric of
+the faces' own variation, that moves the read-out by given amounts is D = Σ Rᵀ (R Σ Rᵀ)⁻¹. (The pseudo-inverse of R
+without Σ leaves the faces' manifold and moves hardly anything.)
 
-Letters: N faces, F factors read, K attributes kept, D numbers of a code.
+Letters: N faces, F labels, K attributes, D numbers of a code, L layers.
 """
 
 from __future__ import annotations
@@ -22,24 +21,26 @@ from sia_gen.core.images import Images, quantise
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Codes, Generator
 
-BATCH = 64
-RIDGE = 1e-2  # of the mean variance of a code's numbers
-CORRECTIONS = 2
-TRIALS = 64  # one face in so many serves for the corrections, and as many others for the measured slope and leakage
+RIDGE = 1e-3  # of the mean variance of a code's numbers
+SIGNIFICANT = "{:.2g}"  # a safe range is known no better
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What is read off an image, by name; ``read`` gives ``[B, F]`` in units, ``sd`` the spread over faces."""
+class Labels:
+    """What is known of faces, F things by name, each with its spread ``sd [F]`` over faces in its unit.
+
+    ``of`` gives the values ``[B, F]`` of the faces with these seeds; ``read`` reads them off images, ``[B, F]``.
+    """
 
     names: Sequence[str]
     sd: Tensor
+    of: Callable[[Sequence[int]], Tensor]
     read: Callable[[Images], Tensor]
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """An attribute to find: its name among the readings, its words, and how far is safe, in sd of the faces."""
+    """An attribute to find: its name among the labels, its words, and how far is safe, in sd of the faces."""
 
     name: str
     unit: str
@@ -50,78 +51,57 @@ class Wanted:
 
 def find_directions(
     generator: Generator,
-    reading: Reading,
+    labels: Labels,
     wanted: Sequence[Wanted],
     *,
     faces: int = 4096,
+    trials: int = 64,
     seed: int = 1,
     progress: Progress | None = None,
 ) -> AttributeSpace:
-    """The attribute space of ``wanted`` in ``generator``'s w, measured by ``reading``.
+    """The attribute space of ``wanted`` in ``generator``'s w.
 
-    All F readings take part in the fit, also those that become no attribute, so that an attribute drags none of them.
-    ``faces`` are sampled for the fit.
+    All F labels take part in the fit on ``faces`` faces, also those that become no attribute, so that an attribute
+    drags none of them. Slope and leakage are then read off ``trials`` other faces, moved by one sd down and up.
     """
-    trials = max(16, faces // TRIALS)
-    codes, values = _sample(generator, reading, face_seeds(seed, faces), progress)
-    flat = codes[:, 0]  # [N, D]: w is the same in every layer
-    centred = flat - flat.mean(0)
-    covariance = centred.T @ centred / len(flat)
-    scaled = (values - values.mean(0)) / reading.sd  # [N, F] in sd
-    ridge = RIDGE * covariance.diagonal().mean() * torch.eye(flat.shape[1])
-    read_out = torch.linalg.solve(covariance + ridge, centred.T @ scaled / len(flat)).T  # R [F, D]
+    seeds = face_seeds(seed, faces)
+    codes = generator.sample(seeds)[:, 0].cpu()  # [N, D]: w is the same in every layer
+    values = labels.of(seeds)
+    scaled = (values - values.mean(0)) / labels.sd  # [N, F] in sd
+    centred = codes - codes.mean(0)
+    covariance = centred.T @ centred / faces
+    ridge = RIDGE * covariance.diagonal().mean() * torch.eye(codes.shape[1])
+    read_out = torch.linalg.solve(covariance + ridge, centred.T @ scaled / faces).T  # R [F, D]
     spread = covariance @ read_out.T  # Σ Rᵀ [D, F]
     directions = torch.linalg.solve(read_out @ spread, spread.T)  # [F, D], one sd each
-    for _ in range(CORRECTIONS):
-        response = measure(generator, reading, codes[:trials], directions, 1.0)  # [F moved, F read] sd per sd
-        damped = 0.9 * response + 0.1 * torch.eye(len(response))
-        directions = torch.linalg.solve(damped, directions)
-    held_out, _ = _sample(generator, reading, face_seeds(seed + 1, trials), None)
-    columns = [list(reading.names).index(want.name) for want in wanted]
-    response = measure(generator, reading, held_out, directions[columns], 1.0)  # [K, F]
+    columns = [list(labels.names).index(want.name) for want in wanted]
+    directions = directions[columns]  # [K, D]
+    response = measure(generator, labels, generator.sample(face_seeds(seed + 1, trials)), directions, progress)[
+        :, columns
+    ]
+    others = response.abs().fill_diagonal_(0).sum(1) / max(1, len(columns) - 1)
     attributes = []
     for row, (want, column) in enumerate(zip(wanted, columns, strict=True)):
-        others = [i for i in columns if i != column]
-        sd = reading.sd[column].item()
-        low, high = (_round(sign * want.reach * sd) for sign in (-1, 1))
-        slope, leakage = response[row, column].item(), response[row, others].abs().mean().item()
+        sd = labels.sd[column].item()
+        low, high, spread_of_faces = (float(SIGNIFICANT.format(x)) for x in (-want.reach * sd, want.reach * sd, sd))
+        slope, leakage = round(response[row, row].item(), 3), round(others[row].item(), 3)
         words = {"negative": want.negative, "positive": want.positive}
-        attributes.append(
-            Attribute(want.name, want.unit, low, high, _round(sd), round(slope, 3), round(leakage, 3), **words)
-        )
-    per_unit = directions[columns] / reading.sd[columns, None]  # [K, D]
+        attributes.append(Attribute(want.name, want.unit, low, high, spread_of_faces, slope, leakage, **words))
+    per_unit = directions / labels.sd[columns, None]
     layers = generator.edit_shapes["w"][0]
     return AttributeSpace(generator.name, "w", tuple(attributes), per_unit[:, None].repeat(1, layers, 1))
 
 
-def measure(generator: Generator, reading: Reading, codes: Codes, directions: Tensor, step: float) -> Tensor:
-    """Mean response ``[K, F]``, in sd per sd, of the readings to ± ``step`` sd along each of ``directions [K, D]``."""
-    rows = []
-    layers = codes.shape[1]
-    for direction in directions:
-        edit = (step * direction).expand(len(codes), layers, -1)
-        up, down = (_read(generator, reading, codes, sign * edit) for sign in (1, -1))
-        rows.append(((up - down) / (2 * step * reading.sd)).mean(0))
-    return torch.stack(rows)
-
-
-def _sample(
-    generator: Generator, reading: Reading, seeds: Sequence[int], progress: Progress | None
-) -> tuple[Codes, Tensor]:
-    codes, values = [], []
-    for start in range(0, len(seeds), BATCH):
-        codes.append(generator.sample(seeds[start : start + BATCH]))
-        values.append(_read(generator, reading, codes[-1], None))
-        if progress:
-            progress(start + len(codes[-1]), len(seeds), "reading faces")
-    return torch.cat(codes), torch.cat(values)
-
-
 @torch.inference_mode()
-def _read(generator: Generator, reading: Reading, codes: Codes, edits: Tensor | None) -> Tensor:
-    return reading.read(quantise(generator.render(codes, edits, None if edits is None else "w")))
-
-
-def _round(value: float) -> float:
-    """Two significant digits: as exact as a safe range is."""
-    return float(f"{value:.2g}")
+def measure(
+    generator: Generator, labels: Labels, codes: Codes, directions: Tensor, progress: Progress | None = None
+) -> Tensor:
+    """Mean response ``[K, F]`` of the readings, in sd per sd, to one sd down and up along ``directions [K, D]``."""
+    rows = []
+    for index, direction in enumerate(directions.to(codes.device)):
+        edit = direction.expand(codes.shape)  # [N, L, D]
+        up, down = (labels.read(quantise(generator.render(codes, sign * edit, "w"))) for sign in (1, -1))
+        rows.append(((up - down) / (2 * labels.sd)).mean(0))
+        if progress:
+            progress(index + 1, len(directions), "measuring attributes")
+    return torch.stack(rows)

@@ -77,7 +77,7 @@ def generator(
 def verifier(
     renders: Renders,
     out: Out,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 2_000,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 1_000,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",

@@ -1,24 +1,27 @@
-"""Finds the shipped attribute space: the recipe around `sia_gen.attributes.find`."""
+"""Finds the shipped attribute space: the recipe around `sia_gen.attributes.find`.
+
+A generator taught by paired regression knows what its faces should show: the factors of the studio's face with the same
+seed. Directions are fitted to these; the verifier, which sees only images, measures what they do.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.attributes.find import Reading, Wanted, find_directions
+from sia_gen.attributes.find import Labels, Wanted, find_directions
 from sia_gen.attributes.load import FILE
+from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
 from sia_gen.core.files import writable_folder
-from sia_gen.core.modules import one_seed
 from sia_gen.generators.load import load_generator
-from sia_gen.studio.factors import FACTORS
+from sia_gen.generators.stylegan2 import StyleGAN2
+from sia_gen.studio.factors import FACTORS, NAMES, sample
 from sia_gen.targets.verifier import load_verifier
 
 ATTRIBUTES = (
     "age", "sex", "skin_tone", "weight", "yaw", "pitch", "roll", "light_azimuth", "light_elevation", "light_strength",
-    "smile", "mouth_open", "brow_raise", "hair_colour",
+    "smile", "mouth_open", "hair_colour",
 )  # fmt: skip
 
 
@@ -32,13 +35,21 @@ def fit_attributes(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> AttributeSpace:
-    """Find the attributes of ``generator`` as ``verifier`` reads them; write ``attributes.safetensors`` to ``out``."""
-    out = writable_folder(out)
+    """Find the attributes of ``generator``, measured by ``verifier``; write ``attributes.safetensors`` to ``out``.
+
+    Raises `RequestError` for a generator that was not trained on the studio's factors.
+    """
     source, reader = load_generator(generator, device), load_verifier(verifier, device)
-    reading = Reading([factor.name for factor in reader.factors], reader.sd.cpu(), lambda x: reader.read(x).cpu())
-    words = {factor.name: factor for factor in FACTORS}
-    wanted = [Wanted(name, words[name].unit, words[name].negative, words[name].positive) for name in ATTRIBUTES]
-    with one_seed(seed), torch.no_grad():
-        space = find_directions(source, reading, wanted, faces=faces, seed=seed, progress=progress)
+    if not isinstance(source, StyleGAN2) or source.config.latents != len(NAMES):
+        raise RequestError(f"'{generator}' was not trained on the studio's {len(NAMES)} factors; name one that was")
+    out = writable_folder(out)
+    if tuple(factor.name for factor in reader.factors) != NAMES:
+        raise RequestError(f"verifier '{verifier}' reads other factors than the studio's; train it on its renders")
+    labels = Labels(
+        NAMES, reader.sd.cpu(), lambda seeds: sample(seeds).values, lambda images: reader.read(images).cpu()
+    )
+    entries = {factor.name: factor for factor in FACTORS}
+    wanted = [Wanted(name, entries[name].unit, entries[name].negative, entries[name].positive) for name in ATTRIBUTES]
+    space = find_directions(source, labels, wanted, faces=faces, seed=seed, progress=progress)
     space.save(out / FILE)
     return space

@@ -32,7 +32,7 @@ def train_verifier(
     renders: str | Path,
     out: str | Path,
     *,
-    steps: int = 2000,
+    steps: int = 1000,
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
