@@ -52,6 +52,8 @@ Epsilon = Annotated[str, typer.Option(help="Radius of the pixel residual, as 1/2
 
 def main() -> NoReturn:
     """Run the command line; each error is one line on stderr."""
+    if "" not in sys.path:  # a console script, unlike `python -m`, does not see modules of the current folder
+        sys.path.insert(0, "")
     try:
         status = app(standalone_mode=False, prog_name="sia-gen")
     except UsageError as error:

@@ -20,6 +20,7 @@ COMMANDS = [
 def run(monkeypatch, capsys, tmp_path):
     """Run a command line in an empty folder: (exit status, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["sia-gen", *map(str, arguments)])
@@ -130,6 +131,13 @@ def test_lists_attributes(run):
     status, out, _ = run("list", "attributes", "--generator", COLOURS, "--json")
     first = json.loads(out)["attributes"][0]
     assert (first["name"], first["unit"], first["low"], first["high"]) == ("redness", "points", -30.0, 20.0)
+
+
+def test_finds_a_module_of_the_current_folder(run, tmp_path):
+    (tmp_path / "my_faces.py").write_text("from tests.standins import colours")
+    status, out, err = run("list", "attributes", "--generator", "my_faces:colours")
+    assert (status, err) == (0, "")
+    assert "redness" in out
 
 
 @pytest.mark.parametrize("kind", ["generators", "targets"])
