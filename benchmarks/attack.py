@@ -20,11 +20,11 @@ from torch.nn import functional as F
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import Attribute, AttributeSpace
-from sia_gen.attributes.load import load_attributes
 from sia_gen.core.files import shipped
 from sia_gen.core.modules import eval_mode
 from sia_gen.core.seeds import normals
 from sia_gen.generators.generator import Generator
+from sia_gen.generators.load import load_generator
 from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Target
 from sia_gen.targets.task import Classification
@@ -79,20 +79,20 @@ class StandInTarget(nn.Module):
 
 
 def models(device: str) -> tuple[Generator, AttributeSpace, Target]:
-    """The shipped ones where they are, else stand-ins."""
-    if "faces-stylegan2" in shipped("generator") and "smile-classifier" in shipped("target"):
-        from sia_gen.generators.load import load_generator
-
-        return (
-            load_generator("faces-stylegan2", device=device),
-            load_attributes("faces-stylegan2", device=device),
-            load_target("smile-classifier", device=device),
-        )
+    """The shipped ones where they are, else stand-ins; what the attributes mean does not matter here."""
     torch.manual_seed(0)
-    generator, target = StandInGenerator().to(device), StandInTarget().to(device)
+    if "faces-stylegan2" in shipped("generator"):
+        generator: Generator = load_generator("faces-stylegan2", device=device)
+    else:
+        generator = StandInGenerator().to(device).eval()
+    if "smile-classifier" in shipped("target"):
+        target: Target = load_target("smile-classifier", device=device)
+    else:
+        target = StandInTarget().to(device).eval()
+    edit_space, shape = next(iter(generator.edit_shapes.items()))
     attributes = tuple(Attribute(f"a{k}", "units", -1.0, 1.0, 1.0, 1.0, 0.0) for k in range(8))
-    space = AttributeSpace("stand-in", "w", attributes, normals([0], (8, 64), "stand-in directions")[0])
-    return generator.eval(), space.to(device), target.eval()
+    directions = 0.1 * normals(range(8), shape, "directions")
+    return generator, AttributeSpace(generator.name, edit_space, attributes, directions).to(device), target
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
@@ -109,18 +109,20 @@ def floor(generator: Generator, space: AttributeSpace, target: Target, codes: Te
     """The models alone: ``steps`` forward and backward passes and the forward pass of the last point."""
     parts = [part for part in (generator, target) if isinstance(part, nn.Module)]
     with eval_mode(*parts):
+        size = (len(codes), 3, generator.resolution, generator.resolution)
         with torch.no_grad():
-            shown = generator.render(codes)  # [B, 3, R, R]
+            rendered = generator.render(codes) if arm == "pixel" else None  # [B, 3, R, R]
             edits = space.edits(torch.zeros(len(codes), len(space.attributes), device=codes.device))
         for step in range(steps + 1):
             leaves = []
             with torch.set_grad_enabled(step < steps):
-                image = shown
-                if arm != "pixel":
+                if rendered is None:
                     leaves.append(edits.clone().requires_grad_())
                     image = generator.render(codes, leaves[0], space.space)
+                else:
+                    image = rendered
                 if arm != "semantic":
-                    leaves.append(torch.zeros_like(shown).requires_grad_())
+                    leaves.append(torch.zeros(size, device=codes.device, requires_grad=True))
                     image = image + leaves[-1]
                 prediction = target.predict(image)
                 if step < steps:
@@ -155,6 +157,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=9)
     options = parser.parse_args()
+    generator, _, target = models(options.device)
+    print(f"{generator.name} ({generator.resolution} px) × {target.name}, batch {options.batch}, {options.device}")
     rows = measure(options.device, options.batch, options.steps, options.repeats)
     print(f"{'arm':10}{'models, s':>12}{'attack, s':>12}{'ratio':>8}   (limit {LIMIT:.2f})")
     for arm, models_alone, whole, ratio in rows:
