@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -12,15 +13,15 @@ OTHERS_RATIO = 2.0  # output change over the median of the other attributes
 MATERIAL = 0.1  # excess over the control, as a share of the output change at which faces fail
 
 
-def above_control(row: Mapping[str, Any], control: Mapping[str, Any], change_at_failure: float) -> bool:
+def above_control(row: Mapping[str, Any], control: Mapping[str, Any], change_at_failure: float | None) -> bool:
     """Whether an attribute moves the output more than a meaningless change of the same size does.
 
     A small q only says that two means differ, and with many faces any two do. So the excess must also be sure (its
     interval lies above 0), material (a tenth of the change at which faces fail, in the output's own unit: about five
     points of probability for a classifier that is sure of its faces) and large (the effect is one and a half times the
-    control's).
+    control's). Where no face failed, ``change_at_failure`` is None: nothing says what is material, so nothing is.
     """
-    if row["output_change"] is None:
+    if row["output_change"] is None or change_at_failure is None:
         return False
     return bool(
         row["q"] <= LARGEST_Q
@@ -63,6 +64,12 @@ def finding(content: Mapping[str, Any]) -> str:
             f"directions of the same size did: the strongest, {first['name']}, by {_number(first)} on average against "
             f"{_number(control)}."
         )
+    # The sign-flip test on n draws never gives a p below 2**-n, nor the first of r attributes a q below r times that.
+    needed = math.ceil(math.log2(len(rows) / LARGEST_Q))
+    if content["draws"] < needed:
+        correct = content["correct"]
+        subject = "1 correct face is" if correct == 1 else f"{correct} correct faces are"
+        return f"{subject} too few to tell; audit {math.ceil(needed * content['faces'] / content['draws'])} or more."
     return (
         f"No attribute stands out: the strongest, {first['name']}, moved alone, changed the output by {_number(first)} "
         f"on average, random directions of the same size by {_number(control)}."

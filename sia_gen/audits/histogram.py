@@ -41,7 +41,7 @@ def histogram(folder: Path, attributes: Sequence[Attribute], settings: Mapping[s
     tallies = {arm: _tally(folder, arm, "", seed) for arm in ARMS}
     control = _tally(folder, CONTROL, "of its range", seed)
     at_failure = np.concatenate([tally.at_failure for tally in tallies.values()])
-    change_at_failure = float(np.median(at_failure)) if len(at_failure) else 0.0
+    change_at_failure = float(np.median(at_failure)) if len(at_failure) else None
     rows, p_values = [], []
     for attribute in attributes:
         tally = _tally(folder, attribute.name, attribute.unit, seed)
@@ -60,6 +60,7 @@ def histogram(folder: Path, attributes: Sequence[Attribute], settings: Mapping[s
         "generator": settings["generator"],
         "faces": settings["faces"],
         "correct": control.row["attempted"],
+        "draws": len(np.unique(control.direction)),
         "reference": settings["reference"],
         "left_out": settings["left_out"],
         "attributes": rows,

@@ -31,6 +31,10 @@ def test_nothing_attempted_is_not_above_the_control():
     assert above_control(row() | {"output_change": None}, CONTROL, change_at_failure=0.45) is False
 
 
+def test_where_no_face_failed_nothing_is_material():
+    assert above_control(row(), CONTROL, change_at_failure=None) is False
+
+
 @pytest.mark.parametrize(
     ("others", "expected"),
     [
@@ -73,4 +77,19 @@ def test_above_others(others, expected):
     ids=["one", "two", "even", "none"],
 )
 def test_finding_is_one_plain_sentence(rows, sentence):
-    assert finding({"attributes": rows, "control": CONTROL, "correct": 9, "faces": 9}) == sentence
+    assert finding({"attributes": rows, "control": CONTROL, "correct": 9, "faces": 9, "draws": 9}) == sentence
+
+
+@pytest.mark.parametrize(
+    ("correct", "faces", "draws", "sentence"),
+    [
+        (1, 1, 1, "1 correct face is too few to tell; audit 6 or more."),
+        (5, 10, 5, "5 correct faces are too few to tell; audit 12 or more."),
+        (6, 40, 5, "6 correct faces are too few to tell; audit 48 or more."),
+    ],
+)
+def test_too_few_faces_are_said_to_be(correct, faces, draws, sentence):
+    rows = [row("age", 0.11), row("yaw", 0.1), row("light", 0.1)]  # 3 · 2**-6 = 0.047 is the first q to suffice
+    content = {"attributes": rows, "control": CONTROL, "correct": correct, "faces": faces, "draws": draws}
+    assert finding(content) == sentence
+    assert finding(content | {"draws": 6}).startswith("No attribute stands out: the strongest, age,")

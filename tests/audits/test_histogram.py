@@ -48,6 +48,16 @@ def test_a_regression_is_measured_in_its_own_unit():
     assert report.histogram["change_at_failure"] > 0.2
 
 
+def test_where_nothing_fails_nothing_is_above_the_control(planted):
+    planted.target.regression, planted.target.task = True, Regression(("value",), tolerance=1e6)
+    report = run(planted, faces=8, attack=SemanticImageAttack(batch=8))
+    histogram = report.histogram
+    assert (histogram["change_at_failure"], histogram["draws"]) == (None, 8)
+    assert histogram["attributes"][0]["q"] < 0.05
+    assert [row["above_control"] for row in histogram["attributes"]] == [False] * 4
+    assert "at which faces fail (none did)" in (report.folder / "report.html").read_text()
+
+
 def test_the_picture_is_large_enough_to_read(finished):
     with Image.open(finished / "histogram.png") as picture:
         assert picture.width >= 1200
