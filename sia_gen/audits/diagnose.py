@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import tempfile
 import weakref
@@ -27,7 +28,7 @@ from sia_gen.audits.control import control_space, random_directions
 from sia_gen.audits.examples import Examples
 from sia_gen.audits.figure import draw_histogram
 from sia_gen.audits.histogram import histogram
-from sia_gen.audits.reference import verified_label
+from sia_gen.audits.reference import VerifiedLabel, verified_label
 from sia_gen.audits.report import write_report
 from sia_gen.audits.results import ARMS, CONTROL, write_results
 from sia_gen.audits.run_folder import RunFolder
@@ -94,6 +95,7 @@ def audit(
         "seed": seed,
         "device": where.type,
         "attack": asdict(attack),
+        **_criterion(target, verified),
         "edits": _fingerprint(known, audited),
     }
     modules = [part for part in (generator, target) if isinstance(part, nn.Module)]
@@ -130,6 +132,14 @@ def _require_work(attack: SemanticImageAttack, audited: AttributeSpace, left_out
     for name in audited.names:
         if name in (*ARMS, CONTROL):
             raise RequestError(f"attribute '{name}' has the name of an arm ({', '.join((*ARMS, CONTROL))}); rename it")
+
+
+def _criterion(target: Target, verified: VerifiedLabel | None) -> dict[str, Any]:
+    """What counts as wrong: faces judged by different criteria must not end up in one run."""
+    task = {"task": re.sub(r" at 0x[0-9a-f]+", "", repr(target.task))}  # an address is another one in each process
+    if verified is None:
+        return task
+    return {**task, "thresholds": verified.thresholds, "verifier": verified.verifier.digest()}
 
 
 def _fingerprint(*spaces: AttributeSpace) -> str:

@@ -5,6 +5,7 @@ Letters: B images, F factors.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,14 @@ class Verifier:
     def read(self, images: Images) -> Tensor:
         """Images ``[B, 3, H, W]`` in [0, 1] → values ``[B, F]`` in units, differentiable."""
         return self.model(images) * self.sd + self.mean
+
+    def digest(self) -> str:
+        """Tells this verifier from others: its factors and weights."""
+        found = hashlib.sha256(repr(self.factors).encode())
+        for name, values in self.model.network.state_dict().items():
+            found.update(name.encode())
+            found.update(values.cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()[:16]
 
 
 def load_verifier(name: str | Path = "verifier", device: torch.device | str = "cpu") -> Verifier:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from sia_gen.audits.audit_report import AuditReport
 from sia_gen.audits.diagnose import audit
 from sia_gen.core.errors import Cancelled, RequestError, WorkError
 from sia_gen.targets.target import Label
+from sia_gen.targets.task import Classification
 from tests.audits.conftest import ATTACK, FACES, PLANTED, run
 from tests.problems import linear_problem
 
@@ -151,41 +153,43 @@ def test_progress_counts_chunks_times_arms_and_may_cancel(problem, tmp_path):
     ],
     ids=["faces", "seed", "steps", "chunk"],
 )
-def test_refuses_a_folder_with_other_settings(problem, tmp_path, changes, difference):
-    run(problem, tmp_path)
-    written = contents(tmp_path)
-    message = f"'{tmp_path}' holds a run with {difference}; choose another --out or the same settings"
+def test_refuses_a_folder_with_other_settings(problem, finished, changes, difference):
+    written = contents(finished)
+    message = f"'{finished}' holds a run with {difference}; choose another --out or the same settings"
     with pytest.raises(RequestError, match=f"^{re.escape(message)}$"):
-        run(problem, tmp_path, **changes)
-    assert contents(tmp_path) == written
+        run(problem, finished, **changes)
+    assert contents(finished) == written
 
 
-def test_refuses_a_folder_of_other_weights(problem, tmp_path):
-    run(problem, tmp_path)
+def test_refuses_a_folder_of_another_task(problem, finished):
+    problem.target.task = Classification(("yes", "no"))
+    with pytest.raises(RequestError, match=r"holds a run with task=Classification\(classes=\('no', 'yes'\)\), not Cla"):
+        run(problem, finished)
+
+
+def test_refuses_a_folder_of_other_weights(problem, finished):
     with torch.no_grad():
         problem.target.weight.mul_(-1)
     with pytest.raises(
         RequestError, match=r"holds a run of other weights \(the target said \[.*\] about the first face"
     ):
-        run(problem, tmp_path)
+        run(problem, finished)
 
 
-def test_refuses_attributes_of_the_same_names_with_other_directions(problem, tmp_path):
-    run(problem, tmp_path)
+def test_refuses_attributes_of_the_same_names_with_other_directions(problem, finished):
     problem = dataclasses.replace(
         problem, space=dataclasses.replace(problem.space, directions=-problem.space.directions)
     )
     with pytest.raises(RequestError, match="holds a run with edits="):
-        run(problem, tmp_path)
+        run(problem, finished)
 
 
-def test_a_damaged_part_is_done_again(problem, tmp_path):
-    run(problem, tmp_path)
-    written = contents(tmp_path)
-    part = tmp_path / "parts" / "00001-003.safetensors"
+def test_a_damaged_part_is_done_again(problem, finished):
+    written = contents(finished)
+    part = finished / "parts" / "00001-003.safetensors"
     part.write_bytes(part.read_bytes()[:100])
-    run(problem, tmp_path)
-    assert contents(tmp_path) == written
+    run(problem, finished)
+    assert contents(finished) == written
 
 
 @pytest.mark.parametrize("faces", [0, -1, 1_000_000])
@@ -263,6 +267,8 @@ def test_a_target_that_fits_its_task_from_no_face_on_starts_nothing(problem, tmp
 
 def test_a_target_that_is_always_wrong_is_said_to_be(problem, tmp_path, monkeypatch):
     class Wrong:
+        thresholds, verifier = (), SimpleNamespace(digest=lambda: "wrong")
+
         def read(self, images):
             return 1 - problem.target.predict(images).argmax(dim=1)
 

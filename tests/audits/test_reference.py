@@ -1,8 +1,11 @@
+import re
+
 import pytest
 import torch
 
 from sia_gen.audits import reference
 from sia_gen.audits.diagnose import audit
+from sia_gen.core.errors import RequestError
 from sia_gen.targets.target import Label
 from sia_gen.targets.verifier import Factor
 from tests.audits.conftest import ATTACK
@@ -16,6 +19,9 @@ class Reader:
     def read(self, images):
         value = 100 * images.mean(dim=(1, 2, 3))
         return torch.stack([0 * value, value], dim=1)
+
+    def digest(self):
+        return "reader"
 
 
 @pytest.fixture
@@ -62,3 +68,16 @@ def test_an_audit_holds_the_target_against_the_reading(problem, shipped):
     assert joint["label_kept"].notna().tolist() == correct.tolist()
     assert 0 <= report.histogram["arms"]["joint"]["label_kept"] <= 1
     assert "Label kept" in (report.folder / "report.html").read_text()
+
+
+def test_a_resume_keeps_to_the_criterion(problem, shipped, tmp_path, monkeypatch):
+    def again(*thresholds):
+        target = labelled(problem.target, "brightness", *thresholds)
+        return audit(problem.generator, target, problem.space, faces=2, attack=ATTACK, out=tmp_path)
+
+    assert again(50.0).finding == again(50.0).finding
+    with pytest.raises(RequestError, match=re.escape("holds a run with thresholds=[50.0], not [51.0]; choose")):
+        again(51.0)
+    monkeypatch.setattr(Reader, "digest", lambda self: "another")
+    with pytest.raises(RequestError, match="holds a run with verifier=reader, not another; choose"):
+        again(50.0)

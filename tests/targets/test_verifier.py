@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -18,6 +20,14 @@ def test_passes_gradients(verifier_folder):
     images = torch.full((1, 3, 48, 48), 0.5).requires_grad_()
     load_verifier(verifier_folder).read(images)[0, 1].backward()
     assert images.grad.abs().sum() > 0
+
+
+def test_its_digest_tells_other_weights_and_factors(verifier_folder):
+    first, same = load_verifier(verifier_folder), load_verifier(verifier_folder)
+    assert first.digest() == same.digest()
+    next(same.model.network.parameters()).add_(1e-3)
+    assert first.digest() != same.digest()
+    assert first.digest() != replace(first, factors=first.factors[::-1]).digest()
 
 
 def test_refuses_other_models(resnet_folder, verifier_folder, edit_config):
