@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.core.errors import RequestError
-from sia_gen.core.locate import locate
+from sia_gen.core.locate import build, locate
 
 FILE = "attributes.safetensors"
 
@@ -20,7 +20,10 @@ def load_attributes(name: str | Path, device: str = "cpu") -> AttributeSpace:
         return AttributeSpace.load(name).to(device)
     place = locate("generator", name)
     if not isinstance(place, Path):
-        return place(device=device).attributes
+        attributes = getattr(build("generator", name, place, device), "attributes", None)
+        if not isinstance(attributes, AttributeSpace):
+            raise RequestError(f"'{name}' has no attribute space; give what it returns one as .attributes")
+        return attributes
     if not (place / FILE).is_file():
         raise RequestError(f"'{name}' has no {FILE}; find its attributes with 'sia-gen train attributes'")
     return AttributeSpace.load(place / FILE).to(device)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sia_gen.core.errors import RequestError, WorkError, unknown
 from sia_gen.core.files import pretrained_folder, shipped
+
+if TYPE_CHECKING:
+    import torch
 
 
 def locate(kind: str, name: str | Path) -> Path | Callable[..., Any]:
@@ -30,6 +34,29 @@ def locate(kind: str, name: str | Path) -> Path | Callable[..., Any]:
     raise unknown(kind, text, shipped(kind), remedy)
 
 
+def build(kind: str, name: str | Path, factory: Callable[..., Any], device: torch.device | str) -> Any:
+    """What a callable from `locate` gives, called with ``device=`` if it takes one; what it raises becomes one line."""
+    try:
+        takes_device = "device" in inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # a builtin that tells no signature
+        takes_device = False
+    try:
+        return factory(device=device) if takes_device else factory()
+    except (RequestError, WorkError):
+        raise
+    except Exception as error:
+        raise _foreign(kind, str(name), error) from error
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, which may be nothing."""
+    return next(iter(str(error).splitlines()), "")
+
+
+def _foreign(kind: str, text: str, error: Exception) -> WorkError:
+    return WorkError(f"{kind} '{text}' fails ({type(error).__name__}: {first_line(error)}); mend it and run this again")
+
+
 def _download(repository: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -39,7 +66,7 @@ def _download(repository: str) -> Path:
     except HFValidationError as error:
         raise RequestError(f"'hf:{repository}' is not a hub id ({error}); write hf:owner/name") from None
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise WorkError(f"cannot fetch 'hf:{repository}' ({reason}); go online once, or give a local folder") from None
 
 
@@ -48,7 +75,10 @@ def _import(kind: str, text: str) -> Callable[..., Any]:
     try:
         found = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise RequestError(f"cannot import {kind} '{text}' ({error}); write it as package.module:callable") from None
+        reason = first_line(error)
+        raise RequestError(f"cannot import {kind} '{text}' ({reason}); write it as package.module:callable") from None
+    except Exception as error:
+        raise _foreign(kind, text, error) from error
     if not callable(found):
         raise RequestError(f"{kind} '{text}' is a {type(found).__name__}, not a callable; name a function or class")
     return found

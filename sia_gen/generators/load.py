@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sia_gen.core.errors import WorkError
+from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.executors import resolve_device
 from sia_gen.core.files import read_json
-from sia_gen.core.locate import locate
+from sia_gen.core.locate import build, locate
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.stylegan2 import StyleGAN2
 
@@ -17,14 +17,20 @@ ARCHITECTURES = {
 
 
 def load_generator(name: str | Path, device: str = "cpu") -> Generator:
-    """A generator from a shipped name, a folder, ``"hf:owner/name"`` or ``"module:callable"`` (called with ``device``).
+    """A generator from a shipped name, a folder, ``"hf:owner/name"`` or ``"module:callable"``.
 
-    Raises `RequestError` that names what exists, `WorkError` for damaged or foreign weights.
+    The callable is called with ``device=`` if it takes one, else with nothing. Raises `RequestError` that names what
+    exists, `WorkError` for damaged or foreign weights and for a callable that fails.
     """
     place = locate("generator", name)
     if not isinstance(place, Path):
-        found: Generator = place(device=device)
-        return found
+        made = build("generator", name, place, device)
+        if not isinstance(made, Generator):
+            raise RequestError(
+                f"generator '{name}' gave a {type(made).__name__}; return an object with name, resolution, "
+                "edit_shapes, sample and render"
+            )
+        return made
     kind = read_json(place / "config.json").get("sia_gen", {}).get("architecture")
     if kind not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 
 import torch
@@ -10,7 +9,7 @@ from torch import nn
 
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import resolve_device
-from sia_gen.core.locate import locate
+from sia_gen.core.locate import build, locate
 from sia_gen.targets.classifier import load_classifier
 from sia_gen.targets.module import ModuleTarget, infer_classification
 from sia_gen.targets.target import Target
@@ -21,15 +20,14 @@ def load_target(name: str | Path, device: torch.device | str = "cpu") -> Target:
 
     The callable is called with ``device=`` if it takes one, else with nothing, and gives a target, or a torch module
     that turns images ``[B, 3, H, W]`` in [0, 1] into logits. Raises `RequestError` that names what exists, `WorkError`
-    on damaged files.
+    on damaged files and for a callable that fails.
     """
     device = resolve_device(str(device))
     place = locate("target", name)
     text = str(name)
     if isinstance(place, Path):
         return load_classifier(place, text if text.startswith("hf:") else place.name, device)
-    takes_device = "device" in inspect.signature(place).parameters
-    made = place(device=device) if takes_device else place()
+    made = build("target", text, place, device)
     if isinstance(made, Target):
         return made
     if isinstance(made, nn.Module):

@@ -87,3 +87,8 @@ def test_a_generator_without_attributes_says_how_to_find_them(tmp_path):
     assert str(caught.value) == (
         f"'{tmp_path}' has no attributes.safetensors; find its attributes with 'sia-gen train attributes'"
     )
+
+
+def test_a_generator_without_attributes_is_refused():
+    with pytest.raises(RequestError, match=r"^'builtins:dict' has no attribute space; give what it returns one as"):
+        load_attributes("builtins:dict")

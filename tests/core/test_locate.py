@@ -2,7 +2,7 @@ import pytest
 
 from sia_gen.core import locate as module
 from sia_gen.core.errors import RequestError, WorkError
-from sia_gen.core.locate import locate
+from sia_gen.core.locate import build, locate
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +81,41 @@ def test_only_weights_and_text_are_downloaded(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     assert locate("target", "hf:owner/name") == tmp_path
     assert asked == {"owner/name": ["*.json", "*.safetensors", "*.txt", "*.md"]}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("class", "target 'broken:build' fails (SyntaxError: invalid syntax (broken.py, line 1)); mend it"),
+        ("{}['no']", "target 'broken:build' fails (KeyError: 'no'); mend it and run this again"),
+    ],
+)
+def test_a_module_that_fails_is_one_line(pretrained, monkeypatch, line, message):
+    (pretrained / "broken.py").write_text(line)
+    monkeypatch.syspath_prepend(pretrained)
+    with pytest.raises(WorkError) as caught:
+        locate("target", "broken:build")
+    assert str(caught.value).startswith(message)
+
+
+def test_a_callable_gets_the_device_if_it_takes_one():
+    assert build("generator", "a:b", lambda device: device, "cuda:1") == "cuda:1"
+    assert build("generator", "a:b", lambda: 3, "cuda:1") == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (KeyError("weights"), "generator 'a:b' fails (KeyError: 'weights'); mend it and run this again"),
+        (AssertionError(), "generator 'a:b' fails (AssertionError: ); mend it and run this again"),
+        (OSError("no file\nat all"), "generator 'a:b' fails (OSError: no file); mend it and run this again"),
+        (WorkError("no room"), "no room"),
+    ],
+)
+def test_a_callable_that_fails_is_one_line(error, message):
+    def fail():
+        raise error
+
+    with pytest.raises(WorkError) as caught:
+        build("generator", "a:b", fail, "cpu")
+    assert str(caught.value) == message

@@ -20,8 +20,13 @@ def test_loads_a_callable():
     assert load_generator("tests.standins:colours", device="cpu").resolution > 0
 
 
+def test_refuses_what_is_no_generator():
+    with pytest.raises(RequestError, match=r"^generator 'builtins:dict' gave a dict; return an object with name, res"):
+        load_generator("builtins:dict")
+
+
 def test_an_unknown_name_lists_what_exists():
-    with pytest.raises(RequestError, match="unknown generator 'nobody': there are .*faces-stylegan2"):
+    with pytest.raises(RequestError, match=r"unknown generator 'nobody': there are .*faces-stylegan2"):
         load_generator("nobody")
 
 
