@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import sys
 from enum import StrEnum
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -80,8 +79,9 @@ def _names(attributes: str | None) -> list[str] | None:
 def _attack(steps: int, box: float, epsilon: str) -> SemanticImageAttack:
     from sia_gen.attack.sia import SemanticImageAttack
 
+    number, divided, by = epsilon.partition("/")
     try:
-        radius = float(Fraction(epsilon))
+        radius = float(number) / (float(by) if divided else 1.0)
     except (ValueError, ZeroDivisionError):
         raise RequestError(f"epsilon={epsilon} is no number; write it as 1/255 or 0.004") from None
     return SemanticImageAttack(steps=steps, box=box, epsilon=radius)
@@ -247,7 +247,7 @@ def list_models(
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
     generator: Annotated[list[str] | None, typer.Option(help=f"Offer this too. {MODEL} Repeatable.")] = None,
     target: Annotated[list[str] | None, typer.Option(help=f"Offer this too. {MODEL} Repeatable.")] = None,
     as_json: AsJson = False,

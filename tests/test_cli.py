@@ -63,6 +63,11 @@ finally:
         ),
         (["audit", "--faces", "0"], "faces=0 is outside 1…100000; choose a number in that range"),
         (["audit", "--epsilon", "1/0"], "epsilon=1/0 is no number; write it as 1/255 or 0.004"),
+        (["audit", "--epsilon", "1e400"], "SemanticImageAttack: epsilon=inf: input should be a finite number"),
+        (["audit", "--seed", "-1"], "seed=-1 is outside 0…2147483647; choose a number in that range"),
+        (["edit", "--seed", "2147483648"], "seed=2147483648 is outside 0…2147483647; choose a number in that range"),
+        (["serve", "--seed", "-1"], "seed=-1 is outside 0…2147483647; choose a number in that range"),
+        (["serve", "--port", "99999"], "Invalid value for '--port': "),
         (["attack", "--face", "-1"], "face=-1 is outside 0…99999; choose a number in that range"),
         (["attack", "--face", "1", "--faces", "2"], "--faces 2 and --face 1 exclude each other; give one of them"),
         (

@@ -11,10 +11,16 @@ from torch import Tensor
 from sia_gen.core.errors import RequestError
 
 MAX_FACES = 100_000
+MAX_SEED = 2**31 - 1
 
 
 def face_seeds(seed: int, faces: int) -> list[int]:
-    """The seeds of ``faces`` faces of a run; a longer run begins with the same faces. 1 ≤ faces ≤ 100 000."""
+    """The seeds of ``faces`` faces of a run; a longer run begins with the same faces.
+
+    Raises `RequestError` outside 1 ≤ faces ≤ 100 000 and 0 ≤ seed < 2**31.
+    """
+    if not 0 <= seed <= MAX_SEED:
+        raise RequestError(f"seed={seed} is outside 0…{MAX_SEED}; choose a number in that range")
     if not 1 <= faces <= MAX_FACES:
         raise RequestError(f"faces={faces} is outside 1…{MAX_FACES}; choose a number in that range")
     return [seed * 1_000_000 + index for index in range(faces)]

@@ -11,13 +11,13 @@ from typing import Any
 import gradio as gr
 
 from sia_gen.core.errors import Cancelled, RequestError, WorkError
+from sia_gen.core.seeds import MAX_SEED
 from sia_gen.service.audit_request import MAX_EPSILON, MAX_FACES, MAX_STEPS, AuditRequest
 from sia_gen.service.jobs import Jobs, Update
 from sia_gen.service.result_panel import ResultPanel
 from sia_gen.service.runs import RunStore
 from sia_gen.service.words import in_words
 
-MAX_SEED = 2**31
 STOPPED = "Stopped. What was finished is kept: the same request goes on from there."
 
 

@@ -12,6 +12,7 @@ from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.audits.audit_report import AuditReport
 from sia_gen.audits.diagnose import audit
 from sia_gen.core.executors import Progress
+from sia_gen.core.seeds import MAX_SEED
 from sia_gen.core.settings import settings
 from sia_gen.service.runs import RunStore, slug
 
@@ -28,7 +29,7 @@ class AuditRequest:
     target: str
     attributes: tuple[str, ...] = Field(min_length=1)
     faces: int = Field(16, ge=1, le=MAX_FACES)
-    seed: int = Field(0, ge=0, le=2**31)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     steps: int = Field(10, ge=1, le=MAX_STEPS)
     box: float = Field(1.0, gt=0, le=1)
     epsilon: float = Field(1.0, ge=0, le=MAX_EPSILON)

@@ -12,6 +12,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 
 from sia_gen.core.errors import RequestError
+from sia_gen.core.seeds import face_seeds
 from sia_gen.service import catalogue
 from sia_gen.service.audit_panel import AuditPanel
 from sia_gen.service.edit_panel import EditPanel
@@ -82,8 +83,9 @@ def launch(
 ) -> None:
     """Serve the shipped models, and those named here, until interrupted; ``announce`` is told the address.
 
-    Raises `RequestError` where there is nothing to serve or the port is taken.
+    Raises `RequestError` where there is nothing to serve, the port is taken or the seed is out of range.
     """
+    face_seeds(seed, 1)  # refuses a wrong seed before anything is loaded
     offered = [entry["name"] for entry in catalogue.generators() if entry["editable"]] + list(generators)
     audited = [entry["name"] for entry in catalogue.targets()] + list(targets)
     for kind, names in (("generator", offered), ("target", audited)):

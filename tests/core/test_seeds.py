@@ -35,3 +35,11 @@ def test_a_number_of_faces_outside_the_range_is_refused(faces):
     with pytest.raises(RequestError) as caught:
         face_seeds(0, faces)
     assert str(caught.value) == f"faces={faces} is outside 1…100000; choose a number in that range"
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_a_seed_outside_the_range_is_refused(seed):
+    with pytest.raises(RequestError) as caught:
+        face_seeds(seed, 1)
+    assert str(caught.value) == f"seed={seed} is outside 0…2147483647; choose a number in that range"
+    assert face_seeds(2**31 - 1, 1) == [2147483647000000]
