@@ -1,6 +1,6 @@
 """How many faces a second the studio renders, on all cores of a CPU or on a GPU.
 
-    python benchmarks/studio.py --makehuman DIR [--device cuda] [--faces 256]
+python benchmarks/studio.py --makehuman DIR [--device cuda] [--faces 256]
 """
 
 import argparse
@@ -41,8 +41,9 @@ def main():
     parser.add_argument("--faces", type=int, default=256)
     parser.add_argument("--resolutions", type=int, nargs="+", default=[64, 128])
     options = parser.parse_args()
-    resolve_device(options.device)
-    workers = os.cpu_count() if options.device == "cpu" else 1
+    options.device = str(resolve_device(options.device))
+    workers = len(os.sched_getaffinity(0)) if options.device == "cpu" else 1
+    options.faces = max(options.faces, workers)
     print(f"{options.faces} faces, {workers} process(es), device {options.device}")
     for resolution in options.resolutions:
         settings = (options.makehuman, resolution, options.device, 1 if options.device == "cpu" else 0)

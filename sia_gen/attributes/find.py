@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sia_gen.attributes.attribute_space import Attribute, AttributeSpace
+from sia_gen.core.errors import RequestError, unknown
 from sia_gen.core.executors import Progress
 from sia_gen.core.images import Images, quantise
 from sia_gen.core.seeds import face_seeds
@@ -64,6 +65,15 @@ def find_directions(
     All F labels take part in the fit on ``faces`` faces, also those that become no attribute, so that an attribute
     drags none of them. Slope and leakage are then read off ``trials`` other faces, moved by one sd down and up.
     """
+    if "w" not in generator.edit_shapes:
+        raise RequestError(
+            f"'{generator.name}' has no w to edit, only {', '.join(generator.edit_shapes)}; name another"
+        )
+    for want in wanted:
+        if want.name not in labels.names:
+            raise unknown("label", want.name, list(labels.names))
+    if faces < 4 * len(labels.names) or trials < 1:
+        raise RequestError(f"faces={faces} are too few to fit {len(labels.names)} labels; give 4 times as many")
     seeds = face_seeds(seed, faces)
     codes = generator.sample(seeds)[:, 0].cpu()  # [N, D]: w is the same in every layer
     values = labels.of(seeds)

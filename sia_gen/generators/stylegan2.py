@@ -1,9 +1,10 @@
 """A StyleGAN2-style generator (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020).
 
 What differs from the paper, for the sake of small networks learnt by paired regression on a CPU: the first 4 × 4
-picture is a linear map of w instead of a constant; the mapping network has a linear path beside its MLP; z is not normalised,
-since its length carries meaning when every latent is a factor; where the resolution doubles, the convolution
-comes before the filter, at a quarter of the cost; activations carry no gain of √2, as demodulation keeps their scale.
+picture is a linear map of w instead of a constant; the mapping network has a linear path beside its MLP; z is not
+normalised, since its length carries meaning when every latent is a factor; where the resolution doubles, the
+convolution comes before the filter, at a quarter of the cost; activations carry no gain of √2, as demodulation keeps
+their scale.
 
 Letters: B faces, Z latents, W width of w, L layers that a w steers, C channels, R resolution.
 """

@@ -56,7 +56,7 @@ def generator(
     renders: Renders,
     out: Out,
     steps: Annotated[int, typer.Option(help="Training steps.")] = 5_000,
-    precision: Annotated[str, typer.Option(help="no, bf16 or fp16.")] = "no",
+    precision: Annotated[str, typer.Option(help="no or bf16.")] = "no",
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -64,8 +64,8 @@ def generator(
     """Train a StyleGAN2 by paired regression on renders."""
     from sia_gen.training.generator import train_generator
 
-    if precision not in ("no", "bf16", "fp16"):
-        raise RequestError(f"precision={precision} is none of no, bf16, fp16; choose one of these")
+    if precision not in ("no", "bf16"):
+        raise RequestError(f"precision={precision} is neither no nor bf16; choose one of these")
 
     def work(**common: Any) -> Mapping[str, Any]:
         return train_generator(renders, out, steps=steps, precision=precision, **common)

@@ -17,7 +17,6 @@ from sia_gen.studio.factors import FaceSpec
 from sia_gen.studio.makehuman import GROUPS
 
 EYE = 0.5  # |x| of the eye centres
-LIPS_SEAM = -1.10  # y where the lips meet
 
 BODY, RIGHT_EYE, LEFT_EYE, UPPER_TEETH, LOWER_TEETH = range(len(GROUPS))
 

@@ -19,7 +19,9 @@ from torch import Tensor
 from sia_gen.core.errors import RequestError, unknown
 from sia_gen.core.seeds import normals
 
-EDGE = 3.0  # latents beyond ±3 sd (0.3 % of faces) are drawn in to it, so that every factor keeps within its range
+EDGE = (
+    3.0  # latents beyond ±3 sd (0.3 % of each factor's) are drawn in to it, so that every factor keeps within its range
+)
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,8 @@ class Skew:
                 raise unknown("factor", name, list(NAMES))
         if not 0 <= self.strength <= 1:
             raise RequestError(f"strength={self.strength} is outside 0…1; give a probability")
+        if self.factor == self.given or self.sign not in (-1, 1):
+            raise RequestError(f"'{self.factor}' cannot follow '{self.given}' with sign {self.sign}; name two, and ±1")
 
 
 @dataclass(frozen=True)

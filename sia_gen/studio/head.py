@@ -77,15 +77,20 @@ class Head:
         mesh = makehuman.mesh
         scalp, hair = _scalp(mesh.vertices)
         group = np.eye(len(GROUPS), dtype=np.float32)[mesh.group]
-        self._base = self.refine(mesh.vertices)  # [V, 3]
+        # In double precision, so that a face's picture does not depend on how many are rendered with it.
+        self._base = self.refine(mesh.vertices).double()  # [V, 3]
         self._hair = self.refine(hair)  # [V, 3]
-        self._basis = torch.stack([self.refine(column).reshape(-1) for column in columns.values()])  # [C, V * 3]
+        self._basis = torch.stack(
+            [self.refine(column).reshape(-1) for column in columns.values()]
+        ).double()  # [C, V * 3]
+        opened = self.refine(columns["caucasian-mouth_open"])
+        self.falls_with_the_jaw = opened[:, 1] < 0.3 * opened[:, 1].min()  # [V]
         self.scalp = scalp  # [V₀, 1], 1 on the crown, 0 on the face
         self.group = self.refine(group).argmax(dim=1)  # [V]
         self.quads = torch.from_numpy(self._fine_quads)
         self.triangles = self.quads[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3)  # [T, 3]
         self._eyes = [self.group == GROUPS.index(name) for name in ("helper-r-eye", "helper-l-eye")]
-        self.rest = self._to_eyes(self._base[None])[0]  # [V, 3] where on the average face each vertex is
+        self.rest = self._to_eyes(self._base[None])[0].float()  # [V, 3] where on the average face each vertex is
         self.around = _faces_around(self.quads, len(self._base))  # [V, 8] quads beside each vertex
 
     def refine(self, values: np.ndarray) -> Tensor:
@@ -107,8 +112,8 @@ class Head:
         """Vertices ``[B, V, 3]`` of each face, before the head is turned."""
         coefficients = _coefficients(spec)
         weights = torch.stack([coefficients[name] for name in self._names], dim=1)  # [B, C]
-        moved = (weights @ self._basis).reshape(len(spec), -1, 3) + self._base
-        moved = self._to_eyes(moved)
+        moved = (weights.double() @ self._basis).reshape(len(spec), -1, 3) + self._base
+        moved = self._to_eyes(moved).float()
         return moved + (0.04 + 0.3 * spec["hair_volume"])[:, None, None] * self._hair
 
     def normals(self, vertices: Tensor) -> Tensor:

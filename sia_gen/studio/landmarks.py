@@ -2,7 +2,7 @@
 
 Source of the order: Sagonas et al., 300 Faces In-The-Wild Challenge, 2013. 0–16 jaw from image left to right, 17–26
 brows, 27–35 nose, 36–47 eyes, 48–67 mouth. The points are given on the average face (eye distance 1, origin between the
-eyes) and snapped to the nearest vertex of the skin, so that they move with it.
+eyes) and snapped to the nearest free vertex of the skin, so that they move with it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ _LIPS_OUT = [(0.40, -1.10, 0.35), (0.24, -0.99, 0.47), (0.09, -0.93, 0.54), (0.0
 _LIPS_LOW = [(0.24, -1.24, 0.44), (0.12, -1.30, 0.49), (0.0, -1.31, 0.50)]
 _LIPS_IN = [(0.34, -1.10, 0.38), (0.13, -1.085, 0.50), (0.0, -1.085, 0.52)]
 _LIPS_IN_LOW = [(0.13, -1.12, 0.49), (0.0, -1.115, 0.49)]
+UPPER_LIP = [*range(49, 54), *range(61, 64)]
+LOWER_LIP = [*range(55, 60), *range(65, 68)]
 
 
 def _mirror(points: list[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
@@ -45,5 +47,13 @@ def _positions() -> list[tuple[float, float, float]]:
 def landmark_vertices(head: Head) -> Tensor:
     """Index of the vertex of each landmark, int64 ``[68]``."""
     skin = (head.group == 0).nonzero().squeeze(1)
-    wanted = torch.tensor(_positions())  # [68, 3]
-    return skin[torch.cdist(wanted, head.rest[skin]).argmin(dim=1)]
+    wanted = head.rest.new_tensor(_positions())  # [68, 3]
+    apart = torch.cdist(wanted, head.rest[skin])
+    falls = head.falls_with_the_jaw[skin]
+    apart[LOWER_LIP] += 10.0 * ~falls  # in a closed mouth the lips touch: what opens tells them apart
+    apart[UPPER_LIP] += 10.0 * falls
+    chosen: list[int] = []
+    for index in range(len(wanted)):  # a vertex serves one landmark
+        apart[index, chosen] = torch.inf
+        chosen.append(int(apart[index].argmin()))
+    return skin[chosen]

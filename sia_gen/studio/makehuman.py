@@ -61,9 +61,9 @@ class MakeHuman:
             faces, parts = np.array(quads, np.int64), np.array(groups, np.int64)
             if points.shape != (BASE_VERTICES, 3) or faces.shape[1:] != (4,):
                 raise ValueError(f"{len(points)} vertices, not the {BASE_VERTICES} of mesh hm08")
+            kept = points[faces][:, :, 1].min(axis=1) > LOWEST  # [Q]
         except (OSError, ValueError, IndexError) as error:
             raise WorkError(f"cannot use '{path}' ({error}); give an unchanged MakeHuman 1.2 or 1.3 folder") from None
-        kept = points[faces][:, :, 1].min(axis=1) > LOWEST  # [Q]
         faces, parts = faces[kept], parts[kept]
         keep, new = np.unique(faces, return_inverse=True)
         faces = new.reshape(faces.shape)

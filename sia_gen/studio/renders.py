@@ -8,7 +8,8 @@ Letters: N faces, F factors, S side of the picture.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from sia_gen.core.errors import RequestError, WorkError
-from sia_gen.core.executors import Batches, Progress
+from sia_gen.core.executors import Batches, Progress, resolve_device
 from sia_gen.core.files import atomic, read_json, writable_folder, write_json
 from sia_gen.core.images import from_pil, to_bytes, to_pil
 from sia_gen.core.seeds import face_seeds
@@ -30,6 +31,7 @@ from sia_gen.studio.studio import Studio
 
 CHUNK = 64  # faces that are written together; an interrupted run loses at most these
 BATCH = 16  # faces rendered at once on a CPU, where a small batch stays in the cache
+HELD_OUT, FEWEST = 0.05, 40
 METADATA, SETTINGS = "metadata.parquet", "studio.json"
 
 _studio: Studio | None = None  # one per worker process
@@ -37,14 +39,25 @@ _studio: Studio | None = None  # one per worker process
 
 @dataclass(frozen=True)
 class RenderSet:
-    """Renders in memory: ``images`` uint8 ``[N, 3, S, S]``, ``values`` and ``latents`` ``[N, F]`` as in `FACTORS`."""
+    """Renders in memory: ``images`` uint8 ``[N, 3, S, S]``, ``values`` and ``latents`` ``[N, F]`` as in `FACTORS`.
+
+    ``settings`` say how they were rendered, so that what is trained on them knows them again.
+    """
 
     images: Tensor
     values: Tensor
     latents: Tensor
+    settings: dict[str, Any]
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def training(self) -> int:
+        """How many faces, the first ones, may be trained on; the last 5 % are held out. N ≥ 40 or `RequestError`."""
+        if len(self) < FEWEST:
+            raise RequestError(f"{len(self)} renders are too few to train on; render at least {FEWEST}")
+        return len(self) - int(len(self) * HELD_OUT)
 
     def value(self, name: str) -> Tensor:
         """One factor's values ``[N]``."""
@@ -69,6 +82,9 @@ def write_renders(
     other settings, for an unwritable one and where MakeHuman is missing.
     """
     seeds = face_seeds(seed, faces)
+    if workers is not None and workers < 1:
+        raise RequestError(f"workers={workers} is below 1; give one process or more")
+    place = resolve_device(device)
     Studio(makehuman, resolution)  # every fault of the request shows here, before any work
     out = writable_folder(out)
     settings = {"seed": seed, "resolution": resolution, "skews": [asdict(skew) for skew in skews]}
@@ -82,7 +98,7 @@ def write_renders(
     todo = [(out, path, start, part, tuple(skews)) for (start, part), path in zip(chunks, parts, strict=True)]
     todo = [job for job in todo if not job[1].exists()]
     done = len(chunks) - len(todo)
-    for _ in _run(todo, makehuman, resolution, device, workers):
+    for _ in _run(todo, makehuman, resolution, place, workers):
         done += 1
         if progress:
             progress(min(done * CHUNK, faces), faces, "rendering")
@@ -110,16 +126,18 @@ def read_renders(folder: str | Path) -> RenderSet:
                 images.append(to_bytes(from_pil(image)))
         values = np.stack([table[name].to_numpy() for name in NAMES], axis=1)
         seeds = table["seed"].to_pylist()
-    except (OSError, KeyError, ValueError) as error:
+        latents = sample_latents(seeds, [Skew(**skew) for skew in settings["skews"]])
+        return RenderSet(torch.stack(images), torch.from_numpy(values), latents, settings | {"faces": len(images)})
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise WorkError(f"'{folder}' holds no finished renders ({error}); run 'sia-gen studio render' again") from None
-    latents = sample_latents(seeds, [Skew(**skew) for skew in settings["skews"]])
-    return RenderSet(torch.stack(images), torch.from_numpy(values), latents)
 
 
-def _run(jobs: list[Any], makehuman: str | Path, resolution: int, device: str, workers: int | None) -> Any:
+def _run(
+    jobs: list[Any], makehuman: str | Path, resolution: int, device: torch.device, workers: int | None
+) -> Iterator[None]:
     """Do the jobs, in this process on a GPU and in ``workers`` single-threaded ones on a CPU."""
     workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    if device != "cpu" or workers == 1 or len(jobs) <= 1:
+    if device.type != "cpu" or workers == 1 or len(jobs) <= 1:
         _start(makehuman, resolution, device, 0)
         yield from map(_render_chunk, jobs)
         return
@@ -133,9 +151,10 @@ def _run(jobs: list[Any], makehuman: str | Path, resolution: int, device: str, w
             pool.shutdown(cancel_futures=True)
 
 
-def _start(makehuman: str | Path, resolution: int, device: str, threads: int) -> None:
+def _start(makehuman: str | Path, resolution: int, device: torch.device, threads: int) -> None:
     global _studio
-    if threads:
+    if threads:  # a process of its own: the parent answers an interrupt for all
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         torch.set_num_threads(threads)
     _studio = Studio(makehuman, resolution, device)
 

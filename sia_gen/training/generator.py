@@ -9,16 +9,17 @@ Letters: B faces, Z latents, R resolution.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError
-from sia_gen.core.executors import Precision, Progress, autocast, resolve_device
+from sia_gen.core.executors import Progress, autocast, resolve_device
 from sia_gen.core.files import writable_folder, write_json
 from sia_gen.core.images import from_bytes
-from sia_gen.core.modules import one_seed
+from sia_gen.core.modules import device_of, one_seed
 from sia_gen.core.seeds import stream
 from sia_gen.generators.stylegan2 import StyleGAN2, StyleGAN2Config
 from sia_gen.studio.factors import NAMES
@@ -28,7 +29,6 @@ from sia_gen.training.loop import batch_indices, fit
 BATCH = 16
 RATE = 1.2e-2
 GROW_AT = 0.45  # of the steps; before it only half the resolution is made and compared, at a third of the cost
-HELD_OUT = 0.05  # share of the renders, the last ones, that are never trained on
 MIRRORED = ("yaw", "roll", "light_azimuth", "background_slope")  # the latents that change sign in a mirror
 CHANNELS = {64: (192, 192, 128, 80, 40), 128: (192, 192, 128, 80, 40, 24)}
 
@@ -40,7 +40,7 @@ def train_generator(
     steps: int = 5000,
     seed: int = 0,
     device: str = "cpu",
-    precision: Precision = "no",
+    precision: Literal["no", "bf16"] = "no",
     progress: Progress | None = None,
 ) -> dict[str, float]:
     """Train on the folder ``renders`` and write config, weights and ``training.json`` to ``out``; returns the figures.
@@ -54,10 +54,10 @@ def train_generator(
             f"renders of {resolution} pixels, but networks for {sorted(CHANNELS)}; render at one of these"
         )
     out, place = writable_folder(out), resolve_device(device)
-    config = StyleGAN2Config(name=out.name, latents=len(NAMES), channels=CHANNELS[resolution])
+    config = StyleGAN2Config(name=out.resolve().name, latents=len(NAMES), channels=CHANNELS[resolution])
     with one_seed(seed):
         model = StyleGAN2(config).to(place, memory_format=torch.channels_last)
-    training = len(data) - max(1, int(len(data) * HELD_OUT))
+    training = data.training
     mirror = torch.tensor([-1.0 if name in MIRRORED else 1.0 for name in NAMES])
 
     def loss(network: nn.Module, step: int) -> Tensor:
@@ -73,11 +73,12 @@ def train_generator(
             made = network.synthesis(network.mapping(latents)[:, None].expand(-1, config.layers, -1), levels)
         return picture_loss(made.float(), pictures)
 
-    settings: dict[str, object] = {"recipe": "generator", "steps": steps, "seed": seed, "renders": len(data)}
+    settings: dict[str, object] = {"recipe": "generator", "steps": steps, "seed": seed, "renders": data.settings}
+    settings["precision"] = precision
     made = fit(model, loss, out, steps=steps, rate=RATE, settings=settings, progress=progress)
     assert isinstance(made, StyleGAN2)
-    figures = evaluate(made, data, training)
     made.cpu().save(out)
+    figures = evaluate(StyleGAN2.load(out).to(place), data, training)
     write_json(out / "training.json", {"settings": settings, "figures": figures})
     return figures
 
@@ -95,9 +96,10 @@ def picture_loss(made: Tensor, wanted: Tensor) -> Tensor:
     return total
 
 
+@torch.inference_mode()
 def evaluate(model: StyleGAN2, data: RenderSet, start: int) -> dict[str, float]:
     """Peak signal-to-noise ratio in dB on the faces from ``start`` on (mean over faces)."""
-    device = model.synthesis.start.weight.device
+    device = device_of(model)
     ratios = []
     for part in torch.arange(start, len(data)).split(64):
         pictures = model.render(model.codes(data.latents[part].to(device))).cpu()

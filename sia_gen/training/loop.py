@@ -16,6 +16,7 @@ from sia_gen.core.seeds import stream
 
 SAVE_EVERY = 250  # steps
 CHECKPOINT = "checkpoint.pt"
+BETAS, AVERAGE, DECAY_FROM = (0.9, 0.99), 0.998, 0.5
 
 
 def batch_indices(seed: int, step: int, items: int, batch: int) -> Tensor:
@@ -33,46 +34,44 @@ def fit(
     *,
     steps: int,
     rate: float,
-    betas: tuple[float, float] = (0.9, 0.99),
-    average: float = 0.998,
-    decay_from: float = 0.5,
     weight_decay: float = 0.0,
     settings: dict[str, object],
     progress: Progress | None = None,
 ) -> nn.Module:
-    """Minimise ``loss(model, step)`` with Adam for ``steps`` steps and return the moving average of the model.
+    """Minimise ``loss(model, step)`` with AdamW for ``steps`` steps and return the moving average of the model.
 
-    The rate falls linearly to zero over the last ``1 − decay_from`` of the steps. The state is saved in ``out`` every
+    The rate falls linearly to zero over the second half of the steps. The state is saved in ``out`` every
     250 steps; the same call goes on from there, and on a CPU ends with the same weights as an uninterrupted one.
     Raises `RequestError` for a checkpoint of other ``settings``, `WorkError` when the loss is not finite.
     """
     if steps < 1:
         raise RequestError(f"steps={steps} is below 1; train for at least one step")
     averaged = deepcopy(model)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=betas, weight_decay=weight_decay)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=BETAS, weight_decay=weight_decay)
     path, first = out / CHECKPOINT, 0
     if path.exists():
         try:
-            state = torch.load(path, weights_only=True, map_location=next(model.parameters()).device)
-        except (OSError, RuntimeError, EOFError) as error:
-            reason = str(error).splitlines()[0]
+            state = torch.load(path, weights_only=True, map_location="cpu")
+            found, first = state["settings"], int(state["step"])
+            if found == settings:
+                model.load_state_dict(state["model"])
+                averaged.load_state_dict(state["averaged"])
+                optimiser.load_state_dict(state["optimiser"])
+        except Exception as error:  # what a damaged pickle raises is not to be foreseen
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise WorkError(f"cannot read checkpoint '{path}' ({reason}); delete it to start over") from None
-        if state["settings"] != settings:
-            raise RequestError(f"'{path}' belongs to a run with {state['settings']}; choose another --out or delete it")
-        model.load_state_dict(state["model"])
-        averaged.load_state_dict(state["averaged"])
-        optimiser.load_state_dict(state["optimiser"])
-        first = state["step"]
+        if found != settings:
+            raise RequestError(f"'{path}' belongs to a run with {found}; choose another --out or delete it")
     model.train()
     for step in range(first, steps):
         for group in optimiser.param_groups:
-            group["lr"] = rate * min(1.0, (1 - step / steps) / (1 - decay_from))
+            group["lr"] = rate * min(1.0, (1 - step / steps) / (1 - DECAY_FROM))
         value = loss(model, step)
         optimiser.zero_grad(set_to_none=True)
         value.backward()
         optimiser.step()
         with torch.no_grad():
-            share = min(average, (1 + step) / (10 + step))
+            share = min(AVERAGE, (1 + step) / (10 + step))
             for mean, new in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
                 if mean.is_floating_point():
                     mean.lerp_(new, 1 - share)

@@ -68,7 +68,7 @@ def augment(images: Tensor, seed: int, step: int) -> Images:
     random = stream(seed, f"augment{step}")
     images = from_bytes(images)
     count = len(images)
-    soft = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2.0, mode="bilinear", align_corners=False)
+    soft = F.interpolate(F.avg_pool2d(images, 2), images.shape[-2:], mode="bilinear", align_corners=False)
     share = torch.from_numpy(random.random((count, 1, 1, 1), dtype="float32"))
     gain = torch.from_numpy(random.uniform(0.9, 1.1, (count, 1, 1, 1)).astype("float32"))
     noise = torch.from_numpy(random.standard_normal(images.shape, dtype="float32"))

@@ -20,7 +20,6 @@ from sia_gen.core.seeds import stream
 from sia_gen.studio.factors import FACTORS, NAMES
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.targets.load import load_target
-from sia_gen.training.generator import HELD_OUT
 from sia_gen.training.loop import batch_indices, fit
 from sia_gen.training.resnet import augment, make_resnet, network_input, save_resnet
 
@@ -43,17 +42,17 @@ def train_target(
     """Train a two-class classifier of ``label``, a factor cut at its middle; write a transformers folder to ``out``.
 
     With ``planted``, the training faces are chosen so that in ``strength`` of them that factor lies on the side of its
-    median that the label does. A target without is trained on as many faces. Returns the accuracy on held-out
-    renders, overall and for both sides of the planted factor; raises `RequestError` for unknown factors.
+    median that the label does. A target without is trained on half of the faces, nearly as many. Returns the accuracy
+    on held-out renders, overall and for both sides of the planted factor; raises `RequestError` for unknown factors.
     """
     for name in (label, planted or label):
         if name not in NAMES:
             raise unknown("factor", name, list(NAMES))
-    if not 0.5 <= strength < 1 or planted == label:
+    if not 0.5 <= strength <= 1 or planted == label:
         raise RequestError(f"strength={strength}, planted '{planted}': give 0.5…1 and a factor other than '{label}'")
     data = read_renders(renders)
     out, place = writable_folder(out), resolve_device(device)
-    training = len(data) - max(1, int(len(data) * HELD_OUT))
+    training = data.training
     factor = FACTORS[NAMES.index(label)]
     threshold = (factor.low + factor.high) / 2 if factor.shape == "uniform" else factor.mean
     positive = data.value(label) >= threshold  # [N]
@@ -69,7 +68,7 @@ def train_target(
         return F.cross_entropy(logits, positive[index].long().to(place), label_smoothing=0.02)
 
     settings: dict[str, object] = {"recipe": "target", "label": label, "planted": planted, "strength": strength}
-    settings |= {"steps": steps, "seed": seed, "renders": len(data), "chosen": len(chosen)}
+    settings |= {"steps": steps, "seed": seed, "renders": data.settings, "chosen": len(chosen)}
     made = fit(model, loss, out, steps=steps, rate=RATE, weight_decay=0.05, settings=settings, progress=progress)
     save_resnet(made.cpu(), out, SIDE)
     figures = evaluate(out, data, training, positive, planted)

@@ -20,7 +20,7 @@ from sia_gen.core.seeds import stream
 from sia_gen.studio.factors import FACTORS
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.targets import verifier as reader
-from sia_gen.training.generator import HELD_OUT, MIRRORED
+from sia_gen.training.generator import MIRRORED
 from sia_gen.training.loop import batch_indices, fit
 from sia_gen.training.resnet import augment, make_resnet, network_input, save_resnet
 
@@ -44,7 +44,7 @@ def train_verifier(
     """
     data = read_renders(renders)
     out, place = writable_folder(out), resolve_device(device)
-    training = len(data) - max(1, int(len(data) * HELD_OUT))
+    training = data.training
     mean, sd = data.values[:training].mean(0), data.values[:training].std(0)
     factors = [
         reader.Factor(factor.name, factor.unit, round(m, 6), round(s, 6))
@@ -66,7 +66,7 @@ def train_verifier(
         wanted = ((values - mean) / sd).to(place)
         return F.smooth_l1_loss(network(network_input(images.to(place), SIDE)).logits, wanted, beta=0.5)
 
-    settings: dict[str, object] = {"recipe": "verifier", "steps": steps, "seed": seed, "renders": len(data)}
+    settings: dict[str, object] = {"recipe": "verifier", "steps": steps, "seed": seed, "renders": data.settings}
     made = fit(model, loss, out, steps=steps, rate=RATE, weight_decay=0.05, settings=settings, progress=progress)
     save_resnet(made.cpu(), out, SIDE)
     figures = evaluate(out, data, training)

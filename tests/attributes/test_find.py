@@ -41,7 +41,9 @@ def reading():
 def test_directions_move_their_own_reading_by_a_unit_and_no_other():
     space = find_directions(Mixed(), reading(), WANTED, faces=512)
     assert space.directions.shape == (2, 2, 8)
-    moved = measure(Mixed(), reading(), Mixed().sample(range(900, 932)), space.directions[:, 0] * torch.tensor([[10.0], [1.0]]), 1.0)
+    moved = measure(
+        Mixed(), reading(), Mixed().sample(range(900, 932)), space.directions[:, 0] * torch.tensor([[10.0], [1.0]]), 1.0
+    )
     wanted = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     torch.testing.assert_close(moved, wanted, rtol=0, atol=0.02)
 

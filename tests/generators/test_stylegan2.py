@@ -93,7 +93,7 @@ def test_truncated_weights_are_named(tmp_path):
     tiny().save(tmp_path)
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(WorkError, match="cannot read weights '.*model.safetensors'.*fetch the file again"):
+    with pytest.raises(WorkError, match=r"cannot read weights '.*model.safetensors'.*fetch the file again"):
         StyleGAN2.load(tmp_path)
 
 
@@ -101,5 +101,5 @@ def test_weights_of_another_size_are_refused(tmp_path):
     tiny().save(tmp_path)
     config = (tmp_path / "config.json").read_text().replace('"width": 12', '"width": 16')
     (tmp_path / "config.json").write_text(config)
-    with pytest.raises(WorkError, match="is no StyleGAN2 generator .*; fetch it again"):
+    with pytest.raises(WorkError, match=r"is no StyleGAN2 generator .*; fetch it again"):
         StyleGAN2.load(tmp_path)

@@ -1,4 +1,4 @@
-"""The studio's tests need MakeHuman's mesh, which is not ours to keep here; they look for a copy beside the checkout."""
+"""The studio's tests need MakeHuman's mesh, which is not ours to keep; they look for a copy beside the checkout."""
 
 from pathlib import Path
 

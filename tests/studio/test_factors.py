@@ -9,7 +9,8 @@ from sia_gen.studio.factors import EDGE, FACTORS, NAMES, FaceSpec, Skew, sample,
 def test_values_stay_in_range_and_come_back_as_latents(factor):
     latents = torch.linspace(-EDGE, EDGE, 61)
     values = factor.value(latents)
-    assert factor.low <= values.min() and values.max() <= factor.high
+    assert factor.low <= values.min()
+    assert values.max() <= factor.high
     assert (values.diff() >= 0).all()
     inside = (values > factor.low) & (values < factor.high)
     torch.testing.assert_close(factor.latent(values)[inside], latents[inside], rtol=0, atol=5e-3)
@@ -18,9 +19,9 @@ def test_values_stay_in_range_and_come_back_as_latents(factor):
 def test_mean_and_sd_are_those_of_the_draws():
     values = sample(range(6000)).values
     for index, factor in enumerate(FACTORS):
-        if factor.shape == "uniform":
-            assert abs(values[:, index].mean() - factor.mean) < 0.05 * (factor.high - factor.low)
-            assert abs(values[:, index].std() / factor.sd - 1) < 0.05
+        assert abs(values[:, index].mean() - factor.mean) < 0.05 * (factor.high - factor.low)
+        cut = factor.shape == "normal" and min(factor.high - factor.mean, factor.mean - factor.low) < 2 * factor.sd
+        assert abs(values[:, index].std() / factor.sd - 1) < (0.4 if cut else 0.06), factor.name
 
 
 def test_a_face_is_the_same_however_many_are_drawn():
@@ -59,7 +60,10 @@ def test_fixed_factors_are_set():
         (lambda: Skew("yaw", "wit", 0.9), "unknown factor 'wit': there are age, sex,"),
         (lambda: Skew("yaw", "smile", 1.5), "strength=1.5 is outside 0…1; give a probability"),
         (lambda: FaceSpec(torch.zeros(2, 3)), f"face values of shape [2, 3], not [B, {len(FACTORS)}]; see FACTORS"),
-        (lambda: FaceSpec(values_of(torch.zeros(1, len(FACTORS))).values * torch.nan), "age=nan is outside 10…80 years"),
+        (
+            lambda: FaceSpec(values_of(torch.zeros(1, len(FACTORS))).values * torch.nan),
+            "age=nan is outside 10…80 years",
+        ),
     ],
 )
 def test_bad_requests_say_what_is_wrong(make, message):

@@ -62,7 +62,7 @@ def test_a_missing_and_a_damaged_target_are_named(makehuman, tmp_path):
     shutil.copytree(makehuman / "data" / "3dobjs", tmp_path / "3dobjs")
     (tmp_path / "targets" / "nose" / "nose-hump-incr.target").write_text("12 0.1 oops 0.2\n")
     source = MakeHuman(tmp_path)
-    with pytest.raises(RequestError, match="nose-hump-decr.target' is missing; give a complete MakeHuman folder"):
+    with pytest.raises(RequestError, match=r"nose-hump-decr.target' is missing; give a complete MakeHuman folder"):
         source.target("nose/nose-hump-decr")
-    with pytest.raises(WorkError, match="cannot read MakeHuman target .*nose-hump-incr.target"):
+    with pytest.raises(WorkError, match=r"cannot read MakeHuman target .*nose-hump-incr.target"):
         source.target("nose/nose-hump-incr")

@@ -3,7 +3,9 @@ import torch
 from sia_gen.studio.raster import rasterise
 
 # Two overlapping squares of two triangles each, counter-clockwise seen from the camera (y points down in the picture).
-CORNERS = torch.tensor([[1.0, 1.0], [1.0, 7.0], [7.0, 7.0], [7.0, 1.0], [4.0, 4.0], [4.0, 10.0], [10.0, 10.0], [10.0, 4.0]])
+CORNERS = torch.tensor(
+    [[1.0, 1.0], [1.0, 7.0], [7.0, 7.0], [7.0, 1.0], [4.0, 4.0], [4.0, 10.0], [10.0, 10.0], [10.0, 4.0]]
+)
 TRIANGLES = torch.tensor([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]])
 
 

@@ -65,7 +65,9 @@ def test_processes_share_the_work(makehuman, tmp_path, small_chunks):
 
 def test_a_folder_of_other_settings_is_refused(makehuman, tmp_path, small_chunks):
     write_renders(makehuman, tmp_path, 1, resolution=16, workers=1)
-    with pytest.raises(RequestError, match="holds renders of other settings .*'resolution': 16.*; choose another --out"):
+    with pytest.raises(
+        RequestError, match=r"holds renders of other settings .*'resolution': 16.*; choose another --out"
+    ):
         write_renders(makehuman, tmp_path, 1, resolution=32, workers=1)
 
 
@@ -77,5 +79,5 @@ def test_too_few_or_too_many_faces_are_refused(makehuman, tmp_path, faces):
 
 
 def test_a_folder_without_renders_is_named(tmp_path):
-    with pytest.raises(WorkError, match="cannot read .*studio.json"):
+    with pytest.raises(WorkError, match=r"cannot read .*studio.json"):
         read_renders(tmp_path)

@@ -63,12 +63,13 @@ def test_each_epoch_sees_every_item_once_in_a_new_order():
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     run(tmp_path)
-    with pytest.raises(RequestError, match="belongs to a run with .*'steps': 40.*; choose another --out or delete it"):
+    with pytest.raises(RequestError, match=r"belongs to a run with .*'steps': 40.*; choose another --out or delete it"):
         run(tmp_path, steps=41)
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 no checkpoint")
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 no checkpoint"])
+def test_a_damaged_checkpoint_is_named(tmp_path, content):
+    (tmp_path / "checkpoint.pt").write_bytes(content)
     with pytest.raises(WorkError, match=r"cannot read checkpoint '.*checkpoint.pt' .*; delete it to start over"):
         run(tmp_path)
 

@@ -100,5 +100,7 @@ def test_a_planted_target_is_worse_where_the_cause_is_against_it(renders, tmp_pa
 def test_bad_requests_are_named(renders, tmp_path):
     with pytest.raises(RequestError, match="unknown factor 'wit': there are age,"):
         target_recipe.train_target(renders, tmp_path, label="wit")
-    with pytest.raises(RequestError, match=r"renders of 16 pixels, but networks for \[64, 128\]; render at one of these"):
+    with pytest.raises(
+        RequestError, match=r"renders of 16 pixels, but networks for \[64, 128\]; render at one of these"
+    ):
         generator_recipe.train_generator(renders, tmp_path)
