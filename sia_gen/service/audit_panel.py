@@ -19,6 +19,7 @@ from sia_gen.service.runs import RunStore
 from sia_gen.service.words import in_words
 
 STOPPED = "Stopped. What was finished is kept: the same request goes on from there."
+FAULT = "The audit broke off because of a fault in this app. What was finished is kept; run it again."
 
 
 class AuditPanel:
@@ -140,6 +141,9 @@ class AuditPanel:
         except (RequestError, WorkError) as error:
             yield self._idle("")
             raise gr.Error(str(error), duration=10, print_exception=False) from None
+        except Exception as error:  # a fault of ours: the visitor can go on, and the log tells where it lies
+            yield self._idle("")
+            raise gr.Error(FAULT, duration=10) from error
         else:
             yield {
                 **self._idle("Done."),

@@ -3,13 +3,19 @@
 import json
 import urllib.error
 import urllib.request
+from contextlib import closing
+from types import SimpleNamespace
 
+import gradio as gr
+import numpy as np
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
+from PIL import Image
 
 from sia_gen.core.errors import RequestError
 from sia_gen.service import interface
+from sia_gen.service.audit_panel import AuditPanel
 from sia_gen.service.jobs import Jobs
 from sia_gen.service.runs import RunStore
 
@@ -77,6 +83,21 @@ def test_a_wrong_request_is_one_line(client, values, message):
     assert "Traceback" not in str(error.value)
 
 
+@pytest.mark.parametrize("fault", [KeyError("key"), OSError(28, "No space left on device")])
+def test_a_fault_of_the_app_gives_the_buttons_back(store, monkeypatch, fault):
+    def fail(*arguments):
+        raise fault
+
+    monkeypatch.setattr("sia_gen.service.audit_request.AuditRequest.run", fail)
+    jobs, visitor = Jobs(), SimpleNamespace(session_hash="a")
+    with gr.Blocks():
+        panel = AuditPanel({COLOURS: ["redness"]}, [IS_RED], store, jobs, "cpu")
+    shown = []
+    with closing(jobs), pytest.raises(gr.Error, match="broke off because of a fault"):
+        shown.extend(panel.audit(COLOURS, IS_RED, ["redness"], 8, 0, 10, 1, 0, visitor))
+    assert (shown[-1][panel.start].interactive, shown[-1][panel.stop].interactive) == (True, False)
+
+
 @pytest.mark.parametrize("name", ["../..", "/etc/passwd", "nobody"])
 def test_shows_nothing_but_runs(client, name):
     with pytest.raises(AppError, match="not in the list of choices"):
@@ -86,13 +107,15 @@ def test_shows_nothing_but_runs(client, name):
 @pytest.mark.parametrize("path", ["pyproject.toml", "/etc/passwd", "../../etc/passwd"])
 def test_serves_no_files_of_the_machine(address, path):
     with pytest.raises(urllib.error.HTTPError) as error:
-        urllib.request.urlopen(f"{address}gradio_api/file={path}", timeout=10)
+        urllib.request.urlopen(f"{address}gradio_api/file={path}", timeout=60)
     assert error.value.code in (403, 404)
 
 
 def test_edits_a_face(client):
     before, after, _ = client.predict(3, 10, 0, api_name="/edit")
-    assert before != after
+    before, after = (np.asarray(Image.open(path).convert("RGB"), float) for path in (before, after))
+    difference = after - before
+    np.testing.assert_allclose(difference, np.broadcast_to([25.5, 0, 0], difference.shape), atol=1)  # 10 points of red
     with pytest.raises(AppError, match="Value 21 is greater than maximum value 20"):
         client.predict(3, 21, 0, api_name="/edit")
     with pytest.raises(AppError, match="Value -1 is less than minimum value 0"):
@@ -100,7 +123,7 @@ def test_edits_a_face(client):
 
 
 def test_the_page_asks_for_nothing_from_elsewhere(address):
-    with urllib.request.urlopen(address, timeout=10) as response:
+    with urllib.request.urlopen(address, timeout=60) as response:
         page = response.read().decode()
     settings = json.loads(page.split("window.gradio_config = ")[1].split(";</script>")[0])
     assert settings["analytics_enabled"] is False
