@@ -5,7 +5,7 @@ from typing import Any
 
 _PUBLIC = {
     "AttributeSpace": "sia_gen.attributes.attribute_space",
-    "AuditReport": "sia_gen.audits.diagnose",
+    "AuditReport": "sia_gen.audits.audit_report",
     "Classification": "sia_gen.targets.task",
     "Regression": "sia_gen.targets.task",
     "SemanticImageAttack": "sia_gen.attack.sia",

@@ -21,7 +21,6 @@ from sia_gen.core.images import to_pil
 
 IMAGES = "images"
 GALLERY = 16
-ATTRIBUTES = 6
 JOINT_PICTURES = ("before", "semantic", "adversarial")
 SINGLE_PICTURES = ("before", "after")
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from sia_gen.core.modules import device_of, eval_mode, one_seed, parameter_count
+from sia_gen.core.modules import device_of, eval_mode, one_seed
 
 
 def network():
@@ -42,7 +42,3 @@ def test_device_of_a_module_without_tensors_is_the_cpu():
     assert device_of(nn.ReLU()).type == "cpu"
     assert device_of(nn.Linear(1, 1, device="meta")).type == "meta"
     assert device_of(nn.BatchNorm1d(2, affine=False, device="meta")).type == "meta"
-
-
-def test_parameter_count_leaves_buffers_out():
-    assert parameter_count(network()) == 3 * 2 + 2 + 2 + 2
