@@ -71,11 +71,11 @@ class AttributeSpace:
         return torch.einsum("bk,k...->b...", omega, self.directions)  # [B, E]
 
     def select(self, names: Sequence[str]) -> AttributeSpace:
-        """The space of just these attributes, in this order; raises `RequestError` on a name it does not have."""
+        """The space of just these attributes, each once, in this order; raises `RequestError` on an unknown name."""
         for name in names:
             if name not in self.names:
                 raise unknown(f"attribute of '{self.generator}'", name, self.names)
-        index = [self.names.index(name) for name in names]
+        index = [self.names.index(name) for name in dict.fromkeys(names)]
         return replace(self, attributes=tuple(self.attributes[i] for i in index), directions=self.directions[index])
 
     def without(self, name: str) -> AttributeSpace:

@@ -120,7 +120,7 @@ def _spaces(
         return attributes.to(device), attributes.to(device)
     name = generator.name if isinstance(generator, Generator) else generator
     known = load_attributes(name, str(device))
-    return known, known if attributes is None else known.select(list(dict.fromkeys(attributes)))
+    return known, known if attributes is None else known.select(attributes)
 
 
 def _require_work(attack: SemanticImageAttack, audited: AttributeSpace, left_out: Sequence[str]) -> None:

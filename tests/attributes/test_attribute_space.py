@@ -92,3 +92,7 @@ def test_a_generator_without_attributes_says_how_to_find_them(tmp_path):
 def test_a_generator_without_attributes_is_refused():
     with pytest.raises(RequestError, match=r"^'builtins:dict' has no attribute space; give what it returns one as"):
         load_attributes("builtins:dict")
+
+
+def test_a_name_given_twice_counts_once(space):
+    assert space.select(["a1", "a0", "a1"]).names == ["a1", "a0"]
