@@ -263,21 +263,23 @@ class _Ascent:
         faces.store({f"{name}_after": values for name, values in faces.best.items()}, verdict.done)
 
     def ascend(self, gradients: Rows) -> None:
-        """Step uphill and project."""
+        """Step uphill and project; all rows move at once, so that what runs out of memory has moved none."""
         attack, rows = self.attack, self.faces.rows
+        moved = {}
         for name, gradient in gradients.items():
             if attack.momentum > 0:
                 length = per_face(gradient.flatten(1).abs().sum(dim=1), gradient)
                 gradient = gradient / length.clamp(min=torch.finfo(gradient.dtype).tiny)
                 gradient = attack.momentum * rows[f"{name}_momentum"] + gradient
-                rows[f"{name}_momentum"] = gradient
+                moved[f"{name}_momentum"] = gradient
             if name == "omega":
                 uphill = attack.semantic_step * self._half_range() * ascent(gradient, "linf", attack.step)
-                rows[name] = project_box(rows[name] + uphill, rows["low"], rows["high"])
+                moved[name] = project_box(rows[name] + uphill, rows["low"], rows["high"])
             else:
                 uphill = ascent(gradient, attack.norm, attack.step)
-                moved = torch.add(rows[name], uphill, alpha=attack.pixel_step * attack.epsilon)
-                rows[name] = project_ball(moved, attack.epsilon, attack.norm)
+                stepped = torch.add(rows[name], uphill, alpha=attack.pixel_step * attack.epsilon)
+                moved[name] = project_ball(stepped, attack.epsilon, attack.norm)
+        rows |= moved
 
     def start_over(self, verdict: Verdict) -> None:
         """Put those who start over anywhere in box × ball."""

@@ -6,6 +6,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
+from sia_gen.attack.balls import project_ball
 from sia_gen.attack.edit import edit
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.core.errors import Cancelled, RequestError, WorkError
@@ -206,6 +207,23 @@ def test_out_of_memory_midway_repeats_the_step():
     problem = linear_problem()
     expected, result = run(problem, attack), run(replace(problem, target=Watched(fourth)), attack)
     assert calls == [8] * 4 + [4] * 2 + [4] * 5
+    for name, values in vars(expected).items():
+        torch.testing.assert_close(getattr(result, name), values, rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+def test_out_of_memory_in_the_second_variable_moves_the_first_only_once(monkeypatch):
+    attack, calls = SemanticImageAttack(steps=4, stop="never", momentum=0.5, semantic_step=0.05), []
+
+    def third(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise torch.OutOfMemoryError
+        return project_ball(*arguments)
+
+    problem = linear_problem()
+    expected = run(problem, attack)
+    monkeypatch.setattr("sia_gen.attack.sia.project_ball", third)
+    result = run(problem, attack)
     for name, values in vars(expected).items():
         torch.testing.assert_close(getattr(result, name), values, rtol=1e-4, atol=1e-4, equal_nan=True)
 
