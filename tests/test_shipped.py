@@ -62,8 +62,8 @@ def test_the_attributes_are_there_with_units_and_ranges(space):
         assert attribute.unit
 
 
-def test_attributes_move_what_they_name_by_about_a_unit_and_little_else(generator, space, verifier):
-    codes = generator.sample(range(500, 512))
+def test_attributes_move_what_they_name_as_their_space_says_and_little_else(generator, space, verifier):
+    codes = generator.sample(range(500, 548))
     names = [factor.name for factor in verifier.factors]
     columns = [names.index(name) for name in space.names]
     with torch.inference_mode():
@@ -78,14 +78,16 @@ def test_attributes_move_what_they_name_by_about_a_unit_and_little_else(generato
     response = torch.stack(moved)  # [K moved, K read] in sd per sd
     own = response.diagonal()
     others = (response - torch.diag(own)).abs().sum(1) / (len(own) - 1)
-    assert (own - 1).abs().max() < 0.35
-    assert others.max() < 0.2
+    stated = torch.tensor([attribute.slope for attribute in space.attributes])
+    assert (own - stated).abs().max() < 0.2
+    assert others.max() < 0.1
+    readable = [index for index, name in enumerate(space.names) if name not in ("weight", "sex")]  # see the card
+    assert own[readable].min() > 0.5
 
 
 def test_the_planted_cause_is_found_by_a_small_audit():
-    names = ["light_azimuth", "yaw", "hair_colour"]
-    report = sia_gen.audit("faces-stylegan2", "smile-classifier-planted", names, faces=8)
-    first, second, _ = report.histogram["attributes"]
+    report = sia_gen.audit("faces-stylegan2", "smile-classifier-planted", ["hair_colour", "light_azimuth"], faces=12)
+    first, second = report.histogram["attributes"]
     assert first["name"] == "light_azimuth"
     assert first["output_change"] > 2 * second["output_change"]
     assert first["output_change"] > 2 * report.histogram["control"]["output_change"]
