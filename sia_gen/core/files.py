@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -22,7 +23,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 def atomic(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; it replaces ``path`` only if the block ends well."""
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:12]}.partial{path.suffix}")
     try:
         yield partial
         os.replace(partial, path)

@@ -61,7 +61,7 @@ class RunStore:
 
 
 def pack(report: AuditReport, folder: Path) -> Path:
-    """A zip of a run in ``folder``, less the parts that only a resumed run needs."""
+    """A zip of a run in ``folder``, less the parts that only a resumed run needs and files that are being written."""
     name = report.folder.name
     path = folder / f"{name}.zip"
     with (
@@ -70,6 +70,6 @@ def pack(report: AuditReport, folder: Path) -> Path:
     ):
         for file in sorted(report.folder.rglob("*")):
             inside = file.relative_to(report.folder)
-            if file.is_file() and inside.parts[0] != "parts":
+            if inside.parts[0] != "parts" and not file.name.startswith(".") and file.is_file():
                 archive.write(file, Path(name) / inside)
     return path

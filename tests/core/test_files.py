@@ -26,6 +26,16 @@ def test_atomic_replaces_only_when_all_went_well(tmp_path):
     assert os.listdir(tmp_path) == ["results.json"]
 
 
+def test_atomic_writers_of_one_file_do_not_meet(tmp_path):
+    path = tmp_path / "results.json"
+    with atomic(path) as first:
+        with atomic(path) as second:
+            second.write_text("second")
+        first.write_text("first")
+    assert path.read_text() == "first"
+    assert os.listdir(tmp_path) == ["results.json"]
+
+
 def test_json_is_readable_and_keeps_its_order(tmp_path):
     write_json(tmp_path / "a.json", {"z": 1, "a": "30…40 °"})
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "z": 1,\n  "a": "30…40 °"\n}\n'
