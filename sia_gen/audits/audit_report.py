@@ -50,7 +50,7 @@ class AuditReport:
     def save(self, path: str | Path) -> AuditReport:
         """Copy the run folder to ``path``; raises `RequestError` where another run lies or nothing can be written."""
         there = RunFolder.like(self.folder, path)
-        shutil.copytree(self.folder, there.path, dirs_exist_ok=True)
+        shutil.copytree(self.folder, there.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
         return AuditReport.load(there.path)
 
     def _repr_html_(self) -> str:

@@ -70,8 +70,10 @@ def test_a_run_folder_holds_what_the_design_says(finished):
 
 def test_without_a_folder_it_finds_the_same_and_leaves_nothing(problem, finished, tmp_path):
     temporary = run(problem)
+    (temporary.folder / ".report.html.0.partial.html").write_text("half")
     saved = temporary.save(tmp_path / "saved")
     assert contents(saved.folder) == contents(finished)
+    assert not list(saved.folder.glob(".*"))
     assert "<iframe srcdoc=" in temporary._repr_html_()
     folder = temporary.folder
     del temporary
