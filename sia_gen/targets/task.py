@@ -45,7 +45,9 @@ def _check(prediction: Tensor, shape: tuple[int, ...]) -> None:
     bad = ~torch.isfinite(prediction).reshape(len(prediction), -1).all(dim=1)
     if bad.any():
         faces = bad.nonzero().flatten().tolist()
-        raise WorkError(f"the target gave NaN or Inf on image {faces[0]} of the batch; check its input range and weights")
+        raise WorkError(
+            f"the target gave NaN or Inf on image {faces[0]} of the batch; check its input range and weights"
+        )
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,10 @@ class Classification:
 
 @dataclass(frozen=True)
 class Regression:
-    """Values ``[B, F]``; fails when their root mean square error exceeds ``tolerance`` (in the values' own unit)."""
+    """Values ``[B, F]``; fails when their root mean square error exceeds ``tolerance`` (in the values' own unit).
+
+    The output of one value is its signed error; errors of several would cancel, so theirs is the root mean square.
+    """
 
     values: tuple[str, ...]
     tolerance: float
@@ -97,4 +102,5 @@ class Regression:
         return self.loss(prediction, reference) > self.tolerance**2
 
     def output(self, prediction: Tensor, reference: Tensor) -> Tensor:
-        return (prediction.float() - reference).mean(dim=1)
+        error = prediction.float() - reference  # [B, F]
+        return error.squeeze(1) if error.shape[1] == 1 else error.square().mean(dim=1).sqrt()
