@@ -60,7 +60,12 @@ def _load_network(folder: Path) -> nn.Module:
 
     try:
         network, report = AutoModelForImageClassification.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
     except Exception as error:  # every reader beneath (safetensors, JSON, torch, transformers) has its own
         raise WorkError(f"cannot load '{folder}' ({_first_line(error)}); fetch the files again") from None
@@ -77,7 +82,7 @@ def _load_preprocessing(folder: Path) -> Preprocessing:
     from transformers import AutoImageProcessor
 
     try:
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise WorkError(f"cannot load '{folder / PROCESSOR}' ({_first_line(error)}); fetch the file again") from None
     preprocessing = Preprocessing(processor.to_dict())
