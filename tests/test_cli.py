@@ -89,7 +89,7 @@ finally:
         (["train", "target"], "Missing option '--renders'; see 'sia-gen train target --help'"),
         (
             ["train", "generator", "--renders", "r", "--out", "o", "--precision", "fp8"],
-            "precision=fp8 is none of no, bf16, fp16; choose one of these",
+            "precision=fp8 is neither no nor bf16; choose one of these",
         ),
         (
             ["studio", "render", "--makehuman", "absent", "--faces", "2", "--out", "o", "--skew", "smile=age"],
