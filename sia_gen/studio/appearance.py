@@ -3,7 +3,7 @@
 Positions are rest positions (eye distance 1, origin between the eyes, y up, z forward), so that colour sticks to the
 mesh whatever its shape and expression. Colours are linear-light RGB reflectances.
 
-Letters: B faces, P pixels.
+Letters: B faces, P pixels, K rows of a palette.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sia_gen.studio.factors import FaceSpec
+from sia_gen.studio.head import hair_ends
 from sia_gen.studio.makehuman import GROUPS
 
 EYE = 0.5  # |x| of the eye centres
@@ -23,7 +24,7 @@ BODY, RIGHT_EYE, LEFT_EYE, UPPER_TEETH, LOWER_TEETH = range(len(GROUPS))
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours and amounts of each face: ``[B, 3]`` and ``[B, 1]``."""
+    """Colours ``[3, B]`` and amounts ``[B]`` of each face."""
 
     skin: Tensor
     hair: Tensor
@@ -32,35 +33,35 @@ class Palette:
     lips: Tensor
     brow_thickness: Tensor
     hairline: Tensor
+    hair_ends: Tensor
     beard: Tensor
+    lashes: Tensor
     aged: Tensor
 
     def at(self, face: Tensor) -> Palette:
-        """The palette of the face that each pixel ``[P]`` belongs to."""
-        return Palette(**{name: value[face] for name, value in vars(self).items()})
+        """The palette of the face that each pixel ``[P]`` belongs to: ``[3, P]`` and ``[P]``."""
+        values = vars(self).values()
+        rows = torch.cat([value.reshape(-1, value.shape[-1]) for value in values])  # [K, B]
+        parts = rows.gather(1, face.expand(len(rows), -1)).split([3 if value.ndim == 2 else 1 for value in values])
+        return Palette(*(part.view(*value.shape[:-1], -1) for part, value in zip(parts, values, strict=True)))
 
 
 def palette(spec: FaceSpec) -> Palette:
-    """Colours from factors; greying and loss of beard colour come with age."""
-
-    def column(name: str) -> Tensor:
-        return spec[name][:, None]
-
-    aged = _smooth(25.0, 80.0, column("age"))
-    hair = hair_colour(column("hair_colour"), column("hair_red"), column("age"))
-    grown = _smooth(14.0, 22.0, column("age"))
+    """Colours from factors; greying and loss of beard colour come with age, darker lashes and fuller lips with sex."""
+    age, sex, lightness, red = spec["age"], spec["sex"], spec["hair_colour"], spec["hair_red"]
+    hair = hair_colour(lightness, red, age)
     return Palette(
-        skin=skin_colour(spec["skin_tone"]),
+        skin=skin_colour(spec["skin_tone"]).T,
         hair=hair,
-        brow=0.6
-        * hair_colour(column("hair_colour"), column("hair_red"), column("age") - 15)
-        * (0.9 * column("brow_colour")).exp(),
-        iris=_mix(_colour(hair, 0.10, 0.045, 0.018), _colour(hair, 0.18, 0.32, 0.46), column("iris_colour")),
-        lips=_mix(_colour(hair, 0.90, 0.44, 0.46), _colour(hair, 0.95, 0.62, 0.60), column("sex")),
-        brow_thickness=column("brow_thickness") + 0.5 * (column("sex") - 0.5),
-        hairline=column("hairline"),
-        beard=column("stubble") * _smooth(0.45, 0.8, column("sex")) * grown,
-        aged=aged,
+        brow=0.6 * hair_colour(lightness, red, age - 15) * (0.9 * spec["brow_colour"]).exp(),
+        iris=_mix(_colour(hair, 0.10, 0.045, 0.018), _colour(hair, 0.18, 0.32, 0.46), spec["iris_colour"]),
+        lips=_mix(_colour(hair, 0.84, 0.30, 0.34), _colour(hair, 0.95, 0.66, 0.64), sex),
+        brow_thickness=spec["brow_thickness"] + 0.9 * (sex - 0.5),
+        hairline=spec["hairline"] + 0.5 * (sex - 0.5),
+        hair_ends=hair_ends(spec["hair_length"]),
+        beard=(spec["stubble"] + 0.25) * _smooth(0.45, 0.85, sex) * _smooth(14.0, 22.0, age),
+        lashes=0.9 - 0.4 * sex,
+        aged=_smooth(25.0, 80.0, age),
     )
 
 
@@ -88,7 +89,7 @@ def lab_to_linear(lab: Tensor) -> Tensor:
 
 
 def hair_colour(blond: Tensor, red: Tensor, age: Tensor) -> Tensor:
-    """Linear RGB ``[B, 3]``: black over brown to blond in equal ratios, reddened, greying from about 40 years."""
+    """Linear RGB ``[3, B]``: black over brown to blond in equal ratios, reddened, greying from about 40 years."""
     black, fair = _colour(blond, 0.012, 0.0095, 0.008), _colour(blond, 0.50, 0.34, 0.16)
     pigment = black * (fair / black) ** blond
     ginger = _colour(blond, 1.9, 0.85, 0.5)
@@ -98,14 +99,14 @@ def hair_colour(blond: Tensor, red: Tensor, age: Tensor) -> Tensor:
 
 
 def surface(rest: Tensor, group: Tensor, masks: Tensor, look: Palette) -> tuple[Tensor, Tensor, Tensor]:
-    """Albedo ``[P, 3]``, gloss ``[P, 1]`` and ambient openness ``[P, 1]`` at pixels.
+    """Albedo ``[3, P]``, gloss ``[P]`` and ambient openness ``[P]`` at pixels.
 
-    ``rest [P, 3]``, ``group [P]`` (index into `GROUPS`), ``masks [P, 3]`` of lips, scalp and cavities,
+    ``rest [3, P]``, ``group [P]`` (index into `GROUPS`), ``masks [4, P]`` of lips, scalp, mane and cavities,
     ``look`` a palette per pixel.
     """
-    lips, scalp, cavity = masks.split(1, dim=1)
+    lips, scalp, mane, cavity = masks
     cavity = _smooth(0.3, 0.7, cavity)
-    x, y, z = rest[:, :1], rest[:, 1:2], rest[:, 2:]
+    x, y, z = rest
     side = x.abs()
     from_eye = torch.sqrt((side - EYE).square() + y.square() + (z - 0.02).square())
     skin = _skin(side, y, z, look)
@@ -114,46 +115,47 @@ def surface(rest: Tensor, group: Tensor, masks: Tensor, look: Palette) -> tuple[
     albedo = _mix(skin, 0.6 * look.hair + 0.12 * look.skin, 0.75 * stubble)
     albedo = _mix(albedo, look.brow, 0.9 * _brow(side, y, z, look.brow_thickness))
     lash = _smooth(0.315, 0.265, from_eye) * _smooth(-0.06, 0.05, y)
-    albedo = albedo * (1 - 0.75 * lash)
+    albedo = albedo * (1 - look.lashes * lash)
     edge = 0.35 + 0.45 * look.hairline * _smooth(-0.2, 0.3, z) + 0.06 * torch.sin(x * 23 + 3 * torch.sin(x * 41))
     hair = _smooth(edge - 0.16, edge + 0.16, scalp) * _smooth(0.0, 0.05, scalp)
+    ends = look.hair_ends + 0.07 * torch.sin(x * 31 + z * 27)
+    hair = torch.maximum(hair, _smooth(0.25, 0.6, mane) * _smooth(ends, ends + 0.15, y))
     albedo = _mix(albedo, look.hair * _strands(x, y, z), hair)
     albedo = _mix(albedo, _colour(rest, 0.05, 0.012, 0.012), cavity)
-    body = (group == BODY)[:, None]
-    eye = ((group == RIGHT_EYE) | (group == LEFT_EYE))[:, None]
-    albedo = torch.where(body, albedo, torch.where(eye, _eye(side, y, z, look.iris), _colour(rest, 0.62, 0.57, 0.48)))
-    gloss = torch.where(body, 0.16 + 0.25 * lips - 0.06 * hair, torch.where(eye, 1.2, 0.35)) * (1 - cavity)
+    gloss = (0.16 + 0.25 * lips - 0.06 * hair) * (1 - cavity)
     socket = _smooth(0.50, 0.26, from_eye) * _smooth(0.22, 0.08, y)
     under_chin = _smooth(-1.55, -2.0, y - 0.4 * (z - 0.3).clamp(max=0))
-    nostril = torch.exp(-(((side - 0.13) / 0.075).square() + ((y + 0.70) / 0.05).square())) * (z > 0.3)
+    nostril = _bump((side - 0.13) / 0.075, (y + 0.70) / 0.05) * (z > 0.3)
     openness = (1 - 0.35 * socket) * (1 - 0.45 * under_chin) * (1 - 0.75 * nostril) * (1 - 0.5 * cavity)
-    lid_shade = _smooth(-0.02, 0.12, y) * 0.55
-    openness = torch.where(body, openness, torch.where(eye, 0.85 - lid_shade, 0.55))
+    teeth = ((group == UPPER_TEETH) | (group == LOWER_TEETH)).nonzero().squeeze(1)
+    albedo[:, teeth] = _colour(rest, 0.62, 0.57, 0.48)
+    gloss[teeth], openness[teeth] = 0.35, 0.55
+    eyes = ((group == RIGHT_EYE) | (group == LEFT_EYE)).nonzero().squeeze(1)
+    albedo[:, eyes] = _eye(side[eyes], y[eyes], z[eyes], look.iris[:, eyes])
+    gloss[eyes], openness[eyes] = 1.2, 0.85 - 0.55 * _smooth(-0.02, 0.12, y[eyes])
     return albedo, gloss, openness
 
 
 def _skin(side: Tensor, y: Tensor, z: Tensor, look: Palette) -> Tensor:
     """Skin with red zones over cheeks, nose and ears, eye bags and forehead lines that come with age."""
-    cheeks = torch.exp(-(((side - 0.78) / 0.34).square() + ((y + 0.55) / 0.3).square()))
-    nose = torch.exp(-((side / 0.22).square() + ((y + 0.58) / 0.2).square()))
-    ears = ((side > 1.15) & (z < 0.0)).float()
+    cheeks = _bump((side - 0.78) / 0.34, (y + 0.55) / 0.3)
+    nose = _bump(side / 0.22, (y + 0.58) / 0.2)
+    ears = (side > 1.15) & (z < 0.0)
     red = 0.55 * cheeks + 0.45 * nose + 0.5 * ears
     skin = look.skin * (1 + red * _colour(side, 0.10, -0.20, -0.20))
-    bags = torch.exp(-(((side - 0.48) / 0.22).square() + ((y + 0.30) / 0.09).square()))
+    bags = _bump((side - 0.48) / 0.22, (y + 0.30) / 0.09)
     lines = torch.cos(y * 48.0 + 2.0 * side) * torch.exp(-((y - 0.78) / 0.26).square()) * _smooth(0.9, 0.5, side)
-    folds = (
-        torch.exp(-((side - 0.36 - 0.28 * (-0.7 - y)) / 0.045).square())
-        * _smooth(-0.55, -0.7, y)
-        * _smooth(-1.2, -1.0, y)
-    )
+    folds = torch.exp(-((side - 0.36 - 0.28 * (-0.7 - y)) / 0.045).square())
+    folds = folds * _smooth(-0.55, -0.7, y) * _smooth(-1.2, -1.0, y)
     worn = look.aged * (0.30 * bags + 0.14 * lines + 0.28 * folds)
-    return skin * (1 - worn) * _mix(torch.ones_like(skin), _colour(side, 0.97, 0.93, 0.90), look.aged)
+    return skin * (1 - worn) * (1 - look.aged * _colour(side, 0.03, 0.07, 0.10))
 
 
 def _brow(side: Tensor, y: Tensor, z: Tensor, thickness: Tensor) -> Tensor:
     along = (side - 0.20) / 0.70  # 0 at the nose, 1 at the temple
-    line = 0.30 + 0.13 * torch.sin((along.clamp(0, 1) * 0.75 + 0.05) * torch.pi)
-    half = (0.028 + 0.055 * thickness).clamp(min=0.015) * (1 - 0.55 * along.clamp(0, 1))
+    inside = along.clamp(0, 1)
+    line = 0.30 + 0.13 * torch.sin((inside * 0.75 + 0.05) * torch.pi)
+    half = (0.028 + 0.055 * thickness).clamp(min=0.015) * (1 - 0.55 * inside)
     ends = _smooth(-0.06, 0.06, along) * _smooth(1.05, 0.8, along)
     return torch.exp(-((y - line) / half).square()) * ends * (z > -0.2)
 
@@ -168,30 +170,33 @@ def _beard(side: Tensor, y: Tensor, z: Tensor) -> Tensor:
 def _strands(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     """Lighter and darker strands running from the crown down: a fixed sum of incommensurate waves around the head."""
     around = torch.atan2(x, z + 0.7)
-    wave = (
-        torch.sin(around * 31 + 1.7 * torch.sin(y * 3)) + torch.sin(around * 53 + y * 2.1) + torch.sin(around * 87 - y)
-    )
-    return 1 + 0.16 * wave
+    wave = torch.sin(around * 31 + 1.7 * torch.sin(y * 3)) + torch.sin(around * 53 + y * 2.1)
+    return 1 + 0.16 * (wave + torch.sin(around * 87 - y))
 
 
 def _eye(side: Tensor, y: Tensor, z: Tensor, iris: Tensor) -> Tensor:
     radius = torch.sqrt((side - EYE).square() + y.square())
-    front = (z > 0).float()
-    white = _colour(side, 0.70, 0.66, 0.63)
+    front = z > 0
     ring = iris * (0.45 + 0.55 * _smooth(0.115, 0.085, radius))
-    colour = _mix(white, ring, _smooth(0.122, 0.108, radius) * front)
-    return _mix(colour, torch.full_like(colour, 0.006), _smooth(0.052, 0.042, radius) * front)
+    colour = _mix(_colour(side, 0.70, 0.66, 0.63), ring, _smooth(0.122, 0.108, radius) * front)
+    return _mix(colour, _colour(side, 0.006, 0.006, 0.006), _smooth(0.052, 0.042, radius) * front)
+
+
+def _bump(across: Tensor, up: Tensor) -> Tensor:
+    """1 at the origin, falling off as a Gaussian."""
+    return torch.exp(-(across.square() + up.square()))
 
 
 def _mix(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
     return a + (b - a) * share
 
 
-def _smooth(start: float, end: float, value: Tensor) -> Tensor:
+def _smooth(start: float | Tensor, end: float | Tensor, value: Tensor) -> Tensor:
     """Smoothstep from 0 at ``start`` to 1 at ``end`` (which may lie below ``start``)."""
     t = ((value - start) / (end - start)).clamp(0, 1)
     return t * t * (3 - 2 * t)
 
 
 def _colour(like: Tensor, red: float, green: float, blue: float) -> Tensor:
-    return torch.tensor([red, green, blue], dtype=like.dtype, device=like.device)
+    """One colour, ``[3, 1]``."""
+    return torch.tensor([[red], [green], [blue]], dtype=like.dtype, device=like.device)

@@ -98,6 +98,7 @@ FACTORS: tuple[Factor, ...] = (
     _uniform("hair_colour", "fraction blond", 0, 1, "darker hair", "lighter hair"),
     _normal("hair_red", "fraction", 0, 1, 0.25, 0.25, "less red hair", "redder hair"),
     _normal("hair_volume", "fraction", 0, 1, 0.5, 0.25, "flatter hair", "fuller hair"),
+    _uniform("hair_length", "fraction", 0, 1, "shorter hair", "longer hair"),
     _normal("hairline", "fraction", -1, 1, 0, 0.4, "lower hairline", "receding hairline"),
     _normal("brow_colour", "fraction", -1, 1, 0, 0.4, "darker brows", "lighter brows"),
     _normal("brow_thickness", "fraction", 0, 1, 0.5, 0.2, "thinner brows", "thicker brows"),

@@ -64,6 +64,28 @@ EXPRESSIONS: dict[str, tuple[tuple[str, float], ...]] = {
     "eye_closure": (("eye-left-closure", 1.0), ("eye-right-closure", 1.0)),
 }  # fmt: skip
 
+EMPHASIS: dict[str, tuple[tuple[str, float], ...]] = {
+    # MakeHuman's macro targets are made for whole bodies; these let a face alone show weight, sex and age
+    "heavy": (
+        ("head/head-fat-incr", 0.9), ("neck/neck-double-incr", 0.9), ("cheek/*-cheek-volume-incr", 0.6),
+        ("neck/neck-scale-horiz-incr", 0.7), ("chin/chin-width-incr", 0.5),
+    ),
+    "thin": (
+        ("head/head-fat-decr", 0.9), ("neck/neck-double-decr", 0.6), ("cheek/*-cheek-volume-decr", 1.0),
+        ("neck/neck-scale-horiz-decr", 0.7), ("cheek/*-cheek-inner-decr", 0.8),
+    ),
+    "male": (
+        ("chin/chin-bones-incr", 0.8), ("chin/chin-width-incr", 0.5), ("chin/chin-height-incr", 0.4),
+        ("eyebrows/eyebrows-trans-down", 0.6), ("neck/neck-scale-horiz-incr", 0.5), ("nose/nose-scale-vert-incr", 0.3),
+    ),
+    "female": (
+        ("chin/chin-bones-decr", 0.6), ("chin/chin-width-decr", 0.6), ("eyebrows/eyebrows-trans-up", 0.4),
+        ("neck/neck-scale-horiz-decr", 0.4), ("mouth/mouth-upperlip-volume-incr", 0.5),
+        ("mouth/mouth-lowerlip-volume-incr", 0.5), ("eyes/*-eye-scale-incr", 0.3), ("nose/nose-scale-horiz-decr", 0.4),
+    ),
+    "aged": (("head/head-age-incr", 0.6), ("eyes/*-eye-bag-incr", 0.6)),
+}  # fmt: skip
+
 SMILE_EXTRA = (("cheek/*-cheek-volume-incr", 0.6), ("cheek/*-cheek-trans-up", 0.6), ("mouth/mouth-angles-up", 0.7))
 
 
@@ -75,19 +97,18 @@ class Head:
         self._names = list(columns)
         self._steps, self._coarse = subdivisions, makehuman.mesh.quads
         mesh = makehuman.mesh
-        scalp, hair = _scalp(mesh.vertices)
+        self.scalp, hair = _scalp(mesh.vertices)  # [V₀, 1], 1 on the crown, 0 on the face
+        self.mane, fall = _mane(mesh.vertices, mesh.group)  # [V₀, 1], 1 where long hair hides ears, neck and nape
         group = np.eye(len(GROUPS), dtype=np.float32)[mesh.group]
+        quads, stack = self._refine(np.concatenate([mesh.vertices, hair, fall, group, *columns.values()], axis=1))
+        base, self._hair, self._fall, group, morphs = stack.split([3, 3, 3, len(GROUPS), 3 * len(columns)], dim=1)
         # In double precision, so that a face's picture does not depend on how many are rendered with it.
-        self._base = self.refine(mesh.vertices).double()  # [V, 3]
-        self._hair = self.refine(hair)  # [V, 3]
-        self._basis = torch.stack(
-            [self.refine(column).reshape(-1) for column in columns.values()]
-        ).double()  # [C, V * 3]
-        opened = self.refine(columns["caucasian-mouth_open"])
+        self._base = base.double()  # [V, 3]
+        self._basis = morphs.unflatten(1, (-1, 3)).movedim(1, 0).flatten(1).double()  # [C, V * 3]
+        opened = self._basis[self._names.index("caucasian-mouth_open")].view(-1, 3)
         self.falls_with_the_jaw = opened[:, 1] < 0.3 * opened[:, 1].min()  # [V]
-        self.scalp = scalp  # [V₀, 1], 1 on the crown, 0 on the face
-        self.group = self.refine(group).argmax(dim=1)  # [V]
-        self.quads = torch.from_numpy(self._fine_quads)
+        self.group = group.argmax(dim=1)  # [V]
+        self.quads = torch.from_numpy(quads)
         self.triangles = self.quads[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3)  # [T, 3]
         self._eyes = [self.group == GROUPS.index(name) for name in ("helper-r-eye", "helper-l-eye")]
         self.rest = self._to_eyes(self._base[None])[0].float()  # [V, 3] where on the average face each vertex is
@@ -95,11 +116,13 @@ class Head:
 
     def refine(self, values: np.ndarray) -> Tensor:
         """Values on MakeHuman's vertices ``[V₀, C]`` → on this head's, ``[V, C]``."""
+        return self._refine(values)[1]
+
+    def _refine(self, values: np.ndarray) -> tuple[np.ndarray, Tensor]:
         quads = self._coarse
         for _ in range(self._steps):
             quads, values = subdivide(quads, values)
-        self._fine_quads = quads
-        return torch.from_numpy(np.ascontiguousarray(values, np.float32))
+        return quads, torch.from_numpy(np.ascontiguousarray(values, np.float32))
 
     def to(self, device: torch.device | str) -> Head:
         for name, value in vars(self).items():
@@ -114,7 +137,10 @@ class Head:
         weights = torch.stack([coefficients[name] for name in self._names], dim=1)  # [B, C]
         moved = (weights.double() @ self._basis).reshape(len(spec), -1, 3) + self._base
         moved = self._to_eyes(moved).float()
-        return moved + (0.04 + 0.3 * spec["hair_volume"])[:, None, None] * self._hair
+        moved = moved + (0.04 + 0.3 * spec["hair_volume"])[:, None, None] * self._hair
+        length = spec["hair_length"][:, None]
+        above = self.rest[:, 1] - hair_ends(length)  # [B, V]
+        return moved + ((above / 0.3).clamp(0, 1) * (length / 0.4).clamp(max=1))[..., None] * self._fall
 
     def normals(self, vertices: Tensor) -> Tensor:
         """Unit vertex normals ``[B, V, 3]``, the mean of the quads around weighted by their area."""
@@ -128,6 +154,11 @@ class Head:
         right, left = (vertices[:, mask].mean(dim=1) for mask in self._eyes)  # [B, 3]
         apart = (left - right).norm(dim=-1)[:, None, None]
         return (vertices - ((left + right) / 2)[:, None]) / apart
+
+
+def hair_ends(length: Tensor) -> Tensor:
+    """How low hair of a length ``[B]`` (0 above the ears, 1 on the shoulders) hangs, as y on the average face."""
+    return 0.8 - 3.05 * length
 
 
 def _columns(makehuman: MakeHuman) -> dict[str, np.ndarray]:
@@ -153,7 +184,7 @@ def _columns(makehuman: MakeHuman) -> dict[str, np.ndarray]:
                 tuple((f"expression/units/{ancestry}/{unit}", weight) for unit, weight in units)
             )
     columns["smile-extra"] = total(SMILE_EXTRA)
-    return columns
+    return columns | {name: total(parts) for name, parts in EMPHASIS.items()}
 
 
 def _coefficients(spec: FaceSpec) -> dict[str, Tensor]:
@@ -182,7 +213,14 @@ def _coefficients(spec: FaceSpec) -> dict[str, Tensor]:
     }
     for name, value in units.items():
         found |= {f"{which}-{name}": share * value for which, share in ancestry.items()}
-    return found | {"smile-extra": spec["smile"]}
+    emphasis = {
+        "heavy": heavy.clamp(min=0),
+        "thin": (-heavy).clamp(min=0),
+        "male": (2 * spec["sex"] - 1).clamp(min=0) * (0.3 + 0.7 * grown),
+        "female": (1 - 2 * spec["sex"]).clamp(min=0) * (0.3 + 0.7 * grown),
+        "aged": aged,
+    }
+    return found | emphasis | {"smile-extra": spec["smile"]}
 
 
 def _scalp(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -199,6 +237,27 @@ def _scalp(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     outward = vertices - centre
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
     return scalp[:, None].astype(np.float32), (scalp[:, None] * outward).astype(np.float32)
+
+
+def _mane(vertices: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where long hair hangs ``[V, 1]`` (ears, neck and nape), and its offset ``[V, 3]`` in eye distances.
+
+    Hair falls straight from the widest part of the head: what lies inside an upright elliptic cylinder behind the face
+    is pushed out to it.
+    """
+    x, y, z = vertices.T
+    front = 0.62 + 0.18 * np.clip((y - 6.6) / 0.6, 0, 1)
+    mask = np.clip((front - z) / 0.16, 0, 1) * np.clip((y - 5.7) / 0.2, 0, 1) * (group == 0)
+    from_axis = np.stack([x, z - 0.3], axis=1)
+    distance = np.maximum(np.linalg.norm(from_axis, axis=1), 1e-3)
+    across, along = (from_axis / distance[:, None]).T
+    flare = 1 + 0.08 * np.clip(7.0 - y, 0, 1.2)
+    radius = flare / np.hypot(across / 0.96, along / 0.80)
+    mask *= np.clip((radius + 0.25 - distance) / 0.2, 0, 1)  # not the shoulders
+    out = np.clip(radius - distance, 0, None) * mask
+    offset = np.stack([across * out, np.zeros_like(out), along * out], axis=1)
+    eyes = [vertices[group == GROUPS.index(name)].mean(axis=0) for name in ("helper-r-eye", "helper-l-eye")]
+    return mask[:, None].astype(np.float32), (offset / np.linalg.norm(eyes[0] - eyes[1])).astype(np.float32)
 
 
 def _faces_around(quads: Tensor, vertices: int, widest: int = 8) -> Tensor:

@@ -1,6 +1,6 @@
 """A batched z-buffer: which triangle each pixel sees, and where in it.
 
-Letters: B faces, V vertices, T triangles, N side of the square picture in pixels, P covered pixels.
+Letters: B faces, C values, V vertices, T triangles, N side of the square picture in pixels, P covered pixels.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 EMPTY = torch.iinfo(torch.int64).max
 
@@ -28,26 +29,24 @@ class Fragments:
     depth: Tensor
 
     def interpolate(self, values: Tensor) -> Tensor:
-        """Vertex values ``[B, V, C]`` (or ``[V, C]``, the same for every face) at the pixels, ``[P, C]``."""
-        corners = self.corners
-        if values.ndim == 3:
-            corners = corners + (self.face * values.shape[1])[:, None]
-            values = values.reshape(-1, values.shape[-1])
-        return sum(self.weights[:, i, None] * values[corners[:, i]] for i in range(3))
+        """Vertex values ``[B, V, C]`` at the pixels, ``[C, P]``."""
+        corners = self.corners + (self.face * values.shape[1])[:, None]
+        table = values.reshape(-1, values.shape[-1])
+        return F.embedding_bag(corners, table, per_sample_weights=self.weights, mode="sum").T.contiguous()
 
 
-def rasterise(points: Tensor, depth: Tensor, triangles: Tensor, side: int) -> Fragments:
+def rasterise(x: Tensor, y: Tensor, depth: Tensor, triangles: Tensor, side: int) -> Fragments:
     """Find the nearest front-facing triangle at every pixel centre.
 
-    ``points`` ``[B, V, 2]`` in pixels (x right, y down), ``depth`` ``[B, V]`` positive distances, ``triangles``
+    ``x`` (right) and ``y`` (down) in pixels and ``depth`` (a positive distance) are ``[B, V]``, ``triangles``
     ``[T, 3]`` counter-clockwise as seen from outside. Triangles that cover no pixel centre are dropped; the others go
     in groups of like size through one grid of candidate pixels each. Depth and triangle share one integer, so that the
     minimum over them does not depend on the order.
     """
     batch, vertices = depth.shape
-    x, y = points[..., 0].contiguous(), points[..., 1].contiguous()
-    x0, x1, x2 = (x[:, triangles[:, i]] for i in range(3))  # [B, T]
-    y0, y1, y2 = (y[:, triangles[:, i]] for i in range(3))
+    a, b, c = triangles.T.contiguous()
+    x0, x1, x2 = (x.index_select(1, corner) for corner in (a, b, c))  # [B, T]
+    y0, y1, y2 = (y.index_select(1, corner) for corner in (a, b, c))
     area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
     chosen = (area < 0).reshape(-1).nonzero().squeeze(1)  # y points down, so front-facing is clockwise
     x0, x1, x2, y0, y1, y2, area = (value.reshape(-1)[chosen] for value in (x0, x1, x2, y0, y1, y2, area))
@@ -67,7 +66,7 @@ def rasterise(points: Tensor, depth: Tensor, triangles: Tensor, side: int) -> Fr
     second = ((x2 * y0 - x0 * y2) / area, (y2 - y0) / area, (x0 - x2) / area)
     away = [(z0 - z2) * f + (z1 - z2) * s for f, s in zip(first, second, strict=True)]
     planes = torch.stack([*first, *second, away[0] + z2, *away[1:]], dim=1)  # [M, 9]
-    keys = torch.full((batch * side * side,), EMPTY, dtype=torch.int64, device=points.device)
+    keys = torch.full((batch * side * side,), EMPTY, dtype=torch.int64, device=depth.device)
     smallest, size = 0, 1
     while smallest < side:
         group = ((extent > smallest) & (extent <= size)).nonzero().squeeze(1)
@@ -81,7 +80,7 @@ def rasterise(points: Tensor, depth: Tensor, triangles: Tensor, side: int) -> Fr
     plane = planes[winner]
     w0 = plane[:, 0] + plane[:, 1] * px + plane[:, 2] * py
     w1 = plane[:, 3] + plane[:, 4] * px + plane[:, 5] * py
-    distance = torch.full((batch * side * side,), torch.inf, device=points.device)
+    distance = torch.full((batch * side * side,), torch.inf, device=depth.device)
     distance[pixel] = (key >> 32).to(torch.int32).view(torch.float32)
     weights = torch.stack([w0, w1, 1 - w0 - w1], dim=1)
     return Fragments(pixel, pixel // (side * side), corners[winner], weights, distance.view(batch, side, side))

@@ -30,7 +30,7 @@ from sia_gen.studio.factors import NAMES, FaceSpec, Skew, sample, sample_latents
 from sia_gen.studio.studio import Studio
 
 CHUNK = 64  # faces that are written together; an interrupted run loses at most these
-BATCH = 16  # faces rendered at once on a CPU, where a small batch stays in the cache
+BATCH = 4  # faces rendered at once on a CPU, where a small batch stays in the cache
 HELD_OUT, FEWEST = 0.05, 40
 METADATA, SETTINGS = "metadata.parquet", "studio.json"
 

@@ -55,8 +55,8 @@ class Studio:
         source = MakeHuman(makehuman)
         self.resolution = resolution
         self.head = Head(source, subdivisions=0 if resolution <= 64 else 1).to(device)
-        masks = np.concatenate([_lips(source), self.head.scalp, _cavities(source)], axis=1)
-        self.masks = self.head.refine(masks).to(device)  # [V, 3]
+        masks = np.concatenate([_lips(source), self.head.scalp, self.head.mane, _cavities(source)], axis=1)
+        self.masks = self.head.refine(masks).to(device)  # [V, 4]
         self.landmarks = landmark_vertices(self.head).to(device)  # [68]
 
     @torch.inference_mode()
@@ -68,59 +68,56 @@ class Studio:
         pivot = shape.new_tensor(PIVOT)
         points = (shape - pivot) @ turn.transpose(1, 2)  # [B, V, 3] about the pivot
         normals = self.head.normals(shape) @ turn.transpose(1, 2)
-        screen, depth = project(points, side)
-        seen = rasterise(screen, depth, self.head.triangles, side)
-        backdrop = _backdrop(spec, side)
-        radiance = backdrop.permute(0, 2, 3, 1).reshape(-1, 3)  # [B * N * N, 3]
-        radiance[seen.pixel] = self._shade(spec, seen, points, normals, side)
-        picture = radiance.view(len(spec), side, side, 3).permute(0, 3, 1, 2)
-        picture = F.avg_pool2d(tone(picture), SUPERSAMPLE)  # averaged in linear light
-        images = encode(picture)
-        return Renders(images.contiguous(), screen[:, self.landmarks] / SUPERSAMPLE)
+        x, y, depth = project(points.movedim(-1, 0).contiguous(), side)  # [B, V] each
+        seen = rasterise(x, y, depth, self.head.triangles, side)
+        radiance = _backdrop(spec, side)  # [3, B, N, N]
+        radiance.view(3, -1)[:, seen.pixel] = self._shade(spec, seen, points, normals, side)
+        images = encode(F.avg_pool2d(tone(radiance), SUPERSAMPLE).transpose(0, 1))  # averaged in linear light
+        landmarks = torch.stack([x[:, self.landmarks], y[:, self.landmarks]], dim=-1) / SUPERSAMPLE
+        return Renders(images.contiguous(), landmarks)
 
     def _shade(self, spec: FaceSpec, seen: Fragments, points: Tensor, normals: Tensor, side: int) -> Tensor:
-        """Linear radiance ``[P, 3]``: wrapped diffuse, fill and ambient light, a specular lobe, cast shadow."""
-        head = self.head
-        still = seen.interpolate(torch.cat([head.rest, self.masks], dim=1))  # [P, 6]
-        moving = seen.interpolate(torch.cat([points, normals], dim=-1))  # [P, 6]
-        place, normal = moving[:, :3], F.normalize(moving[:, 3:], dim=1)
+        """Linear radiance ``[3, P]``: wrapped diffuse, fill and ambient light, a specular lobe, cast shadow."""
+        fixed = torch.cat([self.head.rest, self.masks], dim=1).expand(len(spec), -1, -1)
+        values = seen.interpolate(torch.cat([fixed, points, normals], dim=-1))  # [13, P]
+        rest, masks, place, normal = values.split([3, 4, 3, 3])
+        normal = _unit(normal)
         look = appearance.palette(spec).at(seen.face)
-        group = head.group[seen.corners[:, 0]]
-        albedo, gloss, openness = appearance.surface(still[:, :3], group, still[:, 3:], look)
-        light = light_direction(spec)[seen.face]  # [P, 3]
-        key = 2.1 * torch.exp2(spec["light_strength"])[seen.face, None]
-        ambient = 0.42 * torch.exp2(spec["ambient_strength"])[seen.face, None]
-        facing = (normal * light).sum(1, keepdim=True)
-        wrap = normal.new_tensor([0.30, 0.17, 0.12])  # red light travels furthest under the skin
+        group = self.head.group[seen.corners[:, 0]]
+        albedo, gloss, openness = appearance.surface(rest, group, masks, look)
+        key = 2.1 * torch.exp2(spec["light_strength"])
+        ambient = 0.42 * torch.exp2(spec["ambient_strength"])
+        lamps = torch.cat([light_direction(spec).T, key[None], ambient[None]]).gather(1, seen.face.expand(5, -1))
+        light, key, ambient = lamps[:3], lamps[3], lamps[4]
+        facing = (normal * light).sum(0)
+        wrap = normal.new_tensor([[0.30], [0.17], [0.12]])  # red light travels furthest under the skin
         diffuse = ((facing + wrap) / (1 + wrap)).clamp(min=0)
-        lit = self._lit(seen, place, light_direction(spec), side)
-        view = F.normalize(place.new_tensor([0, 0, CAMERA]) - place, dim=1)
-        half = F.normalize(light + view, dim=1)
-        sharp = torch.where(group[:, None] == appearance.BODY, 18.0, 90.0)
-        specular = gloss * (normal * half).sum(1, keepdim=True).clamp(min=0) ** sharp * (facing > 0)
-        sky = 0.65 + 0.35 * normal[:, 1:2]
-        return albedo * (key * diffuse * lit + ambient * sky) * openness + 0.35 * key * specular * lit
+        lit = self._lit(seen, place, light, side)
+        view = _unit(place.new_tensor([[0], [0], [CAMERA]]) - place)
+        half = _unit(light + view)
+        sharp = torch.where(group == appearance.BODY, 18.0, 90.0)
+        specular = gloss * (normal * half).sum(0).clamp(min=0) ** sharp * (facing > 0)
+        sky = 0.65 + 0.35 * normal[1]
+        return albedo * (key * lit * diffuse + ambient * sky) * openness + 0.35 * key * specular * lit
 
     def _lit(self, seen: Fragments, place: Tensor, light: Tensor, side: int) -> Tensor:
-        """Share ``[P, 1]`` of key light that reaches each pixel: a march through the depth picture towards the light.
+        """Share ``[P]`` of key light that reaches each pixel: a march through the depth picture towards the light.
 
         What stands between is what the camera sees, which for a face in front of it is nearly all there is. Each
         sample is blocked softly and only by nearby depth, so that hair does not shade through the head.
         """
-        direction = light[seen.face]
-        lit = torch.ones_like(place[:, :1])
+        blocked = torch.zeros_like(place[0])
         depth = seen.depth.view(-1)
+        origin = seen.face * (side * side)
         for step in range(1, SHADOW_STEPS + 1):
             reach = SHADOW_REACH * (step / SHADOW_STEPS) ** 1.5
-            at = place + reach * direction
-            screen, distance = project(at, side)
-            column, row = screen[:, 0].floor().long(), screen[:, 1].floor().long()
-            within = (column >= 0) & (column < side) & (row >= 0) & (row < side)
-            index = seen.face * side * side + row.clamp(0, side - 1) * side + column.clamp(0, side - 1)
-            behind = distance - depth[index]  # positive where something stands nearer to the camera
-            blocked = ((behind - 0.03) / 0.05).clamp(0, 1) * ((0.75 - behind) / 0.25).clamp(0, 1) * within
-            lit = torch.minimum(lit, 1 - blocked[:, None])
-        return 0.12 + 0.88 * lit
+            column, row, distance = project(torch.addcmul(place, light, light.new_tensor(reach)), side)
+            inside = (column >= 0) & (column < side) & (row >= 0) & (row < side)
+            at = origin + (row.floor() * side + column.floor()).long()
+            behind = distance - depth[torch.where(inside, at, 0)]  # positive where something stands nearer
+            near = ((behind - 0.03) / 0.05).clamp(0, 1) * ((0.75 - behind) / 0.25).clamp(0, 1)
+            blocked = torch.maximum(blocked, near * inside)
+        return 1 - 0.88 * blocked
 
 
 def rotation(spec: FaceSpec) -> Tensor:
@@ -144,13 +141,12 @@ def light_direction(spec: FaceSpec) -> Tensor:
     return torch.stack([azimuth.sin() * flat, elevation.sin(), azimuth.cos() * flat], dim=-1)
 
 
-def project(points: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Points about the pivot ``[..., 3]`` → pixels ``[..., 2]`` of a picture of ``side``, and distance ``[...]``."""
-    distance = CAMERA - points[..., 2]
-    scale = side * ZOOM * CAMERA / distance
-    x = side / 2 + points[..., 0] * scale
-    y = side * PIVOT_AT - points[..., 1] * scale
-    return torch.stack([x, y], dim=-1), distance
+def project(points: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Points about the pivot ``[3, ...]`` → column and row in a picture of ``side`` pixels, and distance ``[...]``."""
+    x, y, z = points
+    distance = CAMERA - z
+    scale = (side * ZOOM * CAMERA) / distance
+    return side / 2 + x * scale, side * PIVOT_AT - y * scale, distance
 
 
 def tone(radiance: Tensor) -> Tensor:
@@ -166,21 +162,20 @@ def encode(linear: Tensor) -> Images:
     return torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
 
 
+def _unit(vectors: Tensor) -> Tensor:
+    """Vectors ``[3, P]`` of length one."""
+    return vectors * vectors.square().sum(0).clamp(min=1e-12).rsqrt()
+
+
 def _backdrop(spec: FaceSpec, side: int) -> Tensor:
-    """Linear ``[B, 3, N, N]``: a soft wall of one hue, lighter towards one side and darker at the edges."""
-    tint = torch.stack(
-        [
-            spec["background_warmth"] - 0.5 * spec["background_green"],
-            spec["background_green"],
-            -spec["background_warmth"] - 0.5 * spec["background_green"],
-        ],
-        dim=1,
-    )
-    colour = (spec["background_lightness"][:, None] ** 2.2) * torch.exp(0.8 * tint)  # [B, 3]
+    """Linear ``[3, B, N, N]``: a soft wall of one hue, lighter towards one side and darker at the edges."""
+    warmth, green = spec["background_warmth"], spec["background_green"]
+    tint = torch.stack([warmth - 0.5 * green, green, -warmth - 0.5 * green])  # [3, B]
+    colour = spec["background_lightness"] ** 2.2 * torch.exp(0.8 * tint)
     span = torch.linspace(-1, 1, side, device=tint.device)
     slope = torch.exp(0.9 * spec["background_slope"][:, None, None] * span)  # [B, 1, N]
     falloff = 1 - 0.18 * (span[:, None].square() + span.square())  # [N, N]
-    return colour[:, :, None, None] * (slope * falloff)[:, None]
+    return colour[:, :, None, None] * (slope * falloff)
 
 
 def _lips(source: MakeHuman) -> np.ndarray:

@@ -9,9 +9,13 @@ CORNERS = torch.tensor(
 TRIANGLES = torch.tensor([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]])
 
 
+def draw(points, depth, triangles, side):
+    return rasterise(points[..., 0], points[..., 1], depth, triangles, side)
+
+
 def squares(first: float, second: float):
     depth = torch.tensor([[first] * 4 + [second] * 4])
-    return rasterise(CORNERS[None], depth, TRIANGLES, 12)
+    return draw(CORNERS[None], depth, TRIANGLES, 12)
 
 
 def test_covers_exactly_the_pixels_whose_centres_lie_inside():
@@ -34,20 +38,20 @@ def test_the_nearer_square_wins_whichever_comes_first():
 
 
 def test_triangles_seen_from_behind_are_not_drawn():
-    seen = rasterise(CORNERS[None], torch.ones(1, 8), TRIANGLES.flip(1), 12)
+    seen = draw(CORNERS[None], torch.ones(1, 8), TRIANGLES.flip(1), 12)
     assert len(seen.pixel) == 0
 
 
 def test_weights_interpolate_positions():
     seen = squares(2.0, 3.0)
-    at = seen.interpolate(CORNERS)
-    centres = torch.stack([seen.pixel % 12 + 0.5, seen.pixel // 12 + 0.5], dim=1)
+    at = seen.interpolate(CORNERS[None])
+    centres = torch.stack([seen.pixel % 12 + 0.5, seen.pixel // 12 + 0.5])
     torch.testing.assert_close(at, centres)
 
 
 def test_a_picture_does_not_depend_on_its_batch():
     depth = torch.tensor([[2.0] * 4 + [3.0] * 4, [3.0] * 4 + [2.0] * 4])
-    both = rasterise(CORNERS.expand(2, -1, -1), depth, TRIANGLES, 12)
+    both = draw(CORNERS.expand(2, -1, -1), depth, TRIANGLES, 12)
     alone = squares(3.0, 2.0)
     second = both.face == 1
     assert torch.equal(both.pixel[second] - 144, alone.pixel)
@@ -56,5 +60,5 @@ def test_a_picture_does_not_depend_on_its_batch():
 
 
 def test_what_lies_outside_the_picture_is_clipped():
-    seen = rasterise(CORNERS[None] - 4.0, torch.ones(1, 8), TRIANGLES, 4)
+    seen = draw(CORNERS[None] - 4.0, torch.ones(1, 8), TRIANGLES, 4)
     assert len(seen.pixel) == 16
