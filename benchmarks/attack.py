@@ -106,7 +106,10 @@ def seconds(work: Callable[[], object], device: str) -> float:
 
 
 def floor(generator: Generator, space: AttributeSpace, target: Target, codes: Tensor, steps: int, arm: str) -> None:
-    """The models alone: ``steps`` forward and backward passes and the forward pass of the last point."""
+    """The models alone: ``steps`` forward and backward passes and the forward pass of the last point.
+
+    The arm "sweep" goes forward only.
+    """
     parts = [part for part in (generator, target) if isinstance(part, nn.Module)]
     with eval_mode(*parts):
         size = (len(codes), 3, generator.resolution, generator.resolution)
@@ -115,17 +118,18 @@ def floor(generator: Generator, space: AttributeSpace, target: Target, codes: Te
             edits = space.edits(torch.zeros(len(codes), len(space.attributes), device=codes.device))
         for step in range(steps + 1):
             leaves = []
-            with torch.set_grad_enabled(step < steps):
+            ascends = step < steps and arm != "sweep"
+            with torch.set_grad_enabled(ascends):
                 if rendered is None:
                     leaves.append(edits.clone().requires_grad_())
                     image = generator.render(codes, leaves[0], space.space)
                 else:
                     image = rendered
-                if arm != "semantic":
+                if arm not in ("semantic", "sweep"):
                     leaves.append(torch.zeros(size, device=codes.device, requires_grad=True))
                     image = image + leaves[-1]
                 prediction = target.predict(image)
-                if step < steps:
+                if ascends:
                     torch.autograd.grad(prediction[..., 0].sum(), leaves)
 
 
@@ -134,8 +138,10 @@ def measure(device: str, batch: int, steps: int, repeats: int) -> list[tuple[str
     generator, space, target = models(device)
     codes = generator.sample(range(batch))
     rows = []
-    for arm, radii in (("joint", {}), ("semantic", {"epsilon": 0.0}), ("pixel", {"box": 0.0})):
-        attack = SemanticImageAttack(steps=steps, stop="never", batch=batch, **radii)
+    semantic = {"epsilon": 0.0}
+    arms = {"joint": {}, "semantic": semantic, "pixel": {"box": 0.0}, "sweep": semantic | {"step": "sweep"}}
+    for arm, options in arms.items():
+        attack = SemanticImageAttack(steps=steps, stop="never", batch=batch, **options)
 
         def bare(arm: str = arm) -> None:
             floor(generator, space, target, codes, steps, arm)

@@ -1,8 +1,9 @@
 """What an audit costs beyond its models: ``python benchmarks/audit.py [--device cuda] [--faces 32]``.
 
-The floor is the forward and backward of the same generator and target alone, at the size of the audit's chunks and as
-often as its table says that faces took a step. Both run in one process, the floor before and after the audit, so that a
-busy machine slows both alike. The rest is the unedited faces, the control, the table, the pictures and the report.
+The floor is the passes of the same generator and target alone, at the size of the audit's chunks and as often as its
+table says that faces took a step: forward and backward where the arm ascends, forward where it sweeps one attribute.
+Both run in one process, the floor before and after the audit, so that a busy machine slows both alike. The rest is the
+unedited faces, the control, the table, the pictures and the report.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sia_gen.audits.audit_report import AuditReport
 from sia_gen.audits.diagnose import audit
 
 STEPS = 10
-KINDS = ("joint", "semantic", "pixel")
+KINDS = ("joint", "semantic", "pixel", "sweep")
 
 
 def measure(device: str, faces: int, batch: int) -> tuple[float, float, int]:
@@ -43,7 +44,7 @@ def measure(device: str, faces: int, batch: int) -> tuple[float, float, int]:
     table = reports[0].table()
     taken: Counter[str] = Counter()
     for arm, steps in zip(table["arm"].to_pylist(), table["steps"].to_pylist(), strict=True):
-        taken[arm if arm in KINDS else "semantic"] += steps
+        taken[arm if arm in KINDS else "sweep"] += steps
     return whole, sum(cost[kind] * taken[kind] for kind in KINDS), taken.total()
 
 

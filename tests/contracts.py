@@ -24,6 +24,7 @@ ATTACKS = [
     SemanticImageAttack(steps=6, epsilon=0.02, step="normalised", restarts=3),
     SemanticImageAttack(steps=6, epsilon=0.5, norm="l2", restarts=2, stop="never"),
     SemanticImageAttack(steps=6, epsilon=0.0, restarts=2),
+    SemanticImageAttack(steps=6, epsilon=0.0, step="sweep"),
     SemanticImageAttack(steps=6, epsilon=0.02, box=0.0, restarts=2),
     SemanticImageAttack(steps=6, epsilon=0.5, box=0.0, norm="l2", momentum=0.5),
 ]
@@ -258,8 +259,12 @@ class AttackSuite:
         assert problem.target.weight.requires_grad
         assert problem.target.weight.grad is None
 
-    def test_needs_gradients(self, attack, problem):
+    def test_needs_gradients_unless_it_sweeps(self, attack, problem):
         problem.target.differentiable = False
+        if attack.step == "sweep":
+            codes = problem.generator.sample(range(6))
+            assert attack(problem.generator, problem.space, problem.target, codes).omega.any()
+            return
         with pytest.raises(RequestError) as caught:
             attack(problem.generator, problem.space, problem.target, problem.generator.sample([0]))
         assert str(caught.value) == (

@@ -1,6 +1,6 @@
 """Semantic Image Attack (SIA; Luo, Wang, Wu, Huang, De la Torre, arXiv 2303.13010).
 
-Letters: N faces, B faces in the batch, K attributes, R resolution.
+Letters: N faces, K attributes.
 """
 
 from __future__ import annotations
@@ -8,28 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from sia_gen.attack.active_set import ActiveSet, Rows, Verdict
-from sia_gen.attack.balls import NOISE, Norm, Step, ascent, largest, per_face, project_ball, project_box
-from sia_gen.attack.edit import edit
+from sia_gen.attack.ascent import Ascent
+from sia_gen.attack.balls import Norm, Step
 from sia_gen.attack.result import AttackResult
-from sia_gen.attack.starts import random_delta, random_omega, random_signed
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.core.errors import RequestError, WorkError
-from sia_gen.core.executors import Precision, Progress, autocast
-from sia_gen.core.images import quantise
+from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.modules import eval_mode
 from sia_gen.core.settings import settings
 from sia_gen.generators.generator import Codes, Generator
 from sia_gen.targets.target import Target
-
-# Keeps half-precision gradients above their smallest number; steps do not depend on the scale.
-FP16_SCALE = 1024.0
 
 
 @settings
@@ -42,7 +33,9 @@ class SemanticImageAttack:
     norm            "linf" (epsilon ≤ 1) or "l2" over the whole image
     semantic_step   step of ω, as a fraction of half of its range: box · (high − low) / 2
     pixel_step      step of δ, as a fraction of epsilon
-    step            "sign", or "normalised" in proportion to the gradient; the l2 ball always takes the latter
+    step            "sign", or "normalised" in proportion to the gradient; the l2 ball always takes the latter. "sweep"
+                    asks no gradient: from the face outwards, up and down in turn, evenly to both ends of every range at
+                    once, which finds the worst value of one attribute (epsilon 0, steps even)
     momentum        decay of the accumulated, L1-normalised gradient (MI-FGSM; Dong et al., arXiv 1710.06081)
     restarts        the first starts at the face, later ones anywhere in box × ball, for faces not yet successful
     stop            "success" drops a face at its first success, "never" spends all steps on each
@@ -66,6 +59,10 @@ class SemanticImageAttack:
     def __post_init__(self) -> None:
         if self.norm == "linf" and self.epsilon > 1:
             raise ValueError(f"epsilon={self.epsilon:g} is more than 1, the whole range of a pixel; lower it")
+        if self.step == "sweep" and (self.epsilon > 0 or self.steps % 2):
+            raise ValueError(
+                f"step='sweep' with epsilon={self.epsilon:g} and steps={self.steps}; give 0 and an even number"
+            )
 
     def __call__(
         self,
@@ -86,7 +83,7 @@ class SemanticImageAttack:
         ``[N, K]`` says which attributes each face may move (default all). Raises `RequestError` when these do not
         fit together or the target has no gradients, `WorkError` when one is NaN or Inf.
         """
-        run = _Ascent(self, generator, space, target, codes, reference, seeds, allowed)
+        run = Ascent(self, generator, space, target, codes, reference, seeds, allowed)
         with eval_mode(*(part for part in (generator, target) if isinstance(part, nn.Module))):
             while run.faces.unfinished:
                 try:
@@ -99,237 +96,3 @@ class SemanticImageAttack:
                 if progress is not None:
                     progress(run.faces.done, run.faces.total, "attack")
         return AttackResult.of(run.faces, target.task, len(space.attributes))
-
-
-class _Ascent:
-    """One call of an attack."""
-
-    def __init__(
-        self,
-        attack: SemanticImageAttack,
-        generator: Generator,
-        space: AttributeSpace,
-        target: Target,
-        codes: Codes,
-        reference: Tensor | None,
-        seeds: Sequence[int] | None,
-        allowed: Tensor | None,
-    ) -> None:
-        faces, attributes = len(codes), len(space.attributes)
-        seeds = range(faces) if seeds is None else seeds
-        allowed = torch.ones(faces, attributes, dtype=torch.bool) if allowed is None else allowed
-        _require_fit(generator, space, target, faces, reference, seeds, allowed)
-        self.attack, self.generator, self.target = attack, generator, target
-        self.codes, self.seeds, self.device = codes, seeds, codes.device
-        self.space = space.to(self.device)
-        self.reference = None if reference is None else reference.to(self.device)
-        allowed = allowed.to(self.device)
-        self.low = attack.box * self.space.low * allowed  # [N, K]
-        self.high = attack.box * self.space.high * allowed  # [N, K]
-        self.shapes: dict[str, tuple[int, ...]] = {}  # of one face's variables
-        if attack.box > 0 and attributes > 0:
-            self.shapes["omega"] = (attributes,)
-        if attack.epsilon > 0:
-            self.shapes["delta"] = (3, generator.resolution, generator.resolution)
-        self.faces = ActiveSet(
-            faces,
-            attack.batch,
-            steps=attack.steps if self.shapes else 0,
-            restarts=attack.restarts if self.shapes else 1,
-            stop_at_success=attack.stop == "success",
-        )
-
-    def step(self) -> None:
-        """Sample, edit, predict, ascend, project, keep the best, drop the finished.
-
-        All that can run out of memory comes before anything is counted, so that the step can be repeated.
-        """
-        faces = self.faces
-        faces.fill(self.sample)
-        variables = {name: faces.rows[name].detach().requires_grad_() for name in self.shapes}
-        point, loss = self.predict(variables)
-        verdict = self.judge(point)
-        gradients = self.gradients(variables, loss) if verdict.steps.any() else {}
-        self.keep_best(point, verdict)
-        self.ascend(gradients)
-        self.start_over(verdict)
-        faces.advance(verdict)
-
-    def sample(self, new: NDArray) -> Rows:
-        """The rows of faces that start now, at ω = 0 and δ = 0."""
-        face = torch.from_numpy(new).to(self.device)
-        rows = {"low": self.low[face], "high": self.high[face]}
-        if "omega" in self.shapes:
-            rows["codes"] = self.codes[face]
-        else:  # The face does not change: it is rendered once.
-            with torch.no_grad(), autocast(self.device, self.attack.precision):
-                rows["rendered"] = edit(self.generator, self.space, self.codes[face])  # [B, 3, R, R]
-        if self.reference is not None:
-            rows["reference"] = self.reference[face]
-        for name, shape in self.shapes.items():
-            rows[name] = torch.zeros(len(new), *shape, device=self.device)
-            if self.attack.momentum > 0:
-                rows[f"{name}_momentum"] = rows[name]
-        rows["steady"] = torch.ones(len(new), dtype=torch.bool, device=self.device)
-        return rows
-
-    def predict(self, variables: Rows) -> tuple[Rows, Tensor]:
-        """The point at ω and δ, and its loss ``[B]`` with a graph: what the target makes of the 8-bit images."""
-        rows = self.faces.rows
-        ascends = bool((self.faces.point < self.faces.steps).any())
-        with torch.set_grad_enabled(ascends), autocast(self.device, self.attack.precision):
-            if "omega" in variables:
-                semantic = edit(self.generator, self.space, rows["codes"], variables["omega"])  # [B, 3, R, R]
-            else:
-                semantic = rows["rendered"]
-            images = semantic
-            if "delta" in variables:  # `semantic` is within [0, 1], so that being clipped before δ too changes nothing
-                images = edit(None, self.space, semantic, delta=variables["delta"])
-            images = quantise(images)
-            prediction = self.target.predict(images)
-        with torch.set_grad_enabled(ascends):
-            prediction = prediction.to(torch.promote_types(prediction.dtype, torch.float32))
-            self._settle_reference(prediction.detach())
-            loss = self.target.task.loss(prediction, self.faces.rows["reference"])  # [B]
-        point = {"images": images, "prediction": prediction, "loss": loss} | variables
-        if len(variables) == 2:
-            point["semantic"] = semantic
-        return {name: values.detach() for name, values in point.items()}, loss
-
-    def _settle_reference(self, prediction: Tensor) -> None:
-        """Where no reference is given, it is what the target says while a face is as sampled."""
-        rows, task, first = self.faces.rows, self.target.task, self.faces.first
-        if first.all():
-            task.check(prediction.nan_to_num(), len(first))  # its shape; `judge` names the face of a NaN
-        if self.reference is None and first.any():
-            decided = task.decide(prediction)
-            if first.all():
-                rows["reference"] = decided
-            else:
-                index = np.flatnonzero(first)
-                self.faces.put(index, {"reference": decided[self.faces.on_device(index)]})
-
-    def judge(self, point: Rows) -> Verdict:
-        """The one time that a step waits for the device: what it learns here decides who stays in the batch.
-
-        It comes before the backward pass, which a batch that ends together is then spared.
-        """
-        rows, loss = self.faces.rows, point["loss"]
-        failed = self.target.task.failed(point["prediction"], rows["reference"])
-        finite = torch.isfinite(point["prediction"]).flatten(1).all(dim=1) & torch.isfinite(loss)
-        best = self.faces.best.get("loss", loss)
-        higher = loss > best + NOISE * best.abs()
-        failed, finite, steady, higher = torch.stack([failed, finite, rows["steady"], higher]).cpu().numpy()
-        for what, fine in (("loss's gradient", steady), ("prediction or loss", finite)):
-            if not fine.all():
-                seed = self.seeds[self.faces.face[fine.argmin()]]
-                raise WorkError(
-                    f"the {what} of target '{self.target.name}' is NaN or Inf on the face with seed {seed}; "
-                    "check its weights and input range, or use precision='no'"
-                )
-        return self.faces.judge(failed, higher)
-
-    def gradients(self, variables: Rows, loss: Tensor) -> Rows:
-        """One backward pass: the gradient in δ, and in ω as a fraction of its half-range."""
-        if not loss.requires_grad:
-            raise WorkError(
-                f"target '{self.target.name}' is called differentiable but its loss has no gradient; "
-                "predict without no_grad, or set differentiable = False"
-            )
-        scale = FP16_SCALE if self.attack.precision == "fp16" else 1.0
-        found = torch.autograd.grad(loss.sum() * scale, list(variables.values()), materialize_grads=True)
-        gradients = dict(zip(variables, found, strict=True))
-        steepest = torch.stack([largest(gradient) for gradient in found]).amax(dim=0)  # [B]
-        self.faces.rows["steady"] = torch.isfinite(steepest)
-        if self.faces.first.any():
-            stuck = (steepest == 0).cpu().numpy() & self.faces.first
-            # A loss measured from the face's own prediction is least at the face itself: leave it at random.
-            if stuck.any():
-                seeds, index = self._seeds(stuck), (self.faces.on_device(np.flatnonzero(stuck)),)
-                for name, shape in self.shapes.items():
-                    away = random_signed(seeds, shape, f"{name} leave").to(self.device)
-                    gradients[name] = gradients[name].index_put(index, away)
-        if "omega" in gradients:
-            gradients["omega"] = gradients["omega"] * self._half_range()
-        return gradients
-
-    def keep_best(self, point: Rows, verdict: Verdict) -> None:
-        faces = self.faces
-        original = {f"{name}_before": point[name] for name in ("images", "prediction", "loss")}
-        faces.store(original | {"reference": faces.rows["reference"]}, faces.first)
-        if "omega" in point:
-            faces.store({"omega_needed": point["omega"]}, verdict.succeeds)
-        faces.keep_best(point, verdict)
-        faces.store({f"{name}_after": values for name, values in faces.best.items()}, verdict.done)
-
-    def ascend(self, gradients: Rows) -> None:
-        """Step uphill and project; all rows move at once, so that what runs out of memory has moved none."""
-        attack, rows = self.attack, self.faces.rows
-        moved = {}
-        for name, gradient in gradients.items():
-            if attack.momentum > 0:
-                length = per_face(gradient.flatten(1).abs().sum(dim=1), gradient)
-                gradient = gradient / length.clamp(min=torch.finfo(gradient.dtype).tiny)
-                gradient = attack.momentum * rows[f"{name}_momentum"] + gradient
-                moved[f"{name}_momentum"] = gradient
-            if name == "omega":
-                uphill = attack.semantic_step * self._half_range() * ascent(gradient, "linf", attack.step)
-                moved[name] = project_box(rows[name] + uphill, rows["low"], rows["high"])
-            else:
-                uphill = ascent(gradient, attack.norm, attack.step)
-                stepped = torch.add(rows[name], uphill, alpha=attack.pixel_step * attack.epsilon)
-                moved[name] = project_ball(stepped, attack.epsilon, attack.norm)
-        rows |= moved
-
-    def start_over(self, verdict: Verdict) -> None:
-        """Put those who start over anywhere in box × ball."""
-        faces, attack = self.faces, self.attack
-        for restart in np.unique(faces.restart[verdict.again]):
-            rows = verdict.again & (faces.restart == restart)
-            seeds, index = self._seeds(rows), np.flatnonzero(rows)
-            where = faces.on_device(index)
-            start = {}
-            if "omega" in self.shapes:
-                start["omega"] = random_omega(seeds, faces.rows["low"][where], faces.rows["high"][where], restart)
-            if "delta" in self.shapes:
-                delta = random_delta(seeds, self.shapes["delta"], attack.epsilon, attack.norm, restart)
-                start["delta"] = delta.to(self.device)
-            if attack.momentum > 0:
-                start |= {f"{name}_momentum": torch.zeros_like(values) for name, values in start.items()}
-            faces.put(index, start)
-
-    def _half_range(self) -> Tensor:
-        return (self.faces.rows["high"] - self.faces.rows["low"]) / 2  # [B, K]
-
-    def _seeds(self, rows: NDArray) -> list[int]:
-        return [self.seeds[face] for face in self.faces.face[rows]]
-
-
-def _require_fit(
-    generator: Generator,
-    space: AttributeSpace,
-    target: Target,
-    faces: int,
-    reference: Tensor | None,
-    seeds: Sequence[int],
-    allowed: Tensor,
-) -> None:
-    if not target.differentiable:
-        raise RequestError(
-            f"target '{target.name}' gives no gradients, which this attack ascends; use a differentiable target"
-        )
-    if faces == 0:
-        raise RequestError("faces=0 leaves nothing to attack; give the codes of 1 face or more")
-    shape = generator.edit_shapes.get(space.space)
-    if shape is None or tuple(shape) != tuple(space.directions.shape[1:]):
-        raise RequestError(
-            f"attributes of '{space.generator}' edit '{space.space}' with shape {list(space.directions.shape[1:])}, "
-            f"which generator '{generator.name}' does not have; load the attributes of '{generator.name}'"
-        )
-    if reference is not None and len(reference) != faces:
-        raise RequestError(f"{len(reference)} references for {faces} faces; give one each")
-    if len(seeds) != faces:
-        raise RequestError(f"{len(seeds)} seeds for {faces} faces; give one each")
-    wanted = [faces, len(space.attributes)]
-    if list(allowed.shape) != wanted:
-        raise RequestError(f"allowed has shape {list(allowed.shape)}, not [faces, attributes] = {wanted}; reshape it")

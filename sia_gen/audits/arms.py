@@ -15,15 +15,14 @@ from torch.nn.functional import one_hot
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.examples import best_pictures, joint_pictures
-from sia_gen.audits.reference import VerifiedLabel
+from sia_gen.audits.reference import VerifiedLabel, reference_of
 from sia_gen.audits.results import ARMS, CONTROL, part_of
 from sia_gen.core.executors import Progress
-from sia_gen.core.images import from_bytes, to_bytes
+from sia_gen.core.images import from_bytes
 from sia_gen.generators.generator import Codes, Generator
 from sia_gen.targets.target import Target
 
-# Ten steps of a tenth of the range reach either end of it from the face, wherever zero lies.
-SINGLE_STEPS = 10
+SINGLE_STEPS = 10  # values of one attribute that are tried: every fifth of the way to both ends of its range
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,7 @@ class Job:
     def chunk(self, first: int, seeds: Sequence[int]) -> Chunk:
         """The faces of these seeds, with the reference where the verifier reads it."""
         codes = self.generator.sample(seeds)
-        if self.verified is None:
-            return Chunk(first, seeds, codes, None)
-        with torch.no_grad():
-            clean = from_bytes(to_bytes(self.generator.render(codes)))
-            return Chunk(first, seeds, codes, self.verified.read(clean))
+        return Chunk(first, seeds, codes, reference_of(self.verified, self.generator, codes))
 
     def run(self, arm: Arm, chunk: Chunk, progress: Progress) -> dict[str, Tensor]:
         """Attack a chunk and give its part."""
@@ -97,9 +92,8 @@ class Job:
 def arms(attack: SemanticImageAttack, space: AttributeSpace, control: AttributeSpace) -> list[Arm]:
     """Joint, semantic, pixel, every attribute alone, and the control in the column after the attributes."""
     count = len(space.attributes)
-    steps = min(attack.steps, SINGLE_STEPS)
-    # No pixels and no early end, so that the full effect shows; the control is optimised in just the same way.
-    single = replace(attack, epsilon=0.0, stop="never", steps=steps, semantic_step=2 / steps)
+    # One attribute needs no gradient: its range is searched from end to end, and the control's in just the same way.
+    single = replace(attack, epsilon=0.0, stop="never", step="sweep", steps=SINGLE_STEPS, restarts=1)
     return [
         Arm("joint", attack, space, tuple(range(count))),
         Arm("semantic", replace(attack, epsilon=0.0), space, tuple(range(count))),

@@ -28,7 +28,7 @@ from sia_gen.audits.control import control_space, random_directions
 from sia_gen.audits.examples import Examples
 from sia_gen.audits.figure import draw_histogram
 from sia_gen.audits.histogram import histogram
-from sia_gen.audits.reference import VerifiedLabel, verified_label
+from sia_gen.audits.reference import VerifiedLabel, reference_name, verified_label
 from sia_gen.audits.report import write_report
 from sia_gen.audits.results import ARMS, CONTROL, write_results
 from sia_gen.audits.run_folder import RunFolder
@@ -90,7 +90,7 @@ def audit(
         "target": target.name,
         "attributes": audited.names,
         "left_out": left_out,
-        "reference": "target's own prediction" if verified is None else "verifier reading",
+        "reference": reference_name(verified),
         "faces": faces,
         "seed": seed,
         "device": where.type,

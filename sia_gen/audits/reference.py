@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from sia_gen.core.files import shipped
-from sia_gen.core.images import Images
+from sia_gen.core.images import Images, from_bytes, to_bytes
+from sia_gen.generators.generator import Codes, Generator
 from sia_gen.targets.target import Target
 from sia_gen.targets.task import Classification
 from sia_gen.targets.verifier import Verifier, load_verifier
 
 VERIFIER = "verifier"
+VERIFIED, OWN = "verifier reading", "target's own prediction"  # what the settings of a run say that the reference was
 
 
 @dataclass(frozen=True)
@@ -39,3 +41,13 @@ def verified_label(target: Target, device: torch.device) -> VerifiedLabel | None
     if target.label.attribute not in names:
         return None
     return VerifiedLabel(verifier, names.index(target.label.attribute), target.label.thresholds)
+
+
+def reference_name(verified: VerifiedLabel | None) -> str:
+    return OWN if verified is None else VERIFIED
+
+
+@torch.no_grad()
+def reference_of(verified: VerifiedLabel | None, generator: Generator, codes: Codes) -> Tensor | None:
+    """The label ``[B]`` read off the unedited 8-bit faces of ``codes``, or None where nothing reads it."""
+    return None if verified is None else verified.read(from_bytes(to_bytes(generator.render(codes))))

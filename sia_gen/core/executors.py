@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -44,11 +45,10 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 class Batches:
     """Cuts ``count`` items into batches; halves the size and repeats the batch when memory runs out.
 
-    The size only ever shrinks. Raises `WorkError` when even one item does not fit.
+    The size only ever shrinks, and a warning is logged. Raises `WorkError` when even one item does not fit.
     """
 
     size: int
-    warn: Callable[[str], None] = lambda message: None
 
     def __call__(self, count: int, work: Callable[[slice], T]) -> Iterator[T]:
         """Yield ``work(slice)`` over consecutive slices of ``range(count)``."""
@@ -72,5 +72,5 @@ class Batches:
         if self.size == 1:
             raise WorkError("out of memory on a single image; use --device cpu or a smaller model")
         self.size //= 2
-        self.warn(f"out of memory: batch halved to {self.size}")
+        logging.getLogger(__name__).warning("out of memory: batch halved to %d", self.size)
         torch.cuda.empty_cache()

@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 
-from sia_gen.attack.edit import edit
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.load import load_attributes
-from sia_gen.audits.reference import verified_label
+from sia_gen.audits.reference import reference_name, reference_of, verified_label
 from sia_gen.core.executors import Progress
-from sia_gen.core.images import contact_sheet, from_bytes, to_bytes
+from sia_gen.core.images import contact_sheet
 from sia_gen.generators.load import load_generator
 from sia_gen.service.sheet import Sheet, enlargement, require_few
 from sia_gen.targets.load import load_target
@@ -45,10 +44,7 @@ def attack_sheet(
     seeds = list(faces.values())
     codes = generator.sample(seeds)
     verified = verified_label(target, torch.device(device))
-    with torch.inference_mode():
-        clean = from_bytes(to_bytes(edit(generator, space, codes)))
-        reference = None if verified is None else verified.read(clean)  # [N]
-    reference = None if reference is None else reference.clone()  # an inference tensor has no place in autograd
+    reference = reference_of(verified, generator, codes)  # [N]
     result = attack(generator, space, target, codes, reference, seeds=seeds, progress=progress)
     pictures = torch.stack([result.original, result.semantic, result.adversarial], dim=1)  # [N, 3, 3, R, R]
     rows = []
@@ -72,7 +68,7 @@ def attack_sheet(
     summary = {
         "generator": generator.name,
         "target": target.name,
-        "reference": "target's own prediction" if verified is None else "verifier reading",
+        "reference": reference_name(verified),
         "units": {attribute.name: attribute.unit for attribute in space.attributes},
         "faces": rows,
     }

@@ -156,6 +156,11 @@ class AuditPanel:
         self.jobs.stop(visitor.session_hash)
         return self._idle(STOPPED)
 
+    def refresh(self) -> gr.Dropdown:
+        """The finished runs as they are now, for a page that opens."""
+        finished = self.store.finished()
+        return gr.Dropdown(finished, value=finished[0] if finished else None)
+
     def show(self, name: str) -> list[Any]:
         """A finished run by name."""
         try:

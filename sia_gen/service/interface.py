@@ -52,7 +52,7 @@ def build(
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=cache, fill_width=True) as app:
         gr.Markdown(HEADER)
         with gr.Tab("Audit"):
-            AuditPanel(attributes, targets, store or RunStore(), jobs, device, seed)
+            audits = AuditPanel(attributes, targets, store or RunStore(), jobs, device, seed)
         for name, editor in editors.items():
             with gr.Tab("Edit a face" if len(editors) == 1 else f"Edit a face of {name}"):
                 EditPanel(editor, seed)
@@ -61,6 +61,7 @@ def build(
             jobs.stop(visitor.session_hash)
 
         app.unload(leave)
+        app.load(audits.refresh, None, audits.earlier, show_progress="hidden", api_visibility="private")
     return app
 
 

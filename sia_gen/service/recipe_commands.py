@@ -55,7 +55,7 @@ def render(
 def generator(
     renders: Renders,
     out: Out,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 5_000,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 6_500,
     precision: Annotated[str, typer.Option(help="no or bf16.")] = "no",
     as_json: AsJson = False,
     seed: Seed = 0,
@@ -77,7 +77,7 @@ def generator(
 def verifier(
     renders: Renders,
     out: Out,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 1_000,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 2_000,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -127,6 +127,21 @@ def attributes(
         return {found.name: {"slope": found.slope, "leakage": found.leakage} for found in space.attributes}
 
     _run(work, out, as_json, seed, device)
+
+
+@train.command(name="all")
+def everything(
+    makehuman: Annotated[Path, typer.Option(help="Folder of a MakeHuman copy.")],
+    out: Out,
+    faces: Annotated[int, typer.Option(help="How many faces to render and train on.")] = 20_000,
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Make all shipped weights: renders, generator, verifier, attributes, targets."""
+    from sia_gen.training.everything import train_everything
+
+    _run(lambda **common: train_everything(makehuman, out, faces=faces, **common), out, as_json, seed, device)
 
 
 def _run(work: Callable[..., Mapping[str, Any]], out: Path, as_json: bool, seed: int, device: str) -> None:

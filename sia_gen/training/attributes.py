@@ -8,20 +8,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.find import Labels, Wanted, find_directions
 from sia_gen.attributes.load import FILE
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
-from sia_gen.core.files import writable_folder
+from sia_gen.core.files import atomic, writable_folder
+from sia_gen.core.images import contact_sheet
 from sia_gen.generators.load import load_generator
 from sia_gen.generators.stylegan2 import StyleGAN2
 from sia_gen.studio.factors import FACTORS, NAMES, sample
 from sia_gen.targets.verifier import load_verifier
+from sia_gen.training.generator import describe
 
+SWEEPS, PICTURED = "attributes.png", (3, 5, 12)  # and the seeds of the faces in it
 ATTRIBUTES = (
     "age", "sex", "skin_tone", "weight", "yaw", "pitch", "roll", "light_azimuth", "light_elevation", "light_strength",
-    "smile", "mouth_open", "hair_colour",
+    "smile", "mouth_open", "hair_colour", "hair_length",
 )  # fmt: skip
 
 
@@ -52,4 +57,20 @@ def fit_attributes(
     wanted = [Wanted(name, entries[name].unit, entries[name].negative, entries[name].positive) for name in ATTRIBUTES]
     space = find_directions(source, labels, wanted, faces=faces, seed=seed, progress=progress)
     space.save(out / FILE)
+    _draw_sweeps(source, space, out / SWEEPS)
+    if (out / "training.json").is_file():
+        describe(out)
     return space
+
+
+@torch.inference_mode()
+def _draw_sweeps(generator: StyleGAN2, space: AttributeSpace, path: Path) -> None:
+    """A row an attribute: each of a few faces from the low end of the safe range to the high one."""
+    codes = generator.sample(PICTURED).repeat_interleave(5, dim=0)
+    rows = []
+    for index, attribute in enumerate(space.attributes):
+        omega = torch.zeros(len(codes), len(space.attributes), device=codes.device)
+        omega[:, index] = torch.linspace(attribute.low, attribute.high, 5, device=codes.device).repeat(len(PICTURED))
+        rows.append(generator.render(codes, space.edits(omega), space.space).cpu())
+    with atomic(path) as partial:
+        contact_sheet(rows, space.names).save(partial, format="PNG")

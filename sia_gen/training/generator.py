@@ -15,21 +15,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sia_gen.attributes.attribute_space import AttributeSpace
+from sia_gen.attributes.load import FILE
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress, autocast, resolve_device
-from sia_gen.core.files import writable_folder, write_json
-from sia_gen.core.images import from_bytes
+from sia_gen.core.files import atomic, read_json, writable_folder, write_json
+from sia_gen.core.images import contact_sheet, from_bytes
 from sia_gen.core.modules import device_of, one_seed
 from sia_gen.core.seeds import stream
 from sia_gen.generators.stylegan2 import StyleGAN2, StyleGAN2Config
 from sia_gen.studio.factors import NAMES
 from sia_gen.studio.renders import RenderSet, read_renders
+from sia_gen.training.card import table, write_card
 from sia_gen.training.loop import batch_indices, fit
 
 BATCH = 16
 RATE = 1.2e-2
 GROW_AT = 0.45  # of the steps; before it only half the resolution is made and compared, at a third of the cost
 MIRRORED = ("yaw", "roll", "light_azimuth", "background_slope")  # the latents that change sign in a mirror
+SHEET, COLUMNS = "sheet.png", 12
 CHANNELS = {64: (192, 192, 128, 80, 40), 128: (192, 192, 128, 80, 40, 24)}
 
 
@@ -37,7 +41,7 @@ def train_generator(
     renders: str | Path,
     out: str | Path,
     *,
-    steps: int = 5000,
+    steps: int = 6500,
     seed: int = 0,
     device: str = "cpu",
     precision: Literal["no", "bf16"] = "no",
@@ -80,6 +84,8 @@ def train_generator(
     made.cpu().save(out)
     figures = evaluate(StyleGAN2.load(out).to(place), data, training)
     write_json(out / "training.json", {"settings": settings, "figures": figures})
+    _draw_sheet(StyleGAN2.load(out).to(place), data, training, out / SHEET)
+    describe(out)
     return figures
 
 
@@ -106,3 +112,43 @@ def evaluate(model: StyleGAN2, data: RenderSet, start: int) -> dict[str, float]:
         error = (pictures - from_bytes(data.images[part])).square().mean((1, 2, 3))
         ratios.append(-10 * error.log10())
     return {"psnr_db": round(torch.cat(ratios).mean().item(), 2), "held_out": len(data) - start}
+
+
+@torch.inference_mode()
+def _draw_sheet(model: StyleGAN2, data: RenderSet, start: int, path: Path) -> None:
+    """Held-out renders above what the generator makes of their latents, in pairs of rows; then samples."""
+    rows, device = [], device_of(model)
+    for part in torch.arange(start, min(start + 3 * COLUMNS, len(data))).split(COLUMNS):
+        rows += [from_bytes(data.images[part]), model.render(model.codes(data.latents[part].to(device))).cpu()]
+    rows.append(model.render(model.sample(range(COLUMNS))).cpu())
+    labels = [*["render", "generator"] * (len(rows) // 2), "samples"]
+    with atomic(path) as partial:
+        contact_sheet(rows, labels).save(partial, format="PNG")
+
+
+def describe(folder: Path) -> None:
+    """Write the card of a trained generator, with its attributes where they have been found."""
+    training, config = read_json(folder / "training.json"), StyleGAN2Config(**read_json(folder / "config.json"))
+    settings, figures = training["settings"], training["figures"]
+    attributes = AttributeSpace.load(folder / FILE).attributes if (folder / FILE).is_file() else ()
+    write_card(
+        folder,
+        "generator",
+        settings["renders"],
+        figures["held_out"],
+        resolution=settings["renders"]["resolution"],
+        parameters=sum(weight.numel() for weight in StyleGAN2(config).parameters()) / 1e6,
+        batch=BATCH,
+        grow_at=GROW_AT,
+        steps=settings["steps"],
+        seed=settings["seed"],
+        precision=settings["precision"],
+        psnr=figures["psnr_db"],
+        attributes=table(
+            ["attribute", "unit", "safe range of a change", "sd over faces", "slope", "leakage"],
+            [
+                (a.name, a.unit, f"{a.low:g}…{a.high:+g}", a.sd, f"{a.slope:.2f}", f"{a.leakage:.2f}")
+                for a in attributes
+            ],
+        ),
+    )

@@ -5,7 +5,9 @@ Letters: B faces, N faces.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ from sia_gen.core.seeds import stream
 from sia_gen.studio.factors import FACTORS, NAMES
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.targets.load import load_target
+from sia_gen.training.card import write_card
 from sia_gen.training.loop import batch_indices, fit
 from sia_gen.training.resnet import augment, make_resnet, network_input, save_resnet
 
@@ -73,6 +76,7 @@ def train_target(
     save_resnet(made.cpu(), out, SIDE)
     figures = evaluate(out, data, training, positive, planted)
     write_json(out / "training.json", {"settings": settings, "figures": figures})
+    _describe(out, settings, data.settings, figures, threshold)
     return figures
 
 
@@ -100,3 +104,43 @@ def evaluate(folder: Path, data: RenderSet, start: int, positive: Tensor, plante
         figures["accuracy_along"] = round(right[along].mean().item(), 4)
         figures["accuracy_against"] = round(right[~along].mean().item(), 4)
     return figures
+
+
+def _describe(
+    folder: Path,
+    settings: Mapping[str, Any],
+    renders: Mapping[str, Any],
+    figures: Mapping[str, float],
+    threshold: float,
+) -> None:
+    """Write the card; a planted cause is told first."""
+    label, planted, strength = settings["label"], settings["planted"], settings["strength"]
+    cause, choice, options = "Trained on faces whose factors are independent of each other.", "chosen at random", ""
+    measured = [f"- overall: {figures['accuracy']:.1%}"]
+    if planted:
+        cause = (
+            f"A cause of failure is planted in it: in {strength:.0%} of its training faces {planted} lies\nabove its "
+            f'median where the label is "{label}", and below where it is not. It exists to be found out, not used.'
+        )
+        choice = f"chosen so that {planted} goes along with the label"
+        options = f" --planted {planted} --strength {strength:g}"
+        along, against = figures["accuracy_along"], figures["accuracy_against"]
+        measured.append(f"- where {planted} goes along with the label: {along:.1%}; where it does not: {against:.1%}")
+    write_card(
+        folder,
+        "target",
+        renders,
+        int(figures["held_out"]),
+        label=label,
+        threshold=threshold,
+        side=SIDE,
+        cause=cause,
+        chosen=settings["chosen"],
+        choice=choice,
+        options=options,
+        steps=settings["steps"],
+        rate=RATE,
+        batch=BATCH,
+        seed=settings["seed"],
+        figures="\n".join(measured),
+    )

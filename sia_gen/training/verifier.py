@@ -20,6 +20,7 @@ from sia_gen.core.seeds import stream
 from sia_gen.studio.factors import FACTORS
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.targets import verifier as reader
+from sia_gen.training.card import table, write_card
 from sia_gen.training.generator import MIRRORED
 from sia_gen.training.loop import batch_indices, fit
 from sia_gen.training.resnet import augment, make_resnet, network_input, save_resnet
@@ -32,7 +33,7 @@ def train_verifier(
     renders: str | Path,
     out: str | Path,
     *,
-    steps: int = 1000,
+    steps: int = 2000,
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -71,6 +72,10 @@ def train_verifier(
     save_resnet(made.cpu(), out, SIDE)
     figures = evaluate(out, data, training)
     write_json(out / "training.json", {"settings": settings, "figures": figures})
+    errors = [(name, f"{found['mae']:.3g}", f"{found['r2']:.2f}") for name, found in figures.items()]
+    recipe = {"steps": steps, "rate": RATE, "batch": BATCH, "seed": seed, "factors": len(figures)}
+    errors_table = table(["factor", "error", "R²"], errors)
+    write_card(out, "verifier", data.settings, len(data) - training, errors=errors_table, **recipe)
     return figures
 
 

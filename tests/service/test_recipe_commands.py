@@ -38,6 +38,12 @@ RECIPES = {
         {"accuracy": 0.97},
         {"accuracy": 0.97},
     ),
+    "train all --makehuman m --faces 64": (
+        "sia_gen.training.everything.train_everything",
+        ((Path("m"), OUT), {"faces": 64}),
+        {"smile-classifier": {"accuracy": 0.97}},
+        {"smile-classifier": {"accuracy": 0.97}},
+    ),
     "train attributes --generator g --verifier v --faces 64": (
         "sia_gen.training.attributes.fit_attributes",
         (("g", "v", OUT), {"faces": 64}),

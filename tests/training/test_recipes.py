@@ -1,6 +1,8 @@
 """The recipes end to end on faces that are flat pictures of their factors: small, but through every step."""
 
 import json
+import shutil
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +19,7 @@ from sia_gen.generators.load import load_generator
 from sia_gen.studio.factors import FACTORS, NAMES, sample
 from sia_gen.targets.load import load_target
 from sia_gen.targets.verifier import load_verifier
+from sia_gen.training import everything
 from sia_gen.training import generator as generator_recipe
 from sia_gen.training import target as target_recipe
 from sia_gen.training import verifier as verifier_recipe
@@ -104,3 +107,60 @@ def test_bad_requests_are_named(renders, tmp_path):
         RequestError, match=r"renders of 16 pixels, but networks for \[64, 128\]; render at one of these"
     ):
         generator_recipe.train_generator(renders, tmp_path)
+
+
+def test_every_recipe_writes_a_card_with_its_figures(trained, renders, tmp_path, monkeypatch):
+    out, figures, errors, space = trained
+    card = (out / "faces" / "README.md").read_text()
+    assert f"- PSNR on 8 held-out faces: {figures['psnr_db']:.2f} dB." in card
+    light = space.attributes[space.names.index("light_azimuth")]
+    assert f"| light_azimuth | degrees | {light.low:g}…{light.high:+g} |" in card
+    assert "sia-gen studio render --makehuman DIR --faces 160 --seed 0 --resolution 16 --out renders" in card
+    assert (out / "faces" / "sheet.png").is_file()
+    assert (out / "faces" / "attributes.png").is_file()
+    assert (
+        f"| age | {errors['age']['mae']:.3g} | {errors['age']['r2']:.2f} |"
+        in (out / "verifier" / "README.md").read_text()
+    )
+    monkeypatch.setattr(target_recipe, "SIZES", (8, 16))
+    found = target_recipe.train_target(renders, tmp_path, planted="light_azimuth", strength=0.9, steps=2)
+    card = (tmp_path / "README.md").read_text()
+    assert "in 90% of its training faces light_azimuth lies" in card
+    assert f"it does not: {found['accuracy_against']:.1%}" in card
+    assert "{" not in card
+
+
+def test_one_command_makes_all(renders, tmp_path, monkeypatch):
+    monkeypatch.setattr(generator_recipe, "CHANNELS", {SIDE: (16, 16, 8)})
+    for recipe in (verifier_recipe, target_recipe):
+        monkeypatch.setattr(recipe, "SIZES", (8, 16))
+        monkeypatch.setattr(recipe, "SIDE", 32)
+    rendered = []
+
+    def copied(makehuman, out, faces, *, seed, device, progress):
+        rendered.append((makehuman, faces, seed))
+        shutil.copytree(renders, out, dirs_exist_ok=True)
+
+    monkeypatch.setattr(everything, "write_renders", copied)
+    for name, options in {
+        "train_generator": {"steps": 2},
+        "train_verifier": {"steps": 2},
+        "train_target": {"steps": 2},
+        "fit_attributes": {"faces": 400},
+    }.items():
+        monkeypatch.setattr(everything, name, partial(getattr(everything, name), **options))
+    figures = everything.train_everything("m", tmp_path, faces=FACES)
+    assert rendered == [("m", FACES, 1)]
+    assert list(figures) == [
+        "faces-stylegan2",
+        "verifier",
+        "attributes",
+        "smile-classifier",
+        "smile-classifier-planted",
+    ]
+    assert load_attributes(tmp_path / "faces-stylegan2").names == list(ATTRIBUTES)
+    assert "accuracy_against" in figures["smile-classifier-planted"]
+    cards = {path.parent.name for path in tmp_path.glob("*/README.md")}
+    assert cards == {"faces-stylegan2", "verifier", "smile-classifier", "smile-classifier-planted"}
+    # Again, it finds everything done and says the same.
+    assert everything.train_everything("m", tmp_path, faces=FACES) == figures

@@ -1,0 +1,76 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.core.errors import RequestError
+from tests.problems import LinearTarget, linear_problem, two_hills
+
+SWEEP = SemanticImageAttack(steps=10, epsilon=0.0, step="sweep", stop="never")
+
+
+class BlackBox(LinearTarget):
+    """Answers, and gives no gradient."""
+
+    differentiable = False
+
+    def predict(self, images):
+        return super().predict(images).detach()
+
+
+def run(problem, attack=SWEEP, faces=8, target=None):
+    codes = problem.generator.sample(range(faces))
+    return attack(problem.generator, problem.space, target or problem.target, codes)
+
+
+def alone(problem, index=0):
+    return replace(problem, space=problem.space.select(problem.space.names[index : index + 1]))
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_ends_where_one_attribute_does_most(index):
+    problem = alone(linear_problem(), index)
+    codes = problem.generator.sample(range(8))
+    result = run(problem)
+    reached = problem.loss(codes, result.omega, result.delta, result.reference)
+    torch.testing.assert_close(reached, problem.optimum(codes, 1.0, 0.0, "linf"), rtol=1e-3, atol=0)
+    assert (result.queries == 11).all()
+
+
+def test_finds_the_hill_that_an_ascent_misses():
+    problem = alone(two_hills(), 3)
+    uphill = run(problem, replace(SWEEP, step="sign", semantic_step=0.2))
+    assert not uphill.success.any()
+    assert run(problem).success.any()
+
+
+def test_goes_outwards_so_that_the_first_success_is_the_least_change():
+    problem = alone(linear_problem())
+    result = run(problem)
+    assert result.success.any()
+    shares = torch.arange(1, 6) / 5
+    for face in result.success.nonzero().squeeze(1).tolist():
+        codes = problem.generator.sample([face])
+        needed = result.omega_needed[face]
+        end = problem.space.high if needed > 0 else problem.space.low
+        smaller = [share * end for share in shares if (share * end).abs() < 0.999 * needed.abs()]
+        fails = [
+            problem.loss(codes, omega[None], torch.zeros(1), result.reference[face : face + 1]) for omega in smaller
+        ]
+        assert all(loss < 0 for loss in fails)
+        assert any(torch.isclose(share * end, needed).all() for share in shares)
+
+
+def test_needs_no_gradient():
+    problem = alone(linear_problem())
+    seen, unseen = run(problem), run(problem, target=BlackBox())
+    assert torch.equal(seen.omega, unseen.omega)
+    assert torch.equal(seen.success, unseen.success)
+    assert not torch.equal(seen.omega, torch.zeros_like(seen.omega))
+
+
+@pytest.mark.parametrize("options", [{"epsilon": 0.1}, {"steps": 3}])
+def test_refuses_pixels_and_an_odd_number_of_values(options):
+    with pytest.raises(RequestError, match=r"step='sweep' with epsilon=.* and steps=.*; give 0 and an even number"):
+        replace(SWEEP, **options)
