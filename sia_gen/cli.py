@@ -44,7 +44,7 @@ Target = Annotated[str, typer.Option(help=MODEL)]
 Face = Annotated[list[int] | None, typer.Option(help="Number of a face in the run, from 0; repeatable.")]
 Faces = Annotated[int | None, typer.Option(help="The first N faces of the run, instead of --face.")]
 Attributes = Annotated[str | None, typer.Option(help="Comma-separated names; all of the generator's by default.")]
-Steps = Annotated[int, typer.Option(help="Ascent steps of the attack.")]
+Steps = Annotated[int, typer.Option(help="Ascent steps of the joint, semantic and pixel attack.")]
 Box = Annotated[float, typer.Option(help="Share of each attribute's safe range that may be used; 0: pixels only.")]
 Epsilon = Annotated[str, typer.Option(help="Radius of the pixel residual, as 1/255 or 0.004; 0: attributes only.")]
 

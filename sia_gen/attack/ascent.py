@@ -1,4 +1,4 @@
-"""One run of the Semantic Image Attack: the state of every face, and what a step does to it.
+"""One run of the Semantic Image Attack: the state of every face, and what a step, uphill or of a sweep, does to it.
 
 Letters: N faces, B faces in the batch, K attributes, R resolution.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sia_gen.attack.active_set import ActiveSet, Rows, Verdict
-from sia_gen.attack.balls import NOISE, ascent, largest, per_face, project_ball, project_box
+from sia_gen.attack.balls import NOISE, Step, ascent, largest, per_face, project_ball, project_box
 from sia_gen.attack.edit import edit
 from sia_gen.attack.starts import random_delta, random_omega, random_signed
 from sia_gen.attributes.attribute_space import AttributeSpace
@@ -90,7 +90,7 @@ class Ascent:
         if self.attack.step == "sweep":
             self.sweep()
         else:
-            self.ascend(gradients)
+            self.ascend(gradients, self.attack.step)
         self.start_over(verdict)
         faces.advance(verdict)
 
@@ -200,7 +200,7 @@ class Ascent:
         faces.keep_best(point, verdict)
         faces.store({f"{name}_after": values for name, values in faces.best.items()}, verdict.done)
 
-    def ascend(self, gradients: Rows) -> None:
+    def ascend(self, gradients: Rows, step: Step) -> None:
         """Step uphill and project; all rows move at once, so that what runs out of memory has moved none."""
         attack, rows = self.attack, self.faces.rows
         moved = {}
@@ -211,10 +211,10 @@ class Ascent:
                 gradient = attack.momentum * rows[f"{name}_momentum"] + gradient
                 moved[f"{name}_momentum"] = gradient
             if name == "omega":
-                uphill = attack.semantic_step * self._half_range() * ascent(gradient, "linf", attack.step)
+                uphill = attack.semantic_step * self._half_range() * ascent(gradient, "linf", step)
                 moved[name] = project_box(rows[name] + uphill, rows["low"], rows["high"])
             else:
-                uphill = ascent(gradient, attack.norm, attack.step)
+                uphill = ascent(gradient, attack.norm, step)
                 stepped = torch.add(rows[name], uphill, alpha=attack.pixel_step * attack.epsilon)
                 moved[name] = project_ball(stepped, attack.epsilon, attack.norm)
         rows |= moved

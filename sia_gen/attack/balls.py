@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 Norm = Literal["linf", "l2"]
-Step = Literal["sign", "normalised", "sweep"]
+Step = Literal["sign", "normalised"]
 
 # What float32 networks change by, relative to a face's largest gradient or to its loss, when only the rest of the batch
 # changes: up to 1e-6 as measured, taken ten times larger. Nothing may hang on less: neither a sign nor which is best.

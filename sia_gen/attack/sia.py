@@ -35,7 +35,7 @@ class SemanticImageAttack:
     pixel_step      step of δ, as a fraction of epsilon
     step            "sign", or "normalised" in proportion to the gradient; the l2 ball always takes the latter. "sweep"
                     asks no gradient: from the face outwards, up and down in turn, evenly to both ends of every range at
-                    once, which finds the worst value of one attribute (epsilon 0, steps even)
+                    once, which finds the worst value of one attribute (epsilon 0, steps even, one restart, no momentum)
     momentum        decay of the accumulated, L1-normalised gradient (MI-FGSM; Dong et al., arXiv 1710.06081)
     restarts        the first starts at the face, later ones anywhere in box × ball, for faces not yet successful
     stop            "success" drops a face at its first success, "never" spends all steps on each
@@ -49,7 +49,7 @@ class SemanticImageAttack:
     norm: Norm = "linf"
     semantic_step: float = Field(0.2, gt=0, le=2)
     pixel_step: float = Field(0.25, gt=0, le=2)
-    step: Step = "sign"
+    step: Step | Literal["sweep"] = "sign"
     momentum: float = Field(0.0, ge=0, allow_inf_nan=False)
     restarts: int = Field(1, ge=1)
     stop: Literal["success", "never"] = "success"
@@ -59,10 +59,16 @@ class SemanticImageAttack:
     def __post_init__(self) -> None:
         if self.norm == "linf" and self.epsilon > 1:
             raise ValueError(f"epsilon={self.epsilon:g} is more than 1, the whole range of a pixel; lower it")
-        if self.step == "sweep" and (self.epsilon > 0 or self.steps % 2):
-            raise ValueError(
-                f"step='sweep' with epsilon={self.epsilon:g} and steps={self.steps}; give 0 and an even number"
-            )
+        if self.step == "sweep":
+            wrong = {
+                f"epsilon={self.epsilon:g} is above 0": self.epsilon > 0,
+                f"steps={self.steps} is odd": self.steps % 2 == 1,
+                f"restarts={self.restarts} is above 1": self.restarts > 1,
+                f"momentum={self.momentum:g} is above 0": self.momentum > 0,
+            }
+            for what, fault in wrong.items():
+                if fault:
+                    raise ValueError(f"{what}, which step='sweep' has no use for; change it")
 
     def __call__(
         self,

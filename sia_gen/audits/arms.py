@@ -93,7 +93,7 @@ def arms(attack: SemanticImageAttack, space: AttributeSpace, control: AttributeS
     """Joint, semantic, pixel, every attribute alone, and the control in the column after the attributes."""
     count = len(space.attributes)
     # One attribute needs no gradient: its range is searched from end to end, and the control's in just the same way.
-    single = replace(attack, epsilon=0.0, stop="never", step="sweep", steps=SINGLE_STEPS, restarts=1)
+    single = replace(attack, epsilon=0.0, stop="never", step="sweep", steps=SINGLE_STEPS, restarts=1, momentum=0.0)
     return [
         Arm("joint", attack, space, tuple(range(count))),
         Arm("semantic", replace(attack, epsilon=0.0), space, tuple(range(count))),

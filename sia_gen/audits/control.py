@@ -1,7 +1,7 @@
 """The control: random directions that change the picture as much as the attributes do, and mean nothing.
 
 An attack finds something to exploit along almost any direction, so an attribute's effect says little until it is held
-against directions that were optimised in the same way over the same size of change.
+against directions that were searched in the same way over the same size of change.
 
 Letters: M random directions, K attributes, D numbers in one face's edit, P principal axes of codes, B faces.
 """

@@ -22,7 +22,7 @@ from torch import nn
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
-from sia_gen.audits.arms import Arm, Job, arms
+from sia_gen.audits.arms import SINGLE_STEPS, Arm, Job, arms
 from sia_gen.audits.audit_report import HISTOGRAM, AuditReport
 from sia_gen.audits.control import control_space, random_directions
 from sia_gen.audits.examples import Examples
@@ -63,7 +63,8 @@ def audit(
     """Attack ``faces`` faces in all arms and say which attributes the target is sensitive to.
 
     The arms are "joint", "semantic" (no pixel residual), "pixel" (no attributes), each attribute alone, and "random
-    direction", the control. Generator and target are names (see `load_generator`, `load_target`) or objects;
+    direction", the control; the last two kinds try ten values from end to end of a range, whatever ``attack.steps``.
+    Generator and target are names (see `load_generator`, `load_target`) or objects;
     ``attributes`` are names among the generator's, by default all, or a space of one's own; the attribute that the
     target predicts is left out. ``device`` is where named models go and where objects lie. A target with a label that
     the shipped verifier reads is held against that reading, any other against its own prediction on the unedited face.
@@ -95,6 +96,7 @@ def audit(
         "seed": seed,
         "device": where.type,
         "attack": asdict(attack),
+        "single": {"step": "sweep", "steps": SINGLE_STEPS},
         **_criterion(target, verified),
         "edits": _fingerprint(known, audited),
     }
@@ -126,6 +128,10 @@ def _spaces(
 def _require_work(attack: SemanticImageAttack, audited: AttributeSpace, left_out: Sequence[str]) -> None:
     if attack.box == 0:
         raise RequestError("box=0 leaves no attribute to move; give an attack with a box above 0")
+    if attack.step == "sweep":
+        raise RequestError(
+            "step='sweep' follows no loss, which an audit's first arms do; choose 'sign' or 'normalised'"
+        )
     if not audited.attributes:
         reason = f"'{left_out[0]}' is what the target predicts" if left_out else "none was named"
         raise RequestError(f"no attribute is left to audit: {reason}; name others")

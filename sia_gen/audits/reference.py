@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sia_gen.core.files import shipped
-from sia_gen.core.images import Images, from_bytes, to_bytes
+from sia_gen.core.images import Images, quantise
 from sia_gen.generators.generator import Codes, Generator
 from sia_gen.targets.target import Target
 from sia_gen.targets.task import Classification
@@ -50,4 +50,4 @@ def reference_name(verified: VerifiedLabel | None) -> str:
 @torch.no_grad()
 def reference_of(verified: VerifiedLabel | None, generator: Generator, codes: Codes) -> Tensor | None:
     """The label ``[B]`` read off the unedited 8-bit faces of ``codes``, or None where nothing reads it."""
-    return None if verified is None else verified.read(from_bytes(to_bytes(generator.render(codes))))
+    return None if verified is None else verified.read(quantise(generator.render(codes).float()))

@@ -156,10 +156,14 @@ class AuditPanel:
         self.jobs.stop(visitor.session_hash)
         return self._idle(STOPPED)
 
-    def refresh(self) -> gr.Dropdown:
-        """The finished runs as they are now, for a page that opens."""
-        finished = self.store.finished()
-        return gr.Dropdown(finished, value=finished[0] if finished else None)
+    def refresh(self) -> dict[gr.components.Component, Any]:
+        """The finished runs as they are now and the newest of them, for a page that opens."""
+        finished, newest = self.store.finished(), self.store.first()
+        shown = [] if newest is None else self.result.values(newest)
+        return {
+            self.earlier: gr.Dropdown(finished, value=finished[0] if finished else None),
+            **dict(zip(self.result.components, shown, strict=bool(shown))),
+        }
 
     def show(self, name: str) -> list[Any]:
         """A finished run by name."""

@@ -61,7 +61,13 @@ def build(
             jobs.stop(visitor.session_hash)
 
         app.unload(leave)
-        app.load(audits.refresh, None, audits.earlier, show_progress="hidden", api_visibility="private")
+        app.load(
+            audits.refresh,
+            None,
+            [audits.earlier, *audits.result.components],
+            show_progress="hidden",
+            api_name="newest",
+        )
     return app
 
 

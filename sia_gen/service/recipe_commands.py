@@ -154,7 +154,11 @@ def _run(work: Callable[..., Mapping[str, Any]], out: Path, as_json: bool, seed:
         print_json({**figures, "out": str(out)})
         return
     rows = {name: value if isinstance(value, Mapping) else {"value": value} for name, value in figures.items()}
-    show_entries("figures", [{"figure": name, **row} for name, row in rows.items()])
+    if len({tuple(row) for row in rows.values()}) <= 1:
+        show_entries("figures", [{"figure": name, **row} for name, row in rows.items()])
+    else:  # several recipes, each with figures of its own
+        for name, row in rows.items():
+            show_entries(name, [{"figure": key, "value": value} for key, value in row.items()])
     print(f"\nWritten to {out}")
 
 

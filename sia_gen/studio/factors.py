@@ -102,7 +102,7 @@ FACTORS: tuple[Factor, ...] = (
     _normal("hairline", "fraction", -1, 1, 0, 0.4, "lower hairline", "receding hairline"),
     _normal("brow_colour", "fraction", -1, 1, 0, 0.4, "darker brows", "lighter brows"),
     _normal("brow_thickness", "fraction", 0, 1, 0.5, 0.2, "thinner brows", "thicker brows"),
-    _normal("stubble", "fraction", 0, 1, 0.3, 0.3, "clean-shaven", "more stubble"),
+    _normal("stubble", "fraction", 0, 1, 0.3, 0.3, "lighter stubble", "denser stubble"),
     _uniform("iris_colour", "fraction blue", 0, 1, "browner eyes", "bluer eyes"),
     _uniform("background_lightness", "fraction", 0.05, 0.9, "darker background", "lighter background"),
     _normal("background_warmth", "fraction", -1, 1, 0, 0.4, "bluer background", "redder background"),

@@ -101,9 +101,10 @@ class Head:
         self.mane, fall = _mane(mesh.vertices, mesh.group)  # [V₀, 1], 1 where long hair hides ears, neck and nape
         group = np.eye(len(GROUPS), dtype=np.float32)[mesh.group]
         quads, stack = self._refine(np.concatenate([mesh.vertices, hair, fall, group, *columns.values()], axis=1))
-        base, self._hair, self._fall, group, morphs = stack.split([3, 3, 3, len(GROUPS), 3 * len(columns)], dim=1)
+        base, hair, fall, group, morphs = stack.split([3, 3, 3, len(GROUPS), 3 * len(columns)], dim=1)
         # In double precision, so that a face's picture does not depend on how many are rendered with it.
         self._base = base.double()  # [V, 3]
+        self._hair, self._fall = hair.contiguous(), fall.contiguous()  # [V, 3] offsets of full and of long hair
         self._basis = morphs.unflatten(1, (-1, 3)).movedim(1, 0).flatten(1).double()  # [C, V * 3]
         opened = self._basis[self._names.index("caucasian-mouth_open")].view(-1, 3)
         self.falls_with_the_jaw = opened[:, 1] < 0.3 * opened[:, 1].min()  # [V]

@@ -58,8 +58,8 @@ def fit_attributes(
     space = find_directions(source, labels, wanted, faces=faces, seed=seed, progress=progress)
     space.save(out / FILE)
     _draw_sweeps(source, space, out / SWEEPS)
-    if (out / "training.json").is_file():
-        describe(out)
+    if out.resolve() == Path(generator).resolve():
+        describe(out, space.attributes, seed)
     return space
 
 

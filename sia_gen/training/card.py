@@ -15,7 +15,8 @@ TEMPLATES = Path(__file__).parent / "cards"
 def write_card(folder: Path, template: str, renders: Mapping[str, Any], held_out: int, **values: object) -> None:
     """Fill in ``cards/<template>.md`` for the weights in ``folder``, trained on renders with these settings."""
     values |= {"name": folder.resolve().name, "held_out": held_out, "render": _command(renders)}
-    data = _filled("data", {**renders, **values}).rstrip()
+    drawn = "with the correlations that the command plants" if renders["skews"] else "independently"
+    data = _filled("data", {**renders, **values, "drawn": drawn}).rstrip()
     with atomic(folder / CARD) as partial:
         partial.write_text(_filled(template, {**values, "data": data}), encoding="utf-8")
 

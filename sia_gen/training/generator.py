@@ -8,6 +8,7 @@ Letters: B faces, Z latents, R resolution.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,8 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.attributes.load import FILE
+from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress, autocast, resolve_device
 from sia_gen.core.files import atomic, read_json, writable_folder, write_json
@@ -126,24 +126,24 @@ def _draw_sheet(model: StyleGAN2, data: RenderSet, start: int, path: Path) -> No
         contact_sheet(rows, labels).save(partial, format="PNG")
 
 
-def describe(folder: Path) -> None:
-    """Write the card of a trained generator, with its attributes where they have been found."""
-    training, config = read_json(folder / "training.json"), StyleGAN2Config(**read_json(folder / "config.json"))
+def describe(folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int = 1) -> None:
+    """Write the card of a trained generator, with its attributes once they have been found."""
+    training = read_json(folder / "training.json")
     settings, figures = training["settings"], training["figures"]
-    attributes = AttributeSpace.load(folder / FILE).attributes if (folder / FILE).is_file() else ()
     write_card(
         folder,
         "generator",
         settings["renders"],
         figures["held_out"],
         resolution=settings["renders"]["resolution"],
-        parameters=sum(weight.numel() for weight in StyleGAN2(config).parameters()) / 1e6,
+        parameters=sum(weight.numel() for weight in StyleGAN2.load(folder).parameters()) / 1e6,
         batch=BATCH,
         grow_at=GROW_AT,
         steps=settings["steps"],
         seed=settings["seed"],
         precision=settings["precision"],
         psnr=figures["psnr_db"],
+        fit_seed=fit_seed,
         attributes=table(
             ["attribute", "unit", "safe range of a change", "sd over faces", "slope", "leakage"],
             [

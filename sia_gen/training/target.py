@@ -115,7 +115,7 @@ def _describe(
 ) -> None:
     """Write the card; a planted cause is told first."""
     label, planted, strength = settings["label"], settings["planted"], settings["strength"]
-    cause, choice, options = "Trained on faces whose factors are independent of each other.", "chosen at random", ""
+    cause, choice, options = "No cause of failure is planted in it.", "chosen at random", ""
     measured = [f"- overall: {figures['accuracy']:.1%}"]
     if planted:
         cause = (

@@ -70,7 +70,32 @@ def test_needs_no_gradient():
     assert not torch.equal(seen.omega, torch.zeros_like(seen.omega))
 
 
-@pytest.mark.parametrize("options", [{"epsilon": 0.1}, {"steps": 3}])
-def test_refuses_pixels_and_an_odd_number_of_values(options):
-    with pytest.raises(RequestError, match=r"step='sweep' with epsilon=.* and steps=.*; give 0 and an even number"):
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"epsilon": 0.1}, "epsilon=0.1 is above 0"),
+        ({"steps": 3}, "steps=3 is odd"),
+        ({"restarts": 2}, "restarts=2 is above 1"),
+        ({"momentum": 0.5}, "momentum=0.5 is above 0"),
+    ],
+)
+def test_refuses_what_it_has_no_use_for(options, fault):
+    with pytest.raises(RequestError) as caught:
         replace(SWEEP, **options)
+    assert str(caught.value) == f"SemanticImageAttack: {fault}, which step='sweep' has no use for; change it"
+
+
+def test_tries_up_and_down_in_turn_as_far_as_both_ends():
+    problem = alone(linear_problem())
+    tried = []
+
+    class Watching(LinearTarget):
+        def predict(self, images):
+            tried.append(super().predict(images)[0, 1].item())
+            return super().predict(images)
+
+    run(problem, faces=1, target=Watching())
+    moved = torch.tensor(tried[1:]) - tried[0]
+    low, high = problem.space.low.item(), problem.space.high.item()
+    asked = torch.tensor([end * k / 5 for k in range(1, 6) for end in (high, low)])
+    torch.testing.assert_close(moved / moved[0], asked / asked[0], rtol=0.05, atol=0.05)  # on the 8-bit grid

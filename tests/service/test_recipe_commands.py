@@ -41,8 +41,8 @@ RECIPES = {
     "train all --makehuman m --faces 64": (
         "sia_gen.training.everything.train_everything",
         ((Path("m"), OUT), {"faces": 64}),
-        {"smile-classifier": {"accuracy": 0.97}},
-        {"smile-classifier": {"accuracy": 0.97}},
+        {"faces-stylegan2": {"psnr_db": 26.0}, "smile-classifier": {"accuracy": 0.97}},
+        {"faces-stylegan2": {"psnr_db": 26.0}, "smile-classifier": {"accuracy": 0.97}},
     ),
     "train attributes --generator g --verifier v --faces 64": (
         "sia_gen.training.attributes.fit_attributes",
@@ -71,7 +71,10 @@ def test_hands_a_recipe_what_was_asked_and_prints_its_figures(command, monkeypat
         assert not stop.value.code
     shown, _, printed = capsys.readouterr().out.partition("Written to out\n")
     assert json.loads(printed) == {**figures, "out": "out"}
-    assert next(iter(figures)) in shown
+    for name, values in figures.items():
+        assert name in shown
+        for key, value in values.items() if isinstance(values, dict) else [(name, values)]:
+            assert f"{value:.3g}" in shown or str(value) in shown, key
     arguments, options = expected
     assert calls == [(arguments, {**options, **COMMON})] * 2
 

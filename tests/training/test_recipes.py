@@ -24,6 +24,7 @@ from sia_gen.training import generator as generator_recipe
 from sia_gen.training import target as target_recipe
 from sia_gen.training import verifier as verifier_recipe
 from sia_gen.training.attributes import ATTRIBUTES, fit_attributes
+from sia_gen.training.card import write_card
 
 FACES, SIDE = 160, 16
 
@@ -127,7 +128,17 @@ def test_every_recipe_writes_a_card_with_its_figures(trained, renders, tmp_path,
     card = (tmp_path / "README.md").read_text()
     assert "in 90% of its training faces light_azimuth lies" in card
     assert f"it does not: {found['accuracy_against']:.1%}" in card
-    assert "{" not in card
+    assert "Factors are drawn independently" in card
+    settings = {
+        "seed": 0,
+        "resolution": SIDE,
+        "faces": 9,
+        "skews": [{"factor": "age", "given": "sex", "strength": 0.9}],
+    }
+    write_card(tmp_path, "verifier", settings, 2, steps=1, rate=1, batch=1, seed=0, factors=1, errors="")
+    card = (tmp_path / "README.md").read_text()
+    assert "Factors are drawn with the correlations that the command plants" in card
+    assert "--skew age=sex:0.9" in card
 
 
 def test_one_command_makes_all(renders, tmp_path, monkeypatch):
@@ -162,5 +173,7 @@ def test_one_command_makes_all(renders, tmp_path, monkeypatch):
     assert "accuracy_against" in figures["smile-classifier-planted"]
     cards = {path.parent.name for path in tmp_path.glob("*/README.md")}
     assert cards == {"faces-stylegan2", "verifier", "smile-classifier", "smile-classifier-planted"}
-    # Again, it finds everything done and says the same.
+    # Again, it finds everything done: no step is taken, and it says the same.
+    for recipe in (generator_recipe, verifier_recipe, target_recipe):
+        monkeypatch.setattr(recipe, "batch_indices", None)
     assert everything.train_everything("m", tmp_path, faces=FACES) == figures
