@@ -64,6 +64,11 @@ def test_runs_an_audit_and_shows_it_again(client, store):
     page, archive = client.predict(name, api_name="/result")
     assert "What stands out is redness" in page
     assert str(archive["value"]).endswith(f"{name}.zip")
+    # A page that opens now shows that run too.
+    runs, page, archive = client.predict(api_name="/newest")
+    assert (runs["value"], runs["choices"]) == (name, [[name, name]])
+    assert "What stands out is redness" in page
+    assert str(archive["value"]).endswith(f"{name}.zip")
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,8 @@ def test_landmarks_follow_ibug_order(studio, plain):
         ("smile", -1, lambda points: points[[48, 54], 1].mean()),  # the corners rise
         ("smile", 1, lambda points: points[54, 0] - points[48, 0]),  # … and part
         ("mouth_open", 1, lambda points: (points[[67, 66, 65], 1] - points[[61, 62, 63], 1]).min()),
+        ("weight", 1, lambda points: points[11, 0] - points[5, 0]),  # the jaw widens
+        ("sex", 1, lambda points: points[11, 0] - points[5, 0]),
         ("brow_raise", -1, lambda points: points[17:27, 1].mean()),
         ("eye_closure", -1, lambda points: (points[[40, 41], 1] - points[[37, 38], 1]).mean()),
     ],
@@ -92,6 +94,13 @@ def test_more_of_it_is_brighter(studio, plain, factor):
     entry = next(entry for entry in FACTORS if entry.name == factor)
     low, high = (studio.render(plain.with_values(**{factor: value})).images for value in (entry.low, entry.high))
     assert high.mean() - low.mean() > 0.01
+
+
+def test_long_hair_hangs_beside_the_face_and_not_over_it(studio, plain):
+    short, long = (studio.render(plain.with_values(hair_length=value)).images[0] for value in (0.0, 1.0))
+    change = (long - short).abs().mean(0)
+    assert change[22:30, 4:9].mean() > 0.05  # beside the neck
+    assert change[12:24, 12:20].mean() < 0.01  # nose and mouth
 
 
 def test_every_factor_changes_the_picture(studio, plain):
