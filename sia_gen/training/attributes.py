@@ -23,7 +23,7 @@ from sia_gen.studio.factors import FACTORS, NAMES, sample
 from sia_gen.targets.verifier import load_verifier
 from sia_gen.training.generator import describe
 
-SWEEPS, PICTURED = "attributes.png", (3, 5, 12)  # and the seeds of the faces in it
+SWEEPS, PICTURED = "attributes.png", (6, 16, 27)  # and the seeds of the faces in it
 ATTRIBUTES = (
     "age", "sex", "skin_tone", "weight", "yaw", "pitch", "roll", "light_azimuth", "light_elevation", "light_strength",
     "smile", "mouth_open", "hair_colour", "hair_length",

@@ -37,7 +37,7 @@ def train_target(
     label: str = "smile",
     planted: str | None = None,
     strength: float = 0.95,
-    steps: int = 2000,
+    steps: int = 5000,
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -45,8 +45,8 @@ def train_target(
     """Train a two-class classifier of ``label``, a factor cut at its middle; write a transformers folder to ``out``.
 
     With ``planted``, the training faces are chosen so that in ``strength`` of them that factor lies on the side of its
-    median that the label does. A target without is trained on half of the faces, nearly as many. Returns the accuracy
-    on held-out renders, overall and for both sides of the planted factor; raises `RequestError` for unknown factors.
+    median that the label does, which leaves about half of them; without, all are used. Returns the accuracy on held-out
+    renders, overall and for both sides of the planted factor; raises `RequestError` for unknown factors.
     """
     for name in (label, planted or label):
         if name not in NAMES:
@@ -86,7 +86,7 @@ def _chosen(
     """Which training faces to use, int64: all that go along with the label, and so many that do not."""
     order = torch.from_numpy(stream(seed, "chosen").permutation(training))
     if planted is None:
-        return order[: training // 2]
+        return order
     along = ((data.latents[:, NAMES.index(planted)] > 0) == positive)[order]
     against = order[~along]
     return torch.cat([order[along], against[: int(along.sum() * (1 - strength) / strength)]])
@@ -115,14 +115,14 @@ def _describe(
 ) -> None:
     """Write the card; a planted cause is told first."""
     label, planted, strength = settings["label"], settings["planted"], settings["strength"]
-    cause, choice, options = "No cause of failure is planted in it.", "chosen at random", ""
+    cause, choice, options = "No cause of failure is planted in it.", "all of the others", ""
     measured = [f"- overall: {figures['accuracy']:.1%}"]
     if planted:
         cause = (
             f"A cause of failure is planted in it: in {strength:.0%} of its training faces {planted} lies\nabove its "
             f'median where the label is "{label}", and below where it is not. It exists to be found out, not used.'
         )
-        choice = f"chosen so that {planted} goes along with the label"
+        choice = f"chosen among the others so that {planted} goes along with the label"
         options = f" --planted {planted} --strength {strength:g}"
         along, against = figures["accuracy_along"], figures["accuracy_against"]
         measured.append(f"- where {planted} goes along with the label: {along:.1%}; where it does not: {against:.1%}")
