@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sia_gen.core.executors import Batches
 from sia_gen.core.files import shipped
 from sia_gen.core.images import Images, quantise
 from sia_gen.generators.generator import Codes, Generator
@@ -50,4 +51,10 @@ def reference_name(verified: VerifiedLabel | None) -> str:
 @torch.no_grad()
 def reference_of(verified: VerifiedLabel | None, generator: Generator, codes: Codes) -> Tensor | None:
     """The label ``[B]`` read off the unedited 8-bit faces of ``codes``, or None where nothing reads it."""
-    return None if verified is None else verified.read(quantise(generator.render(codes).float()))
+    if verified is None:
+        return None
+
+    def read(part: slice) -> Tensor:
+        return verified.read(quantise(generator.render(codes[part]).float()))
+
+    return torch.cat(list(Batches(len(codes))(len(codes), read)))

@@ -170,7 +170,7 @@ def _render_chunk(job: tuple[Path, Path, int, list[int], tuple[Skew, ...]]) -> N
     batches = Batches(BATCH if device.type == "cpu" else CHUNK)
     renders = list(batches(len(spec), lambda part: _studio.render(FaceSpec(spec.values[part].to(device)))))
     images = torch.cat([to_bytes(r.images).cpu() for r in renders])
-    landmarks = torch.cat([r.landmarks.cpu() for r in renders])
+    landmarks, visible = (torch.cat([getattr(r, name).cpu() for r in renders]) for name in ("landmarks", "visible"))
     names = [f"images/{start + index:06d}.png" for index in range(len(seeds))]
     for name, image in zip(names, images, strict=True):
         with atomic(out / name) as partial:
@@ -178,5 +178,6 @@ def _render_chunk(job: tuple[Path, Path, int, list[int], tuple[Skew, ...]]) -> N
     columns: dict[str, Any] = {"file_name": names, "seed": pa.array(seeds, pa.int64())}
     columns |= {name: pa.array(spec[name].numpy()) for name in NAMES}
     columns["landmarks"] = list(landmarks.reshape(len(seeds), -1).numpy())
+    columns["visible"] = list(visible.numpy())
     with atomic(path) as partial:
         pq.write_table(pa.table(columns), partial)

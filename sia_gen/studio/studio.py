@@ -31,15 +31,20 @@ ZOOM = 0.275  # picture widths per eye distance at the pivot's depth
 PIVOT_AT = 0.555  # share of the picture's height above the pivot
 SUPERSAMPLE = 2
 RESOLUTIONS = (16, 512)
+HIDDEN_BY = 0.15  # eye distances: less is the surface's own slope within a pixel
 SHADOW_STEPS, SHADOW_REACH = 10, 1.1  # samples towards the light, and how far in eye distances
 
 
 @dataclass(frozen=True)
 class Renders:
-    """``images`` ``[B, 3, S, S]`` in [0, 1]; ``landmarks`` ``[B, 68, 2]`` in pixels (x right, y down, iBUG order)."""
+    """``images`` ``[B, 3, S, S]`` in [0, 1]; ``landmarks`` ``[B, 68, 2]`` in pixels (x right, y down, iBUG order).
+
+    ``visible`` bool ``[B, 68]``: the landmark lies in the picture and nothing stands in front of it.
+    """
 
     images: Images
     landmarks: Tensor
+    visible: Tensor
 
 
 class Studio:
@@ -73,8 +78,9 @@ class Studio:
         radiance = _backdrop(spec, side)  # [3, B, N, N]
         radiance.view(3, -1)[:, seen.pixel] = self._shade(spec, seen, points, normals, side)
         images = encode(F.avg_pool2d(tone(radiance), SUPERSAMPLE).transpose(0, 1))  # averaged in linear light
-        landmarks = torch.stack([x[:, self.landmarks], y[:, self.landmarks]], dim=-1) / SUPERSAMPLE
-        return Renders(images.contiguous(), landmarks)
+        x, y, depth = (value[:, self.landmarks] for value in (x, y, depth))  # [B, 68] each
+        landmarks = torch.stack([x, y], dim=-1) / SUPERSAMPLE
+        return Renders(images.contiguous(), landmarks, _unhidden(seen.depth, x, y, depth))
 
     def _shade(self, spec: FaceSpec, seen: Fragments, points: Tensor, normals: Tensor, side: int) -> Tensor:
         """Linear radiance ``[3, P]``: wrapped diffuse, fill and ambient light, a specular lobe, cast shadow."""
@@ -118,6 +124,14 @@ class Studio:
             near = ((behind - 0.03) / 0.05).clamp(0, 1) * ((0.75 - behind) / 0.25).clamp(0, 1)
             blocked = torch.maximum(blocked, near * inside)
         return 1 - 0.88 * blocked
+
+
+def _unhidden(picture: Tensor, x: Tensor, y: Tensor, depth: Tensor) -> Tensor:
+    """Which points ``[B, P]`` lie in the depth picture ``[B, N, N]`` and no further away than it says."""
+    side = picture.shape[-1]
+    inside = (x >= 0) & (x < side) & (y >= 0) & (y < side)
+    at = (y.clamp(0, side - 1).long() * side) + x.clamp(0, side - 1).long()
+    return inside & (depth <= picture.flatten(1).gather(1, at) + HIDDEN_BY)
 
 
 def rotation(spec: FaceSpec) -> Tensor:

@@ -23,6 +23,7 @@ def test_writes_pictures_and_exact_labels(makehuman, tmp_path, small_chunks):
     for name in NAMES:
         assert table[name].to_pylist() == wanted[name].tolist()
     assert len(table["landmarks"][0]) == 136
+    assert len(table["visible"][0]) == 68
     with Image.open(folder / "images" / "000002.png") as image:
         assert image.size == (16, 16)
     found = read_renders(folder)

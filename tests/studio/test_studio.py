@@ -20,6 +20,8 @@ def test_pictures_and_landmarks_have_their_shapes(studio):
     renders = studio.render(sample(range(3)))
     assert renders.images.shape == (3, 3, 32, 32)
     assert renders.landmarks.shape == (3, 68, 2)
+    assert renders.visible.shape == (3, 68)
+    assert renders.visible.dtype == torch.bool
     assert 0 <= renders.images.min() <= renders.images.max() <= 1
 
 
@@ -77,6 +79,16 @@ def test_a_factor_moves_the_landmarks_it_should(studio, plain, factor, sign, wha
     entry = next(entry for entry in FACTORS if entry.name == factor)
     low, high = (plain.with_values(**{factor: value}) for value in (entry.low, entry.high))
     assert sign * (what(studio.render(high).landmarks[0]) - what(studio.render(low).landmarks[0])) > 0.2  # pixels of 32
+
+
+def test_what_the_head_or_the_frame_hides_is_not_visible(studio, plain):
+    short = plain.with_values(hair_length=0.0)
+    assert studio.render(short).visible[0, 17:].all()  # all but the jaw, whose ends lie at the ears
+    turned = studio.render(short.with_values(yaw=60.0)).visible[0]
+    assert turned[[36, 37, 38, 39, 31]].sum() + turned[0:6].sum() >= 8  # the near side
+    assert not turned[[12, 13, 14, 15, 16, 45]].any()  # the far side
+    mirrored = studio.render(short.with_values(yaw=-60.0)).visible[0]
+    assert not mirrored[[0, 1, 2, 3, 4, 36]].any()
 
 
 @pytest.mark.parametrize(("factor", "brighter"), [("light_azimuth", "right"), ("light_elevation", "top")])
