@@ -18,6 +18,7 @@ from sia_gen.audits.results import ARMS, CONTROL, read_results
 from sia_gen.audits.statistics import Floats, Groups, benjamini_hochberg, bootstrap, sign_flip, wilson
 
 COLUMNS = ("correct", "success", "output_before", "output_after", "direction", "label_kept")
+ROUNDING = 1e-6  # of their size: what float32 changes leave where ups and downs cancel
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ def _tally(folder: Path, arm: str, unit: str, seed: int) -> Tally:
     attempted, successes = len(change), int(success.sum())
     direction = table["direction"].to_numpy() if arm == CONTROL else np.arange(attempted)
     omega = table[f"needed_{arm}"].to_numpy()[success].astype(float) if single else np.empty(0)
+    size = float(np.abs(omega).mean()) if len(omega) else 0.0
+    mean = float(omega.mean()) if len(omega) else 0.0
     kept = table["label_kept"].filter(table["success"]).drop_null().to_numpy()
     row = {
         "name": arm,
@@ -91,8 +94,8 @@ def _tally(folder: Path, arm: str, unit: str, seed: int) -> Tally:
         "success": successes / attempted if attempted else 0.0,
         "interval": wilson(successes, attempted),
         # A random direction has no sign and the other arms move many attributes: theirs are null.
-        "mean_change": float(omega.mean()) if len(omega) else None,
-        "mean_size": float(np.abs(omega).mean()) if len(omega) else None,
+        "mean_change": (mean if abs(mean) > ROUNDING * size else 0.0) if len(omega) else None,
+        "mean_size": size if len(omega) else None,
         "output_change": float(change.mean()) if attempted else None,
         "output_interval": bootstrap(change, direction, seed) if attempted else None,
         "output_change_signed": float(signed.mean()) if attempted else None,
