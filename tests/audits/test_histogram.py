@@ -25,7 +25,7 @@ def test_rows_are_what_the_results_say(finished):
     for row in report.histogram["attributes"]:
         needed = frame[frame["arm"] == row["name"]][f"needed_{row['name']}"].dropna()
         assert len(needed) == row["successes"]
-        rounding = 1e-6 * needed.abs().mean()  # of float32, where ups and downs cancel
+        rounding = 1e-6 * float(needed.abs().mean())  # of float32, where ups and downs cancel
         assert row["mean_change"] == (pytest.approx(needed.mean(), abs=rounding) if len(needed) else None)
 
 
