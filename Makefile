@@ -17,6 +17,7 @@ export GRADIO_ANALYTICS_ENABLED := False
 demo: $(VENV)/.installed
 	$(BIN)/sia-gen audit --target smile-classifier-planted --faces 32 --out runs/smile-classifier-planted
 	$(BIN)/sia-gen audit --target smile-classifier --faces 32 --out runs/smile-classifier
+	@echo "Open runs/smile-classifier-planted/report.html and runs/smile-classifier/report.html in a browser."
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -q

@@ -49,6 +49,23 @@ Box = Annotated[float, typer.Option(help="Share of each attribute's safe range t
 Epsilon = Annotated[str, typer.Option(help="Radius of the pixel residual, as 1/255 or 0.004; 0: attributes only.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        import sia_gen
+
+        print(sia_gen.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    """Find the semantic attributes that make a face model fail."""
+
+
 def main() -> NoReturn:
     """Run the command line; each error is one line on stderr."""
     if "" not in sys.path:  # a console script, unlike `python -m`, does not see modules of the current folder
@@ -56,7 +73,8 @@ def main() -> NoReturn:
     try:
         status = app(standalone_mode=False, prog_name="sia-gen")
     except UsageError as error:
-        message, help_command = error.format_message().rstrip("."), f"'{error.ctx.command_path} --help'"
+        message = error.format_message().rstrip(".").replace("Value error, ", "")
+        help_command = f"'{error.ctx.command_path} --help'"
         _stop(f"{message}; see {help_command}" if message else f"no command; see {help_command}", 2)
     except RequestError as error:
         _stop(str(error), 2)

@@ -55,6 +55,15 @@ def test_every_model_has_a_card_with_its_recipe_and_figures(name):
     assert f"seed {figures['settings']['seed']}" in card
 
 
+def test_the_ten_lines_of_the_readme_run(tmp_path, capsys):
+    readme = (pretrained_folder().parent / "README.md").read_text()
+    code = readme.split("```python\n")[1].split("```")[0]
+    assert "faces=32" in code
+    code = code.replace("faces=32", "faces=3").replace("runs/mine", str(tmp_path / "mine"))
+    exec(compile(code, "README.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
 def test_the_attributes_are_there_with_units_and_ranges(space):
     assert set(space.names) >= ATTRIBUTES
     for attribute in space.attributes:

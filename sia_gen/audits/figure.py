@@ -60,6 +60,7 @@ def draw_histogram(content: Mapping[str, Any], folder: Path) -> None:
     axes.set_xlabel(
         "mean |change of the target's output|, one attribute moved alone\n(whiskers: 95 % interval; dashed: control)"
     )
-    axes.set_title(f"{content['target']} on {content['correct']} faces", loc="left", fontsize=11)
+    faces = "1 face" if content["correct"] == 1 else f"{content['correct']} faces"
+    axes.set_title(f"{content['target']} on {faces}", loc="left", fontsize=11)
     with atomic(folder / FIGURE) as partial:
         figure.savefig(partial, metadata={"Software": None})

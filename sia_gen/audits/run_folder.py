@@ -35,8 +35,12 @@ class RunFolder:
         writable_folder(self.path / PARTS)
         if (self.path / CONFIG).exists():
             found = read_json(self.path / CONFIG)
+            if not isinstance(found, dict) or "probe" not in found:
+                raise RequestError(f"'{self.path}' holds something other than a run; choose another --out")
             self._compare(found, settings)
             self._compare_probe(found.get("probe", []), probe)
+        elif any(path.name != PARTS and not path.name.startswith(".") for path in self.path.iterdir()):
+            raise RequestError(f"'{self.path}' holds files that are no run's; choose another --out or an empty folder")
         else:
             write_json(self.path / CONFIG, {**settings, "probe": list(probe)})
 

@@ -24,7 +24,7 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).cpu()  # as "meta" cannot
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise RequestError(f"device '{name}' cannot be used ({reason}); use --device cpu") from None

@@ -40,7 +40,8 @@ def writable_folder(path: str | Path) -> Path:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise RequestError(f"cannot write to '{path}' ({error.strerror}); choose another --out") from None
+        reason = "it is no folder" if path.exists() and not path.is_dir() else error.strerror
+        raise RequestError(f"cannot write to '{path}' ({reason}); choose another --out") from None
     return path
 
 

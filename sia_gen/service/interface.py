@@ -20,6 +20,7 @@ from sia_gen.service.editor import load_editor
 from sia_gen.service.jobs import Jobs
 from sia_gen.service.options import resolve
 from sia_gen.service.runs import RunStore
+from sia_gen.targets.load import load_target
 
 TITLE = "sia-gen"
 WAITING = 20
@@ -98,6 +99,8 @@ def launch(
     for kind, names in (("generator", offered), ("target", audited)):
         if not names:
             raise RequestError(f"no {kind} is shipped; name one with --{kind}")
+    for name in targets:
+        load_target(name, "cpu")  # refuses what is no target before anything is served
     jobs = Jobs()
     app = build(offered, audited, jobs, device=resolve(device), seed=seed).queue(max_size=WAITING)
     try:

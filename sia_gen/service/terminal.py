@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from sia_gen.audits import finding
 from sia_gen.core import executors
 
 BAR_WIDTH = 12
@@ -63,7 +64,7 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
     most = max((row["output_change"] or 0.0 for row in rows), default=0.0)
     show_table(
         f"Sensitivity of '{histogram['target']}': mean |change of output|, each attribute moved alone",
-        ["attribute", "", ">|Δ output|", ">fail", ">95 %", ">mean change", ">q"],
+        ["attribute", "", ">|Δ output|", ">fail", ">95 %", ">mean change (size)", ">q"],
         [
             [
                 ("▸ " if row.get("stands_out") else "") + row["name"],
@@ -71,14 +72,17 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
                 _number(row["output_change"], ".3f"),
                 f"{row['success']:.0%}",
                 _interval(row["interval"]),
-                f"{row['mean_change']:+.3g} {row['unit']}" if row["mean_change"] is not None else "–",
+                f"{row['mean_change']:+.3g} ({row['mean_size']:.3g}) {row['unit']}" if row["mean_size"] else "–",
                 _number(row["q"], ".3f"),
             ]
             for row in rows
         ],
     )
     if any(row.get("stands_out") for row in rows):
-        print("▸ stands out from the control and from the other attributes")
+        print(
+            f"▸ stands out: q ≤ {finding.LARGEST_Q:g} and {finding.CONTROL_RATIO:g} × the control, "
+            f"and {finding.OTHERS_RATIO:g} × the median of the other attributes"
+        )
     print()
     show_table(
         "Arms: how often the target fails",

@@ -111,10 +111,12 @@ def write_renders(
 
 
 def read_renders(folder: str | Path) -> RenderSet:
-    """Read a folder that `write_renders` finished; raises `WorkError` when it is not one."""
+    """Read a folder that `write_renders` finished; raises `RequestError` or `WorkError` when it is not one."""
     from PIL import Image
 
     folder = Path(folder)
+    if not (folder / SETTINGS).is_file():
+        raise RequestError(f"'{folder}' holds no renders; name a folder that 'sia-gen studio render' wrote")
     settings = read_json(folder / SETTINGS)
     try:
         import pyarrow.parquet as pq

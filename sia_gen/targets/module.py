@@ -34,7 +34,16 @@ class ModuleTarget:
         frozen = eval_mode(self.module) if isinstance(self.module, nn.Module) else nullcontext()
         with frozen:
             output = self.module(images)
-        return getattr(output, "logits", output)  # transformers' networks return an output class
+        output = getattr(output, "logits", output)  # transformers' networks return an output class
+        count = len(images)
+        if (
+            isinstance(self.task, Classification)
+            and isinstance(output, Tensor)
+            and output.shape in ((count,), (count, 1))
+        ):
+            output = output.view(count, 1)
+            output = torch.cat([torch.zeros_like(output), output], dim=1)  # one logit is the second class's log-odds
+        return output
 
 
 def infer_classification(module: nn.Module, name: str) -> Classification:
@@ -46,16 +55,21 @@ def infer_classification(module: nn.Module, name: str) -> Classification:
     if names:
         return Classification(tuple(label for _, label in sorted(names.items())))
     probe = ModuleTarget(module, Classification(()))
+    given: list[str] = []
     for side in PROBE_SIDES:
         try:
             with torch.no_grad():
-                output = probe.predict(torch.full((1, 3, side, side), 0.5, device=device_of(module)))
-        except Exception:  # a network that takes one size only says so in its own way
+                output = probe.predict(torch.full((2, 3, side, side), 0.5, device=device_of(module)))
+        except Exception as error:  # a network that takes one size only says so in its own way
+            reason = (str(error).splitlines() or [""])[0]
+            given.append(f"{type(error).__name__} ({reason}) at {side} px")
             continue
         if isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] >= 2:
             return Classification(tuple(f"class {index}" for index in range(output.shape[1])))
+        what = f"shape {list(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        given.insert(0, f"{what} at {side} px")
         break
     raise RequestError(
-        f"'{name}' gives no logits [B, C] with C of 2 or more for images of {PROBE_SIDES[0]}…{PROBE_SIDES[-1]} px; "
-        "return a target (sia_gen.targets.module.ModuleTarget) with its own task"
+        f"'{name}' gives {given[0]}, not logits [B] or [B, C], for images [2, 3, H, W]; "
+        "return logits, or a target (sia_gen.targets.module.ModuleTarget) with its own task"
     )

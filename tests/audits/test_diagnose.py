@@ -146,6 +146,21 @@ def test_progress_counts_chunks_times_arms_and_may_cancel(problem, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("notes.txt", "holds files that are no run's; choose another --out or an empty folder"),
+        ("config.json", "holds something other than a run; choose another --out"),
+    ],
+)
+def test_refuses_a_folder_that_is_no_run(problem, tmp_path, file, reason):
+    (tmp_path / file).write_text("{}")
+    with pytest.raises(RequestError) as error:
+        audit(problem.generator, problem.target, problem.space, faces=2, out=tmp_path)
+    assert str(error.value) == f"'{tmp_path}' {reason}"
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [file]
+
+
+@pytest.mark.parametrize(
     ("changes", "difference"),
     [
         ({"faces": 11}, "faces=10, not 11"),

@@ -140,6 +140,11 @@ def test_refuses_to_serve_nothing(monkeypatch):
         interface.launch()
 
 
+def test_refuses_to_serve_an_unknown_target():
+    with pytest.raises(RequestError, match=r"^unknown target 'nobody': there are "):
+        interface.launch(generators=[COLOURS], targets=["nobody"])
+
+
 def test_a_port_in_use_is_one_line(address, monkeypatch):
     port = int(address.rstrip("/").rsplit(":", 1)[1])
     with pytest.raises(

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.errors import RequestError
 from sia_gen.studio import renders
 from sia_gen.studio.factors import NAMES, Skew, sample
 from sia_gen.studio.renders import read_renders, write_renders
@@ -80,5 +80,6 @@ def test_too_few_or_too_many_faces_are_refused(makehuman, tmp_path, faces):
 
 
 def test_a_folder_without_renders_is_named(tmp_path):
-    with pytest.raises(WorkError, match=r"cannot read .*studio.json"):
+    with pytest.raises(RequestError) as error:
         read_renders(tmp_path)
+    assert str(error.value) == f"'{tmp_path}' holds no renders; name a folder that 'sia-gen studio render' wrote"

@@ -47,7 +47,42 @@ def test_infers_classes_from_a_config(resnet_folder):
     assert ModuleTarget(network, Classification(("neutral", "smile"))).predict(torch.rand(2, 3, 32, 32)).shape == (2, 2)
 
 
-@pytest.mark.parametrize("module", [Net(outputs=1), Net(side=7), nn.Identity()], ids=["one output", "side 7", "image"])
-def test_says_when_it_cannot_tell(module):
-    with pytest.raises(RequestError, match=r"^'net' gives no logits \[B, C\] with C of 2 or more for images of 64…51"):
+class Broken(nn.Module):
+    def forward(self, images):
+        raise ZeroDivisionError("by nothing")
+
+
+class Sum(nn.Module):
+    def forward(self, images):
+        return images.sum()
+
+
+@pytest.mark.parametrize(
+    ("module", "given"),
+    [
+        (Net(side=7), "RuntimeError (running_mean should contain 12288 elements not 147) at 64 px"),
+        (Broken(), "ZeroDivisionError (by nothing) at 64 px, not logits"),
+        (nn.Identity(), "shape [2, 3, 64, 64] at 64 px, not logits"),
+        (Sum(), "shape [] at 64 px, not logits"),
+    ],
+    ids=["side 7", "raises", "image", "sum"],
+)
+def test_says_what_it_was_given_when_it_cannot_tell(module, given):
+    with pytest.raises(RequestError) as error:
         infer_classification(module, "net")
+    assert str(error.value).startswith(f"'net' gives {given}")
+    assert str(error.value).endswith(
+        ", not logits [B] or [B, C], for images [2, 3, H, W]; "
+        "return logits, or a target (sia_gen.targets.module.ModuleTarget) with its own task"
+    )
+
+
+@pytest.mark.parametrize("squeeze", [False, True])
+def test_one_logit_is_that_of_the_second_class(squeeze):
+    net = Net(side=64, outputs=1).eval()
+    module = nn.Sequential(net, nn.Flatten(0)) if squeeze else net
+    task = infer_classification(module, "net")
+    assert task == Classification(("class 0", "class 1"))
+    images = torch.rand(3, 3, 64, 64)
+    logits = ModuleTarget(module, task).predict(images)
+    torch.testing.assert_close(logits.softmax(1)[:, 1], net(images).sigmoid()[:, 0])
