@@ -17,6 +17,7 @@ from sia_gen.service.words import in_words
 
 SIDE, HEIGHT = 320, 260  # of the pictures, and of their place on the page
 STEPS = 100
+OPENING_FACE = 16  # of the embedded default's run 0: seen from the front, in even light
 HEADINGS = ["attribute", "before", "after", "change", "unit"]
 
 
@@ -26,11 +27,13 @@ class EditPanel:
     def __init__(self, editor: Editor, seed: int = 0) -> None:
         self.editor, self.seed = editor, seed
         attributes = editor.space.attributes
-        before, after, readings = self.edit(0, *[0.0] * len(attributes))
+        before, after, readings = self.edit(OPENING_FACE, *[0.0] * len(attributes))
         with gr.Row(equal_height=False):
             with gr.Column(scale=3):
                 with gr.Row():
-                    face = gr.Number(0, label="Face", precision=0, minimum=0, maximum=MAX_FACES - 1, min_width=120)
+                    face = gr.Number(
+                        OPENING_FACE, label="Face", precision=0, minimum=0, maximum=MAX_FACES - 1, min_width=120
+                    )
                     another = gr.Button("Next face", min_width=120)
                     reset = gr.Button("Undo all changes", min_width=120)
                 with gr.Row():
@@ -42,6 +45,7 @@ class EditPanel:
                 self.readings = gr.Dataframe(
                     readings,
                     headers=HEADINGS,
+                    column_widths=["31%", "15%", "15%", "14%", "25%"],
                     label="As the verifier reads both images",
                     interactive=False,
                     visible=editor.verifier is not None,
