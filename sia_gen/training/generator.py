@@ -82,9 +82,10 @@ def train_generator(
     made = fit(model, loss, out, steps=steps, rate=RATE, settings=settings, progress=progress)
     assert isinstance(made, StyleGAN2)
     made.cpu().save(out)
-    figures = evaluate(StyleGAN2.load(out).to(place), data, training)
+    saved = StyleGAN2.load(out).to(place)
+    figures = evaluate(saved, data, training)
     write_json(out / "training.json", {"settings": settings, "figures": figures})
-    _draw_sheet(StyleGAN2.load(out).to(place), data, training, out / SHEET)
+    _draw_sheet(saved, data, training, out / SHEET)
     describe(out)
     return figures
 
