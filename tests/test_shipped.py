@@ -99,4 +99,4 @@ def test_the_planted_cause_is_found_by_a_small_audit():
     first, second = report.histogram["attributes"]
     assert first["name"] == "light_azimuth"
     assert first["output_change"] > 2 * second["output_change"]
-    assert first["output_change"] > 2 * report.histogram["control"]["output_change"]
+    assert first["output_change"] > 2 * first["control"]["output_change"]

@@ -16,7 +16,7 @@ from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.examples import best_pictures, joint_pictures
 from sia_gen.audits.reference import VerifiedLabel, reference_of
-from sia_gen.audits.results import ARMS, CONTROL, part_of
+from sia_gen.audits.results import ARMS, CONTROL, control_of, is_control, part_of
 from sia_gen.core.executors import Progress
 from sia_gen.core.images import from_bytes
 from sia_gen.generators.generator import Codes, Generator
@@ -62,8 +62,8 @@ class Job:
     def run(self, arm: Arm, chunk: Chunk, progress: Progress) -> dict[str, Tensor]:
         """Attack a chunk and give its part."""
         direction = allowed = None
-        if arm.name == CONTROL:
-            # Each face gets one direction, so that the control is as narrow as a single attribute.
+        if is_control(arm.name):
+            # Each face gets one direction, so that a control is as narrow as a single attribute.
             count = len(arm.space.attributes)
             direction = (chunk.first + torch.arange(len(chunk.seeds))) % count  # [N]
             allowed = one_hot(direction, count).bool()  # [N, M]
@@ -84,20 +84,26 @@ class Job:
             part["label_kept"] = read.cpu() == result.reference  # if not, the truth moved with the face
         if arm.name == "joint":
             part |= joint_pictures(result, chunk.first)
-        elif arm.name not in (*ARMS, CONTROL):
+        elif arm.name not in ARMS and direction is None:
             part |= best_pictures(result)
         return part
 
 
-def arms(attack: SemanticImageAttack, space: AttributeSpace, control: AttributeSpace) -> list[Arm]:
-    """Joint, semantic, pixel, every attribute alone, and the control in the column after the attributes."""
+def arms(attack: SemanticImageAttack, space: AttributeSpace, controls: Sequence[AttributeSpace]) -> list[Arm]:
+    """Joint, semantic, pixel, every attribute alone, and the controls in the column after the attributes.
+
+    ``controls`` are one of each attribute's size, in their order, then one of their mean size.
+    """
     count = len(space.attributes)
-    # One attribute needs no gradient: its range is searched from end to end, and the control's in just the same way.
+    # One attribute needs no gradient: its range is searched from end to end, and a control's in just the same way.
     single = replace(attack, epsilon=0.0, stop="never", step="sweep", steps=SINGLE_STEPS, restarts=1, momentum=0.0)
     return [
         Arm("joint", attack, space, tuple(range(count))),
         Arm("semantic", replace(attack, epsilon=0.0), space, tuple(range(count))),
         Arm("pixel", replace(attack, box=0.0), space, ()),
         *(Arm(name, single, space.select([name]), (index,)) for index, name in enumerate(space.names)),
-        Arm(CONTROL, single, control, (count,)),
+        *(
+            Arm(name, single, control, (count,))
+            for name, control in zip([*map(control_of, space.names), CONTROL], controls, strict=True)
+        ),
     ]

@@ -1,21 +1,24 @@
-"""The control: random directions that change the picture as much as the attributes do, and mean nothing.
+"""Controls: random directions that change the picture as much as an attribute does, and mean nothing.
 
 An attack finds something to exploit along almost any direction, so an attribute's effect says little until it is held
-against directions that were searched in the same way over the same size of change.
+against directions that were searched in the same way over the same size of change. Each attribute has a control of its
+own size: turning a head or a lamp changes far more of the picture than opening a mouth.
 
-Letters: M random directions, K attributes, D numbers in one face's edit, P principal axes of codes, B faces.
+Letters: M random directions, K attributes, S sizes, D numbers in one face's edit, P principal axes of codes, B faces.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sia_gen.attack.balls import per_face
 from sia_gen.attack.edit import edit
 from sia_gen.attributes.attribute_space import Attribute, AttributeSpace
+from sia_gen.audits.statistics import Floats
 from sia_gen.core.errors import WorkError
 from sia_gen.core.seeds import normals, stream
 from sia_gen.generators.generator import Codes, Generator
@@ -25,38 +28,72 @@ FACES = 4
 SPANNED = 512  # faces whose codes say in which axes codes vary at all
 SAMPLED = 4096  # faces whose codes say by how much: what is left of an attribute falls with the root of their number
 NEGLIGIBLE = 1e-3  # axes with less than this share of the largest deviation are rounding
-# Image change grows almost linearly with an edit, so three corrections leave about one part in a hundred.
-CORRECTIONS = 3
+DOUBLINGS = 6  # of a direction's size, up and down, in search of those that change the picture as much as attributes
 
 
-def control_space(known: AttributeSpace, directions: Tensor) -> AttributeSpace:
-    """Random directions ``[M, E]`` as attributes of range ±1 in the edit space of ``known``."""
+def control_space(known: AttributeSpace, directions: Tensor, reach: Tensor) -> AttributeSpace:
+    """Attributes of range ±1 in the space of ``known``: random directions ``[M, E]`` in units of ``reach`` ``[M]``."""
     attributes = tuple(
         Attribute(f"random {index + 1}", "of its range", -1.0, 1.0, sd=1.0, slope=1.0, leakage=0.0)
         for index in range(len(directions))
     )
-    return AttributeSpace(known.generator, known.space, attributes, directions.to(known.directions))
+    scaled = directions.to(known.directions)
+    return AttributeSpace(known.generator, known.space, attributes, scaled * per_face(reach.to(scaled), scaled))
 
 
 @torch.no_grad()
-def random_directions(generator: Generator, known: AttributeSpace, audited: AttributeSpace, seed: int) -> Tensor:
-    """M = 16 directions ``[M, E]`` that change the image as much at ±1 as ``audited`` does at the ends of its ranges.
+def random_directions(generator: Generator, known: AttributeSpace, seed: int) -> Tensor:
+    """M = 16 directions ``[M, E]`` that leave every attribute in ``known`` where it is.
 
     A direction is the difference of the codes of two random faces where codes live in the edit space, else Gaussian.
-    What it shares with any direction in ``known`` is taken out of it. Then it is scaled until the root mean square
-    change of the image, averaged over four faces and both ends, equals the mean over the audited attributes. Raises
-    `WorkError` where the known directions leave no room.
+    What it shares with any direction in ``known`` is taken out of it. Raises `WorkError` where that leaves nothing.
     """
     drawn, axes = _draw(generator, known.space, seed)  # [M, E], [P, D]
     drawn, axes = drawn.to(known.directions), axes.to(known.directions)
     directions = _unrelated(drawn.flatten(1).double(), known.directions.flatten(1).double(), axes.double())
-    directions = directions.float().view_as(drawn)
+    return directions.float().view_as(drawn)
+
+
+@torch.no_grad()
+def reaches(
+    generator: Generator, known: AttributeSpace, audited: AttributeSpace, directions: Tensor, seed: int
+) -> Tensor:
+    """How far to go along ``directions`` to change the image as much as attributes do: ``[K + 1, M]``.
+
+    A row per audited attribute, then one for their mean. The change is the root mean square over the image, averaged
+    over four faces and both ends of a range. It is measured at sizes a factor of two apart and interpolated between
+    them; where no size changes the image enough, the largest is taken.
+    """
     codes = generator.sample(_seeds(seed, "control faces", FACES))
-    wanted = _image_change(generator, audited, codes).mean()
-    for _ in range(CORRECTIONS + 1):
-        change = _image_change(generator, control_space(known, directions), codes)  # [M]
-        directions = directions * per_face(torch.where(change > 0, wanted / change, 1.0), directions)
-    return directions
+    wanted = _image_change(generator, audited, codes)  # [K]
+    wanted = torch.cat([wanted, wanted.mean()[None]])
+
+    def change(size: float) -> Tensor:
+        reach = torch.full((len(directions),), size)
+        return _image_change(generator, control_space(known, directions, reach), codes)  # [M]
+
+    sizes, changes = [1.0], [change(1.0)]
+    while changes[0].max() > wanted.min() and len(sizes) <= DOUBLINGS:
+        sizes.insert(0, sizes[0] / 2)
+        changes.insert(0, change(sizes[0]))
+    while changes[-1].min() < wanted.max() and sizes[-1] < 2**DOUBLINGS:
+        sizes.append(sizes[-1] * 2)
+        changes.append(change(sizes[-1]))
+    curve = torch.stack(changes, dim=1).cpu().numpy()  # [M, S]
+    found = [_interpolated(wanted.cpu().numpy(), row, np.array(sizes)) for row in curve]  # M times [K + 1]
+    return torch.from_numpy(np.stack(found, axis=1)).float()
+
+
+def _interpolated(wanted: Floats, changes: Floats, sizes: Floats) -> Floats:
+    """The sizes at which a direction changes the image as ``wanted``: ``[K + 1]``.
+
+    On logarithms, where what is nearly proportional is nearly straight; below the smallest size proportional to it.
+    """
+    changes = np.maximum.accumulate(changes)  # a picture that is all black or white already changes no more
+    if not changes[0]:
+        return np.full(len(wanted), sizes[-1])
+    logs = np.interp(np.log(np.maximum(wanted, changes[0])), np.log(changes), np.log(sizes))
+    return np.exp(logs) * np.minimum(1, wanted / changes[0])
 
 
 def _seeds(seed: int, purpose: str, count: int) -> list[int]:

@@ -24,13 +24,13 @@ from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.arms import SINGLE_STEPS, Arm, Job, arms
 from sia_gen.audits.audit_report import HISTOGRAM, AuditReport
-from sia_gen.audits.control import control_space, random_directions
+from sia_gen.audits.control import control_space, random_directions, reaches
 from sia_gen.audits.examples import Examples
 from sia_gen.audits.figure import draw_histogram
 from sia_gen.audits.histogram import histogram
 from sia_gen.audits.reference import VerifiedLabel, reference_name, verified_label
 from sia_gen.audits.report import write_report
-from sia_gen.audits.results import ARMS, CONTROL, write_results
+from sia_gen.audits.results import ARMS, CONTROL, is_control, write_results
 from sia_gen.audits.run_folder import RunFolder
 from sia_gen.core.errors import Cancelled, RequestError, WorkError
 from sia_gen.core.executors import Progress, resolve_device
@@ -62,8 +62,9 @@ def audit(
 ) -> AuditReport:
     """Attack ``faces`` faces in all arms and say which attributes the target is sensitive to.
 
-    The arms are "joint", "semantic" (no pixel residual), "pixel" (no attributes), each attribute alone, and "random
-    direction", the control; the last two kinds try ten values from end to end of a range, whatever ``attack.steps``.
+    The arms are "joint", "semantic" (no pixel residual), "pixel" (no attributes), each attribute alone, and the
+    controls: random directions that change the picture as much as each attribute does, and as much as they do on
+    average. The last two kinds try ten values from end to end of a range, whatever ``attack.steps``.
     Generator and target are names (see `load_generator`, `load_target`) or objects;
     ``attributes`` are names among the generator's, by default all, or a space of one's own; the attribute that the
     target predicts is left out. ``device`` is where named models go and where objects lie. A target with a label that
@@ -96,7 +97,7 @@ def audit(
         "seed": seed,
         "device": where.type,
         "attack": asdict(attack),
-        "single": {"step": "sweep", "steps": SINGLE_STEPS},
+        "single": {"step": "sweep", "steps": SINGLE_STEPS, "controls": "of each attribute's size"},
         **_criterion(target, verified),
         "edits": _fingerprint(known, audited),
     }
@@ -104,7 +105,7 @@ def audit(
     with _folder(out) as path, eval_mode(*modules):
         with _blame("the first face"):
             folder = RunFolder(path, settings, _probe(generator, target, seeds[0]))
-        plan = arms(attack, audited, _control(folder, generator, known, audited, seed))
+        plan = arms(attack, audited, _controls(folder, generator, known, audited, seed))
         job = Job(generator, target, verified, width=len(audited.attributes) + 1)
         chunks = _attack(folder, job, plan, seeds, attack.batch, progress or (lambda done, total, what: None))
         _conclude(folder, audited, plan, chunks, settings)
@@ -136,7 +137,7 @@ def _require_work(attack: SemanticImageAttack, audited: AttributeSpace, left_out
         reason = f"'{left_out[0]}' is what the target predicts" if left_out else "none was named"
         raise RequestError(f"no attribute is left to audit: {reason}; name others")
     for name in audited.names:
-        if name in (*ARMS, CONTROL):
+        if name in ARMS or is_control(name):
             raise RequestError(f"attribute '{name}' has the name of an arm ({', '.join((*ARMS, CONTROL))}); rename it")
 
 
@@ -195,15 +196,18 @@ def _probe(generator: Generator, target: Target, seed: int) -> list[float]:
     return [round(value, 6) for value in prediction.flatten()[:PROBED].tolist()]
 
 
-def _control(
+def _controls(
     folder: RunFolder, generator: Generator, known: AttributeSpace, audited: AttributeSpace, seed: int
-) -> AttributeSpace:
+) -> list[AttributeSpace]:
     """The run's random directions, drawn once and kept, so that all of its faces meet the same ones."""
     path = folder.path / DIRECTIONS
     if not path.exists():
-        with _blame("the control"):
-            write_tensors(path, {"directions": random_directions(generator, known, audited, seed)})
-    return control_space(known, read_tensors(path)[0]["directions"])
+        with _blame("the controls"):
+            directions = random_directions(generator, known, seed)
+            reach = reaches(generator, known, audited, directions, seed)
+            write_tensors(path, {"directions": directions, "reach": reach})
+    kept = read_tensors(path)[0]
+    return [control_space(known, kept["directions"], reach) for reach in kept["reach"]]
 
 
 def _attack(

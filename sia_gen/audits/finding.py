@@ -8,13 +8,13 @@ from statistics import median
 from typing import Any
 
 LARGEST_Q = 0.05
-CONTROL_RATIO = 1.5  # output change over that of the random directions
+CONTROL_RATIO = 1.5  # output change over that of random directions that change the picture as much
 OTHERS_RATIO = 2.0  # output change over the median of the other attributes
 MATERIAL = 0.1  # excess over the control, as a share of the output change at which faces fail
 
 
-def above_control(row: Mapping[str, Any], control: Mapping[str, Any], change_at_failure: float | None) -> bool:
-    """Whether an attribute moves the output more than a meaningless change of the same size does.
+def above_control(row: Mapping[str, Any], change_at_failure: float | None) -> bool:
+    """Whether an attribute moves the output more than a meaningless change of the same size, its control.
 
     A small q only says that two means differ, and with many faces any two do. So the excess must also be sure (its
     interval lies above 0), material (a tenth of the change at which faces fail, in the output's own unit: about five
@@ -27,7 +27,7 @@ def above_control(row: Mapping[str, Any], control: Mapping[str, Any], change_at_
         row["q"] <= LARGEST_Q
         and row["excess_interval"][0] > 0
         and row["excess"] >= MATERIAL * change_at_failure
-        and row["output_change"] >= CONTROL_RATIO * control["output_change"]
+        and row["output_change"] >= CONTROL_RATIO * row["control"]["output_change"]
     )
 
 
@@ -45,24 +45,26 @@ def above_others(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> b
 
 def finding(content: Mapping[str, Any]) -> str:
     """What `histogram.json` amounts to, in one plain sentence."""
-    rows, control = content["attributes"], content["control"]
+    rows = content["attributes"]
     if not content["correct"]:
         return f"The target is wrong on all {content['faces']} faces before any edit, so nothing was attempted."
     named = [row for row in rows if row["stands_out"]]
     if named:
-        pronoun = "it" if len(named) == 1 else "they"
+        strongest, *more = named
+        subject = strongest["name"] if more else "it"
         return (
-            f"What stands out is {_join([row['name'] for row in named])}: moved alone, {pronoun} "
-            f"changed the output by {_join([_number(row) for row in named])} on average and made "
-            f"{_join([_percent(row) for row in named])} of faces fail, against {_number(control)} and "
-            f"{_percent(control)} for random directions of the same size."
+            f"What stands out is {_join([row['name'] for row in named])}: moved alone, {subject} changed the output by "
+            f"{_number(strongest)} on average and made {_percent(strongest)} of faces fail, against "
+            f"{_against(strongest)} for random directions that change the picture as much"
+            + "".join(f"; {row['name']} by {_number(row)} and {_percent(row)}, against {_against(row)}" for row in more)
+            + "."
         )
     first, above = rows[0], [row["name"] for row in rows if row["above_control"]]
     if above:
         return (
             f"No attribute stands out from the others, though {_join(above)} changed the output more than random "
-            f"directions of the same size did: the strongest, {first['name']}, by {_number(first)} on average against "
-            f"{_number(control)}."
+            f"directions that change the picture as much: the strongest of all, {first['name']}, by {_number(first)} "
+            f"on average against {_number(first['control'])}."
         )
     # The sign-flip test on n draws never gives a p below 2**-n, nor the first of r attributes a q below r times that.
     needed = math.ceil(math.log2(len(rows) / LARGEST_Q))
@@ -72,7 +74,7 @@ def finding(content: Mapping[str, Any]) -> str:
         return f"{subject} too few to tell; audit {math.ceil(needed * content['faces'] / content['draws'])} or more."
     return (
         f"No attribute stands out: the strongest, {first['name']}, moved alone, changed the output by {_number(first)} "
-        f"on average, random directions of the same size by {_number(control)}."
+        f"on average, random directions that change the picture as much by {_number(first['control'])}."
     )
 
 
@@ -82,6 +84,10 @@ def _join(parts: Sequence[str]) -> str:
 
 def _number(row: Mapping[str, Any]) -> str:
     return f"{row['output_change']:.2g}"
+
+
+def _against(row: Mapping[str, Any]) -> str:
+    return f"{_number(row['control'])} and {_percent(row['control'])}"
 
 
 def _percent(row: Mapping[str, Any]) -> str:

@@ -14,10 +14,11 @@ import numpy as np
 
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.audits.finding import above_control, above_others, finding
-from sia_gen.audits.results import ARMS, CONTROL, read_results
+from sia_gen.audits.results import ARMS, CONTROL, control_of, is_control, read_results
 from sia_gen.audits.statistics import Floats, Groups, benjamini_hochberg, bootstrap, sign_flip, wilson
 
 COLUMNS = ("correct", "success", "output_before", "output_after", "direction", "label_kept")
+RANGE = "of its range"  # the unit of random directions
 ROUNDING = 1e-6  # of their size: what float32 changes leave where ups and downs cancel
 
 
@@ -28,24 +29,27 @@ class Tally:
     row: dict[str, Any]
     change: Floats  # [N] |change of output|
     at_failure: Floats  # the same where the face failed
-    direction: Groups  # [N] the random direction of each face; its own number in every arm but the control
+    direction: Groups  # [N] the random direction of each face; its own number in every arm but the controls
 
 
 def histogram(folder: Path, attributes: Sequence[Attribute], settings: Mapping[str, Any]) -> dict[str, Any]:
     """The content of `histogram.json`, attributes most sensitive first.
 
     Sensitivity is the mean |change of the task's output| with one attribute moved alone: in the joint attack every
-    attribute moves, whichever did the damage. An attribute is paired with the control face by face; faces that share
-    a random direction count as one draw.
+    attribute moves, whichever did the damage. An attribute is paired face by face with random directions that change
+    the picture as much, its row's "control"; faces that share a direction count as one draw. The content's "control" is
+    the arm of random directions of the attributes' mean size.
     """
     seed = int(settings["seed"])
     tallies = {arm: _tally(folder, arm, "", seed) for arm in ARMS}
-    control = _tally(folder, CONTROL, "of its range", seed)
+    common = _tally(folder, CONTROL, RANGE, seed)
     at_failure = np.concatenate([tally.at_failure for tally in tallies.values()])
     change_at_failure = float(np.median(at_failure)) if len(at_failure) else None
     rows, p_values = [], []
     for attribute in attributes:
         tally = _tally(folder, attribute.name, attribute.unit, seed)
+        control = _tally(folder, control_of(attribute.name), RANGE, seed)
+        tally.row["control"] = control.row
         excess = tally.change - control.change  # [N]
         p_values.append(sign_flip(excess, control.direction) if len(excess) else 1.0)
         tally.row["excess"] = float(excess.mean()) if len(excess) else None
@@ -53,19 +57,19 @@ def histogram(folder: Path, attributes: Sequence[Attribute], settings: Mapping[s
         rows.append(tally.row)
     for row, q in zip(rows, benjamini_hochberg(p_values), strict=True):
         row["q"] = q
-        row["above_control"] = above_control(row, control.row, change_at_failure)
+        row["above_control"] = above_control(row, change_at_failure)
         row["stands_out"] = row["above_control"] and above_others(row, rows)
     rows.sort(key=lambda row: -(row["output_change"] or 0.0))
     content = {
         "target": settings["target"],
         "generator": settings["generator"],
         "faces": settings["faces"],
-        "correct": control.row["attempted"],
-        "draws": len(np.unique(control.direction)),
+        "correct": common.row["attempted"],
+        "draws": len(np.unique(common.direction)),
         "reference": settings["reference"],
         "left_out": settings["left_out"],
         "attributes": rows,
-        "control": {**control.row, "q": None},
+        "control": {**common.row, "q": None},
         "arms": {arm: tally.row for arm, tally in tallies.items()},
         "change_at_failure": change_at_failure,
         "settings": dict(settings),
@@ -74,14 +78,15 @@ def histogram(folder: Path, attributes: Sequence[Attribute], settings: Mapping[s
 
 
 def _tally(folder: Path, arm: str, unit: str, seed: int) -> Tally:
-    single = arm not in (*ARMS, CONTROL)
+    control = is_control(arm)
+    single = arm not in ARMS and not control
     table = read_results(folder, [*COLUMNS, *([f"needed_{arm}"] if single else [])], arm)
     table = table.filter(table["correct"])
     success = table["success"].to_numpy()
     signed = table["output_after"].to_numpy().astype(float) - table["output_before"].to_numpy().astype(float)  # [N]
     change = np.abs(signed)
     attempted, successes = len(change), int(success.sum())
-    direction = table["direction"].to_numpy() if arm == CONTROL else np.arange(attempted)
+    direction = table["direction"].to_numpy() if control else np.arange(attempted)
     omega = table[f"needed_{arm}"].to_numpy()[success].astype(float) if single else np.empty(0)
     size = float(np.abs(omega).mean()) if len(omega) else 0.0
     mean = float(omega.mean()) if len(omega) else 0.0

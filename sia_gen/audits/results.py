@@ -24,10 +24,19 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 RESULTS = "results.parquet"
-CONTROL = "random direction"
+CONTROL = "random direction"  # of the attributes' mean size; each attribute has one of its own size too
 ARMS = ("joint", "semantic", "pixel")
 PLAIN = ("correct", "success", "loss_before", "loss_after", "output_before", "output_after", "steps", "queries")
 ROWS_AT_ONCE = 16_384
+
+
+def control_of(attribute: str) -> str:
+    """The arm of random directions that change the picture as much as an attribute does."""
+    return f"{CONTROL} like {attribute}"
+
+
+def is_control(arm: str) -> bool:
+    return arm == CONTROL or arm.startswith(control_of(""))
 
 
 def part_of(
@@ -35,7 +44,7 @@ def part_of(
 ) -> dict[str, Tensor]:
     """The per-face numbers of an attack as tensors; ω in ``width`` columns, NaN where nothing was moved.
 
-    ``columns`` says where each of the arm's attributes goes, none of them for the pixel arm. For the control,
+    ``columns`` says where each of the arm's attributes goes, none of them for the pixel arm. For a control,
     ``directions`` ``[N]`` is the one random direction that each face was moved along.
     """
     part = {name: getattr(result, name) for name in PLAIN}

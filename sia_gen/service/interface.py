@@ -27,7 +27,7 @@ WAITING = 20
 CACHE_SECONDS = 24 * 3600
 HEADER = """# sia-gen: which semantic attributes make a face model fail?
 Synthetic faces are moved along named attributes, and by a bounded pixel residual, up the loss of a target.
-What stands out against random directions of the same size is what the target is *sensitive* to.
+What stands out against random directions that change the picture as much is what the target is *sensitive* to.
 No face here is a real person's.
 """
 STYLE = """

@@ -60,16 +60,17 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
     """Print an audit's finding, its histogram with bars, and its arms."""
     print(histogram["finding"])
     print(f"{histogram['correct']} of {histogram['faces']} faces correct before any edit; only these are attacked.\n")
-    rows = [*histogram["attributes"], histogram["control"]]
+    rows = histogram["attributes"]
     most = max((row["output_change"] or 0.0 for row in rows), default=0.0)
     show_table(
         f"Sensitivity of '{histogram['target']}': mean |change of output|, each attribute moved alone",
-        ["attribute", "", ">|Δ output|", ">fail", ">95 %", ">mean change (size)", ">q"],
+        ["attribute", "", ">|Δ output|", ">control", ">fail", ">95 %", ">mean change (size)", ">q"],
         [
             [
-                ("▸ " if row.get("stands_out") else "") + row["name"],
+                ("▸ " if row["stands_out"] else "") + row["name"],
                 bar((row["output_change"] or 0.0) / most if most else 0.0),
                 _number(row["output_change"], ".3f"),
+                _number(row["control"]["output_change"], ".3f"),
                 f"{row['success']:.0%}",
                 _interval(row["interval"]),
                 f"{row['mean_change']:+.3g} ({row['mean_size']:.3g}) {row['unit']}" if row["mean_size"] else "–",
@@ -78,7 +79,7 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
             for row in rows
         ],
     )
-    if any(row.get("stands_out") for row in rows):
+    if any(row["stands_out"] for row in rows):
         print(
             f"▸ stands out: q ≤ {finding.LARGEST_Q:g} and {finding.CONTROL_RATIO:g} × the control, "
             f"and {finding.OTHERS_RATIO:g} × the median of the other attributes"
@@ -89,7 +90,7 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
         ["arm", "", ">fail", ">95 %", ">attempted"],
         [
             [name, bar(arm["success"]), f"{arm['success']:.0%}", _interval(arm["interval"]), str(arm["attempted"])]
-            for name, arm in histogram["arms"].items()
+            for name, arm in [*histogram["arms"].items(), (histogram["control"]["name"], histogram["control"])]
         ],
     )
 

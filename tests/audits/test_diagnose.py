@@ -23,7 +23,9 @@ from tests.audits.conftest import ATTACK, FACES, PLANTED, run
 from tests.problems import linear_problem
 
 ROOT = Path(__file__).parents[2]
-ARMS = ["joint", "semantic", "pixel", "a0", "a1", "a2", "a3", "random direction"]
+NAMES = ["a0", "a1", "a2", "a3"]
+CONTROLS = [*(f"random direction like {name}" for name in NAMES), "random direction"]
+ARMS = ["joint", "semantic", "pixel", *NAMES, *CONTROLS]
 FILES = ["config.json", "control.safetensors", "histogram.json", "histogram.png", "report.html", "results.parquet"]
 
 
@@ -40,8 +42,8 @@ def test_names_the_planted_cause(planted, tmp_path):
     assert report.finding.startswith("What stands out is a1: moved alone, it changed the output by 0.")
     assert first["q"] < 0.01
     assert first["success"] > 0.1
-    for row in [*others, report.histogram["control"]]:
-        assert not row.get("stands_out", False)
+    assert not any(row["stands_out"] for row in others)
+    for row in [*others, report.histogram["control"], *(row["control"] for row in report.histogram["attributes"])]:
         assert row["output_change"] < 0.1 * first["output_change"]
 
 
@@ -60,9 +62,10 @@ def test_a_run_folder_holds_what_the_design_says(finished):
     single = frame[frame["arm"] == "a2"]
     assert np.isfinite(single["omega_a2"]).all()
     assert single[["omega_a0", "omega_a1", "omega_a3"]].isna().all(axis=None)
-    control = frame[frame["arm"] == "random direction"]
-    assert control["direction"].tolist() == list(range(FACES))
-    assert control["omega_random direction"].abs().max() == pytest.approx(1)
+    for arm in CONTROLS:
+        control = frame[frame["arm"] == arm]
+        assert control["direction"].tolist() == list(range(FACES))
+        assert control["omega_random direction"].abs().max() == pytest.approx(1)
     assert json.loads((finished / "histogram.json").read_text()) == report.histogram
     assert {"target", "generator", "faces", "correct", "reference", "left_out", "settings"} <= set(report.histogram)
     assert set(report.histogram["arms"]) == {"joint", "semantic", "pixel"}
@@ -127,7 +130,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(problem, finished, tmp_path, mom
 def test_a_finished_run_is_not_done_again(problem, finished):
     written, calls = contents(finished), []
     run(problem, finished, progress=lambda *call: calls.append(call))
-    assert calls == [(24, 24, "done")]
+    assert calls == [(3 * len(ARMS), 3 * len(ARMS), "done")]
     assert contents(finished) == written
 
 
@@ -141,7 +144,7 @@ def test_progress_counts_chunks_times_arms_and_may_cancel(problem, tmp_path):
 
     with pytest.raises(Cancelled):
         run(problem, tmp_path, progress=stop_at_five)
-    assert calls[0] == (0, 24, "joint, faces 0…3")
+    assert calls[0] == (0, 3 * len(ARMS), "joint, faces 0…3")
     assert len(list((tmp_path / "parts").iterdir())) == 5
 
 
@@ -265,11 +268,11 @@ def explode(prediction):
 )
 def test_a_failing_target_costs_only_what_is_unfinished(problem, finished, tmp_path, output, message):
     out = tmp_path / "out"
-    failing = dataclasses.replace(problem, target=Failing(problem.target, 80, output))
+    failing = dataclasses.replace(problem, target=Failing(problem.target, 140, output))
     with pytest.raises(WorkError, match=rf"^arm '.+', faces 4…7: .*{message}") as caught:
         run(failing, out)
     assert "\n" not in str(caught.value)
-    assert len(list((out / "parts").iterdir())) >= 8
+    assert len(list((out / "parts").iterdir())) >= len(ARMS)
     assert not (out / "results.parquet").exists()
     run(problem, out)
     assert contents(out) == contents(finished)

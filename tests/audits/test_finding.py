@@ -2,13 +2,13 @@ import pytest
 
 from sia_gen.audits.finding import above_control, above_others, finding
 
-CONTROL = {"name": "random direction", "output_change": 0.10, "success": 0.05}
+CONTROL = {"name": "random direction like light", "output_change": 0.10, "success": 0.05}
 
 
 def row(name="light", change=0.46, q=0.01, low=0.02, success=0.41, **more):
     excess = change - CONTROL["output_change"]
     made = {"name": name, "output_change": change, "q": q, "excess": excess, "excess_interval": [low, 2 * excess]}
-    return made | {"success": success, "above_control": False, "stands_out": False} | more
+    return made | {"success": success, "control": CONTROL, "above_control": False, "stands_out": False} | more
 
 
 @pytest.mark.parametrize(
@@ -24,15 +24,15 @@ def row(name="light", change=0.46, q=0.01, low=0.02, success=0.41, **more):
     ids=["all", "chance", "unsure", "just enough", "immaterial", "small"],
 )
 def test_above_control_takes_four_conditions(changes, expected):
-    assert above_control(row(**changes), CONTROL, change_at_failure=0.45) is expected
+    assert above_control(row(**changes), change_at_failure=0.45) is expected
 
 
 def test_nothing_attempted_is_not_above_the_control():
-    assert above_control(row() | {"output_change": None}, CONTROL, change_at_failure=0.45) is False
+    assert above_control(row() | {"output_change": None}, change_at_failure=0.45) is False
 
 
 def test_where_no_face_failed_nothing_is_material():
-    assert above_control(row(), CONTROL, change_at_failure=None) is False
+    assert above_control(row(), change_at_failure=None) is False
 
 
 @pytest.mark.parametrize(
@@ -56,28 +56,29 @@ def test_above_others(others, expected):
         (
             [row(stands_out=True), row("age", 0.17)],
             "What stands out is light: moved alone, it changed the output by 0.46 on average and made 41% of faces "
-            "fail, against 0.1 and 5% for random directions of the same size.",
+            "fail, against 0.1 and 5% for random directions that change the picture as much.",
         ),
         (
-            [row(stands_out=True), row("age", 0.3, success=0.2, stands_out=True)],
-            "What stands out is light and age: moved alone, they changed the output by 0.46 and 0.3 on average and "
-            "made 41% and 20% of faces fail, against 0.1 and 5% for random directions of the same size.",
+            [row(stands_out=True), row("age", 0.3, success=0.2, stands_out=True, control={**CONTROL, "success": 0.0})],
+            "What stands out is light and age: moved alone, light changed the output by 0.46 on average and made 41% "
+            "of faces fail, against 0.1 and 5% for random directions that change the picture as much; age by 0.3 and "
+            "20%, against 0.1 and 0%.",
         ),
         (
             [row("age", 0.17, above_control=True), row("yaw", 0.16, above_control=True), row("gain", 0.1)],
             "No attribute stands out from the others, though age and yaw changed the output more than random "
-            "directions of the same size did: the strongest, age, by 0.17 on average against 0.1.",
+            "directions that change the picture as much: the strongest of all, age, by 0.17 on average against 0.1.",
         ),
         (
             [row("age", 0.11)],
             "No attribute stands out: the strongest, age, moved alone, changed the output by 0.11 on average, random "
-            "directions of the same size by 0.1.",
+            "directions that change the picture as much by 0.1.",
         ),
     ],
     ids=["one", "two", "even", "none"],
 )
 def test_finding_is_one_plain_sentence(rows, sentence):
-    assert finding({"attributes": rows, "control": CONTROL, "correct": 9, "faces": 9, "draws": 9}) == sentence
+    assert finding({"attributes": rows, "correct": 9, "faces": 9, "draws": 9}) == sentence
 
 
 @pytest.mark.parametrize(
@@ -90,6 +91,6 @@ def test_finding_is_one_plain_sentence(rows, sentence):
 )
 def test_too_few_faces_are_said_to_be(correct, faces, draws, sentence):
     rows = [row("age", 0.11), row("yaw", 0.1), row("light", 0.1)]  # 3 · 2**-6 = 0.047 is the first q to suffice
-    content = {"attributes": rows, "control": CONTROL, "correct": correct, "faces": faces, "draws": draws}
+    content = {"attributes": rows, "correct": correct, "faces": faces, "draws": draws}
     assert finding(content) == sentence
     assert finding(content | {"draws": 6}).startswith("No attribute stands out: the strongest, age,")

@@ -14,7 +14,8 @@ KEYS = {"name", "unit", "success", "interval", "mean_change", "output_change", "
 def test_rows_are_what_the_results_say(finished):
     report = AuditReport.load(finished)
     frame = report.to_pandas()
-    rows = [*report.histogram["attributes"], report.histogram["control"], *report.histogram["arms"].values()]
+    controls = [report.histogram["control"], *(row["control"] for row in report.histogram["attributes"])]
+    rows = [*report.histogram["attributes"], *controls, *report.histogram["arms"].values()]
     for row in rows:
         arm = frame[(frame["arm"] == row["name"]) & frame["correct"]]
         assert row["attempted"] == len(arm) == report.histogram["correct"]
@@ -33,6 +34,9 @@ def test_has_the_keys_of_the_format_and_is_sorted(finished):
     histogram = AuditReport.load(finished).histogram
     assert all(set(row) >= KEYS for row in [*histogram["attributes"], histogram["control"]])
     assert histogram["control"]["name"] == "random direction"
+    assert [row["control"]["name"] for row in histogram["attributes"]] == [
+        f"random direction like {row['name']}" for row in histogram["attributes"]
+    ]
     changes = [row["output_change"] for row in histogram["attributes"]]
     assert changes == sorted(changes, reverse=True)
 
