@@ -95,8 +95,8 @@ def test_attributes_move_what_they_name_as_their_space_says_and_little_else(gene
 
 
 def test_the_planted_cause_is_found_by_a_small_audit():
-    report = sia_gen.audit("faces-stylegan2", "smile-classifier-planted", ["hair_colour", "light_azimuth"], faces=12)
+    report = sia_gen.audit("faces-stylegan2", "smile-classifier-planted", ["hair_colour", "light_azimuth"], faces=24)
     first, second = report.histogram["attributes"]
-    assert first["name"] == "light_azimuth"
+    assert (first["name"], first["stands_out"], second["stands_out"]) == ("light_azimuth", True, False)
     assert first["output_change"] > 2 * second["output_change"]
     assert first["output_change"] > 2 * first["control"]["output_change"]
