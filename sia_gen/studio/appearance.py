@@ -13,11 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sia_gen.studio.blend import bump, colour, mix, smooth
 from sia_gen.studio.factors import FaceSpec
-from sia_gen.studio.head import hair_ends
+from sia_gen.studio.hair import Growth, beard_region, hair_margin, remaining
 from sia_gen.studio.makehuman import GROUPS
+from sia_gen.studio.texture import Noise
 
 EYE = 0.5  # |x| of the eye centres
+BARE = 9.0  # stands for the angle about the crown where no hair grows, on ears
 
 BODY, RIGHT_EYE, LEFT_EYE, UPPER_TEETH, LOWER_TEETH = range(len(GROUPS))
 
@@ -31,11 +34,20 @@ class Palette:
     brow: Tensor
     iris: Tensor
     lips: Tensor
+    lids: Tensor
+    clothes: Tensor
+    gaze: Tensor  # radians to image right and up, and 0
     brow_thickness: Tensor
     hairline: Tensor
-    hair_ends: Tensor
+    length: Tensor
+    fringe: Tensor
+    baldness: Tensor
+    stubble: Tensor
     beard: Tensor
     lashes: Tensor
+    painted: Tensor
+    lid_paint: Tensor
+    freckles: Tensor
     aged: Tensor
 
     def at(self, face: Tensor) -> Palette:
@@ -45,24 +57,44 @@ class Palette:
         parts = rows.gather(1, face.expand(len(rows), -1)).split([3 if value.ndim == 2 else 1 for value in values])
         return Palette(*(part.view(*value.shape[:-1], -1) for part, value in zip(parts, values, strict=True)))
 
+    @property
+    def growth(self) -> Growth:
+        return Growth(self.length, self.hairline, self.fringe, self.baldness)
+
 
 def palette(spec: FaceSpec) -> Palette:
-    """Colours from factors; greying and loss of beard colour come with age, darker lashes and fuller lips with sex."""
+    """Colours and amounts from factors: hair greys with age, beards and baldness show in grown men."""
     age, sex, lightness, red = spec["age"], spec["sex"], spec["hair_colour"], spec["hair_red"]
-    hair = hair_colour(lightness, red, age)
+    hair, grown = hair_colour(lightness, red, age), smooth(14.0, 22.0, age)
+    zero = torch.zeros_like(age)
+    warmth = spec["clothes_warmth"]
     return Palette(
         skin=skin_colour(spec["skin_tone"]).T,
         hair=hair,
         brow=0.6 * hair_colour(lightness, red, age - 15) * (0.9 * spec["brow_colour"]).exp(),
-        iris=_mix(_colour(hair, 0.10, 0.045, 0.018), _colour(hair, 0.18, 0.32, 0.46), spec["iris_colour"]),
-        lips=_mix(_colour(hair, 0.84, 0.30, 0.34), _colour(hair, 0.95, 0.66, 0.64), sex),
+        iris=mix(colour(hair, 0.075, 0.032, 0.012), colour(hair, 0.12, 0.22, 0.34), spec["iris_colour"]),
+        lips=mix(colour(hair, 0.86, 0.46, 0.47), colour(hair, 0.93, 0.66, 0.63), sex),
+        lids=mix(colour(hair, 0.10, 0.07, 0.09), colour(hair, 0.12, 0.10, 0.22), spec["iris_colour"]),
+        clothes=spec["clothes_lightness"] ** 2.2 * torch.exp(0.9 * torch.stack([warmth, -0.4 * warmth, -warmth])),
+        gaze=torch.deg2rad(torch.stack([spec["gaze_x"], spec["gaze_y"], zero])),
         brow_thickness=spec["brow_thickness"] + 0.9 * (sex - 0.5),
         hairline=spec["hairline"] + 0.5 * (sex - 0.5),
-        hair_ends=hair_ends(spec["hair_length"]),
-        beard=(spec["stubble"] + 0.25) * _smooth(0.45, 0.85, sex) * _smooth(14.0, 22.0, age),
-        lashes=0.9 - 0.4 * sex,
-        aged=_smooth(25.0, 80.0, age),
+        length=spec["hair_length"],
+        fringe=spec["fringe"],
+        baldness=spec["baldness"] * (0.15 + 0.85 * sex) * smooth(18.0, 45.0, age),
+        stubble=(spec["stubble"] + 0.25) * smooth(0.45, 0.85, sex) * grown,
+        beard=beard_shown(spec),
+        lashes=0.85 - 0.45 * sex,
+        painted=spec["lip_colour"],
+        lid_paint=spec["eye_makeup"],
+        freckles=spec["freckles"],
+        aged=smooth(25.0, 80.0, age),
     )
+
+
+def beard_shown(spec: FaceSpec) -> Tensor:
+    """How much of a beard each face ``[B]`` wears, 0…1: what the factor says, in grown men."""
+    return spec["beard"] * smooth(0.4, 0.7, spec["sex"]) * smooth(14.0, 22.0, spec["age"])
 
 
 def skin_colour(ita: Tensor) -> Tensor:
@@ -72,9 +104,9 @@ def skin_colour(ita: Tensor) -> Tensor:
     typical skin: highest in the middle, lower at both ends.
     """
     tone = ita / 55.0
-    b = 19.0 - 6.0 * tone.square()
+    b = 17.0 - 5.0 * tone.square()
     lightness = 50.0 + b * torch.tan(torch.deg2rad(ita))
-    a = 12.5 - 2.5 * tone.square()
+    a = 11.0 - 2.5 * tone.square()
     return lab_to_linear(torch.stack([lightness, a, b], dim=-1)).clamp(0.01, 1.0)
 
 
@@ -90,65 +122,82 @@ def lab_to_linear(lab: Tensor) -> Tensor:
 
 def hair_colour(blond: Tensor, red: Tensor, age: Tensor) -> Tensor:
     """Linear RGB ``[3, B]``: black over brown to blond in equal ratios, reddened, greying from about 40 years."""
-    black, fair = _colour(blond, 0.012, 0.0095, 0.008), _colour(blond, 0.50, 0.34, 0.16)
+    black, fair = colour(blond, 0.012, 0.0095, 0.008), colour(blond, 0.38, 0.24, 0.11)
     pigment = black * (fair / black) ** blond
-    ginger = _colour(blond, 1.9, 0.85, 0.5)
+    ginger = colour(blond, 1.9, 0.85, 0.5)
     pigment = pigment * ginger ** (red * (1 - (2 * blond - 1).abs() * 0.5))
-    grey = 0.85 * _smooth(40.0, 78.0, age)
-    return _mix(pigment, _colour(blond, 0.42, 0.42, 0.43), grey)
+    grey = 0.85 * smooth(45.0, 90.0, age)
+    return mix(pigment, colour(blond, 0.27, 0.26, 0.255), grey)
 
 
-def surface(rest: Tensor, group: Tensor, masks: Tensor, look: Palette) -> tuple[Tensor, Tensor, Tensor]:
+def surface(rest: Tensor, group: Tensor, masks: Tensor, look: Palette, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
     """Albedo ``[3, P]``, gloss ``[P]`` and ambient openness ``[P]`` at pixels.
 
-    ``rest [3, P]``, ``group [P]`` (index into `GROUPS`), ``masks [4, P]`` of lips, scalp, mane and cavities,
-    ``look`` a palette per pixel.
+    ``rest [3, P]``, ``group [P]`` (index into `GROUPS`), ``masks [4, P]``: lips, cavities, angle about the crown
+    (`BARE` where nothing grows), openness; ``look`` a palette per pixel.
     """
-    lips, scalp, mane, cavity = masks
-    cavity = _smooth(0.3, 0.7, cavity)
+    lips, cavity, azimuth, open_ = masks
+    cavity = smooth(0.3, 0.7, cavity)
     x, y, z = rest
     side = x.abs()
+    fine, coarse = noise(rest * 26), noise(rest * 7 + 3)
+    skin = _skin(rest, look, fine, coarse)
+    paint = mix(look.lips, colour(rest, 0.50, 0.03, 0.06) / look.skin.clamp(min=0.05), 0.9 * look.painted)
+    albedo = mix(skin, look.skin * paint.clamp(max=1.2), (0.75 + 0.2 * look.painted) * lips)
     from_eye = torch.sqrt((side - EYE).square() + y.square() + (z - 0.02).square())
-    skin = _skin(side, y, z, look)
-    skin = _mix(skin, look.skin * look.lips, 0.85 * lips)
-    stubble = _beard(side, y, z) * look.beard * (1 - lips)
-    albedo = _mix(skin, 0.6 * look.hair + 0.12 * look.skin, 0.75 * stubble)
-    albedo = _mix(albedo, look.brow, 0.9 * _brow(side, y, z, look.brow_thickness))
-    lash = _smooth(0.315, 0.265, from_eye) * _smooth(-0.06, 0.05, y)
-    albedo = albedo * (1 - look.lashes * lash)
-    edge = 0.35 + 0.45 * look.hairline * _smooth(-0.2, 0.3, z) + 0.06 * torch.sin(x * 23 + 3 * torch.sin(x * 41))
-    hair = _smooth(edge - 0.16, edge + 0.16, scalp) * _smooth(0.0, 0.05, scalp)
-    ends = look.hair_ends + 0.07 * torch.sin(x * 31 + z * 27)
-    hair = torch.maximum(hair, _smooth(0.25, 0.6, mane) * _smooth(ends, ends + 0.15, y))
-    albedo = _mix(albedo, look.hair * _strands(x, y, z), hair)
-    albedo = _mix(albedo, _colour(rest, 0.05, 0.012, 0.012), cavity)
-    gloss = (0.16 + 0.25 * lips - 0.06 * hair) * (1 - cavity)
-    socket = _smooth(0.50, 0.26, from_eye) * _smooth(0.22, 0.08, y)
-    under_chin = _smooth(-1.55, -2.0, y - 0.4 * (z - 0.3).clamp(max=0))
-    nostril = _bump((side - 0.13) / 0.075, (y + 0.70) / 0.05) * (z > 0.3)
-    openness = (1 - 0.35 * socket) * (1 - 0.45 * under_chin) * (1 - 0.75 * nostril) * (1 - 0.5 * cavity)
+    lid = smooth(0.44, 0.30, from_eye) * smooth(-0.02, 0.10, y) * smooth(0.30, 0.20, y)
+    albedo = mix(albedo, look.lids, 0.65 * look.lid_paint * lid)
+    strand = noise(torch.stack([x * 30, y * 7, z * 12]))
+    grown = beard_region(rest) * (1 - lips)
+    shaved = grown * look.stubble * (0.75 + 0.25 * strand)
+    albedo = mix(albedo, 0.6 * look.hair + 0.15 * look.skin, 0.6 * shaved)
+    bearded = smooth(0.1, 0.5, grown * (0.25 + 1.2 * look.beard) + 0.2 * strand * look.beard) * smooth(
+        0.05, 0.3, look.beard
+    )
+    albedo = mix(albedo, look.hair * (0.75 + 0.35 * strand), bearded)
+    brow = _brow(side, y, z, look.brow_thickness) * (0.85 + 0.35 * noise(torch.stack([x * 34, y * 26 + x * 9, z])))
+    albedo = mix(albedo, look.brow, 0.9 * brow.clamp(max=1))
+    lash = smooth(0.300, 0.262, from_eye) * smooth(-0.02, 0.06, y)
+    albedo = albedo * (1 - (look.lashes + 0.3 * look.lid_paint).clamp(max=0.95) * lash)
+    grain = noise(torch.stack([x * 24, y * 6, z * 14 + 5]))
+    roots = smooth(-0.10, 0.10, hair_margin(y, azimuth, look.growth) + 0.12 * grain)
+    roots = roots * remaining(y, grain, look.growth) * (azimuth < BARE - 1)
+    albedo = mix(albedo, look.hair * 0.7 + 0.08 * look.skin, 0.85 * roots)
+    albedo = mix(albedo, _clothes(rest, look, noise), _dressed(x, y, z))
+    albedo = mix(albedo, colour(rest, 0.045, 0.010, 0.010), cavity)
+    oily = bump(side / 0.35, (y - 0.75) / 0.4) + bump(side / 0.2, (y + 0.5) / 0.35)
+    gloss = 0.13 + 0.10 * oily + (0.22 + 0.35 * look.painted) * lips - 0.08 * bearded + 0.05 * fine
+    gloss = gloss * (1 - cavity) * (1 - _dressed(x, y, z)) * (1 - 0.6 * roots)
+    openness = open_.clamp(min=0.2) * (1 - 0.5 * cavity) * (1 + 0.06 * coarse)
     teeth = ((group == UPPER_TEETH) | (group == LOWER_TEETH)).nonzero().squeeze(1)
-    albedo[:, teeth] = _colour(rest, 0.62, 0.57, 0.48)
-    gloss[teeth], openness[teeth] = 0.35, 0.55
+    gaps = 1 - 0.35 * torch.exp(-((torch.remainder(x[teeth] / 0.085 + 0.5, 1.0) - 0.5) / 0.10).square())
+    albedo[:, teeth] = colour(rest, 0.62, 0.57, 0.47) * gaps
+    gloss[teeth], openness[teeth] = 0.35, 0.6 * smooth(0.45, 0.05, side[teeth])
     eyes = ((group == RIGHT_EYE) | (group == LEFT_EYE)).nonzero().squeeze(1)
-    albedo[:, eyes] = _eye(side[eyes], y[eyes], z[eyes], look.iris[:, eyes])
-    gloss[eyes], openness[eyes] = 1.2, 0.85 - 0.55 * _smooth(-0.02, 0.12, y[eyes])
+    albedo[:, eyes] = _eye(rest[:, eyes], look.iris[:, eyes], look.gaze[:, eyes], noise)
+    gloss[eyes], openness[eyes] = 1.2, 0.85 - 0.5 * smooth(-0.02, 0.12, y[eyes])
     return albedo, gloss, openness
 
 
-def _skin(side: Tensor, y: Tensor, z: Tensor, look: Palette) -> Tensor:
-    """Skin with red zones over cheeks, nose and ears, eye bags and forehead lines that come with age."""
-    cheeks = _bump((side - 0.78) / 0.34, (y + 0.55) / 0.3)
-    nose = _bump(side / 0.22, (y + 0.58) / 0.2)
+def _skin(rest: Tensor, look: Palette, fine: Tensor, coarse: Tensor) -> Tensor:
+    """Skin with red zones on cheeks, nose and ears, pores, freckles, and what age leaves: bags, folds, lines, spots."""
+    x, y, z = rest
+    side = x.abs()
+    cheeks = bump((side - 0.78) / 0.34, (y + 0.55) / 0.3)
+    nose = bump(side / 0.22, (y + 0.58) / 0.2)
     ears = (side > 1.15) & (z < 0.0)
-    red = 0.55 * cheeks + 0.45 * nose + 0.5 * ears
-    skin = look.skin * (1 + red * _colour(side, 0.10, -0.20, -0.20))
-    bags = _bump((side - 0.48) / 0.22, (y + 0.30) / 0.09)
-    lines = torch.cos(y * 48.0 + 2.0 * side) * torch.exp(-((y - 0.78) / 0.26).square()) * _smooth(0.9, 0.5, side)
-    folds = torch.exp(-((side - 0.36 - 0.28 * (-0.7 - y)) / 0.045).square())
-    folds = folds * _smooth(-0.55, -0.7, y) * _smooth(-1.2, -1.0, y)
-    worn = look.aged * (0.30 * bags + 0.14 * lines + 0.28 * folds)
-    return skin * (1 - worn) * (1 - look.aged * _colour(side, 0.03, 0.07, 0.10))
+    red = 0.5 * cheeks + 0.45 * nose + 0.5 * ears + 0.25 * coarse
+    skin = look.skin * (1 + red * colour(x, 0.08, -0.16, -0.16)) * (1 + 0.05 * fine + 0.04 * coarse)
+    where = bump(side / 0.9, (y + 0.3) / 0.45)
+    spots = smooth(0.35, 0.6, fine) * look.freckles * where + 0.25 * smooth(0.3, 0.8, coarse) * look.aged
+    skin = skin * (1 - 0.5 * spots * colour(x, 0.6, 0.9, 1.1))
+    bags = bump((side - 0.48) / 0.22, (y + 0.30) / 0.09)
+    wave = torch.cos((y + 0.05 * coarse) * 46.0 + 2.0 * side) * (0.6 + 0.5 * coarse)
+    lines = smooth(0.2, 1.0, wave) * bump((y - 0.78) / 0.26) * smooth(0.9, 0.5, side)
+    folds = bump((side - 0.36 - 0.28 * (-0.7 - y)) / 0.045) * smooth(-0.55, -0.7, y) * smooth(-1.2, -1.0, y)
+    crow = bump((side - 0.93) / 0.12, (y + 0.02) / 0.14) * smooth(0.2, 1.0, torch.cos(y * 60 + 5 * coarse))
+    worn = look.aged * (0.25 * bags + 0.16 * lines + 0.25 * folds + 0.18 * crow)
+    return skin * (1 - worn) * (1 - look.aged * colour(x, 0.03, 0.07, 0.10))
 
 
 def _brow(side: Tensor, y: Tensor, z: Tensor, thickness: Tensor) -> Tensor:
@@ -156,47 +205,30 @@ def _brow(side: Tensor, y: Tensor, z: Tensor, thickness: Tensor) -> Tensor:
     inside = along.clamp(0, 1)
     line = 0.30 + 0.13 * torch.sin((inside * 0.75 + 0.05) * torch.pi)
     half = (0.028 + 0.055 * thickness).clamp(min=0.015) * (1 - 0.55 * inside)
-    ends = _smooth(-0.06, 0.06, along) * _smooth(1.05, 0.8, along)
+    ends = smooth(-0.06, 0.06, along) * smooth(1.05, 0.8, along)
     return torch.exp(-((y - line) / half).square()) * ends * (z > -0.2)
 
 
-def _beard(side: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    border = -1.02 + 0.75 * ((side - 0.4) / 0.8).clamp(0, 1)
-    jaw = _smooth(0.08, -0.08, y - border) * _smooth(-2.1, -1.8, y)
-    moustache = _smooth(-0.76, -0.82, y) * _smooth(0.46, 0.34, side)
-    return torch.maximum(jaw, moustache) * _smooth(-0.75, -0.45, z)
+def _dressed(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    """Where clothes cover the body: outside of a neckline around the neck."""
+    around = torch.hypot(x, (z + 1.35).clamp(max=0.6))
+    return smooth(0.0, 0.06, around - 1.02 - 0.5 * (y + 2.2)) * smooth(-1.5, -1.6, y) * smooth(-0.35, -0.5, z)
 
 
-def _strands(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    """Lighter and darker strands running from the crown down: a fixed sum of incommensurate waves around the head."""
-    around = torch.atan2(x, z + 0.7)
-    wave = torch.sin(around * 31 + 1.7 * torch.sin(y * 3)) + torch.sin(around * 53 + y * 2.1)
-    return 1 + 0.16 * (wave + torch.sin(around * 87 - y))
+def _clothes(rest: Tensor, look: Palette, noise: Noise) -> Tensor:
+    return look.clothes * (0.85 + 0.15 * noise(rest * 20))
 
 
-def _eye(side: Tensor, y: Tensor, z: Tensor, iris: Tensor) -> Tensor:
-    radius = torch.sqrt((side - EYE).square() + y.square())
-    front = z > 0
-    ring = iris * (0.45 + 0.55 * _smooth(0.115, 0.085, radius))
-    colour = _mix(_colour(side, 0.70, 0.66, 0.63), ring, _smooth(0.122, 0.108, radius) * front)
-    return _mix(colour, _colour(side, 0.006, 0.006, 0.006), _smooth(0.052, 0.042, radius) * front)
-
-
-def _bump(across: Tensor, up: Tensor) -> Tensor:
-    """1 at the origin, falling off as a Gaussian."""
-    return torch.exp(-(across.square() + up.square()))
-
-
-def _mix(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
-    return a + (b - a) * share
-
-
-def _smooth(start: float | Tensor, end: float | Tensor, value: Tensor) -> Tensor:
-    """Smoothstep from 0 at ``start`` to 1 at ``end`` (which may lie below ``start``)."""
-    t = ((value - start) / (end - start)).clamp(0, 1)
-    return t * t * (3 - 2 * t)
-
-
-def _colour(like: Tensor, red: float, green: float, blue: float) -> Tensor:
-    """One colour, ``[3, 1]``."""
-    return torch.tensor([[red], [green], [blue]], dtype=like.dtype, device=like.device)
+def _eye(rest: Tensor, iris: Tensor, gaze: Tensor, noise: Noise) -> Tensor:
+    """Sclera, iris with radial fibres and a dark rim, and pupil, turned to where the eye looks."""
+    x, y, z = rest
+    x = x - EYE * x.sign()
+    right, up, _ = gaze
+    x, z = x * right.cos() - z * right.sin(), x * right.sin() + z * right.cos()
+    y, z = y * up.cos() - z * up.sin(), y * up.sin() + z * up.cos()
+    radius, front = torch.hypot(x, y), z > 0
+    fibres = 1 + 0.35 * noise(torch.stack([6 * torch.atan2(y, x).cos(), 6 * torch.atan2(y, x).sin(), radius * 30]))
+    ring = iris * fibres * (0.40 + 0.60 * smooth(0.127, 0.095, radius)) * (1 + 0.5 * smooth(0.095, 0.06, radius))
+    veins = 1 - colour(x, 0.02, 0.10, 0.11) * smooth(0.12, 0.22, radius)
+    found = mix(colour(x, 0.52, 0.48, 0.46) * veins, ring, smooth(0.134, 0.120, radius) * front)
+    return mix(found, colour(x, 0.006, 0.006, 0.006), smooth(0.060, 0.048, radius) * front)

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sia_gen.studio.appearance import beard_shown
 from sia_gen.studio.factors import IDENTITY, FaceSpec
+from sia_gen.studio.hair import beard_region
 from sia_gen.studio.makehuman import GROUPS, MakeHuman, subdivide
 
 ANCESTRIES = ("african", "asian", "caucasian")
@@ -56,7 +58,7 @@ EXPRESSIONS: dict[str, tuple[tuple[str, float], ...]] = {
     # a smile is a whole-face expression: corners, cheeks and lids go together
     "smile": (
         ("mouth-corner-puller", 1.0), ("mouth-upward-retraction", 0.35), ("mouth-retraction", 0.35),
-        ("eye-left-slit", 0.5), ("eye-right-slit", 0.5),
+        ("eye-left-slit", 0.3), ("eye-right-slit", 0.3),
     ),
     "mouth_open": (("mouth-open", 0.8),),
     "brows_up": (("eyebrows-left-up", 1.0), ("eyebrows-right-up", 1.0)),
@@ -89,6 +91,9 @@ EMPHASIS: dict[str, tuple[tuple[str, float], ...]] = {
 SMILE_EXTRA = (("cheek/*-cheek-volume-incr", 0.6), ("cheek/*-cheek-trans-up", 0.6), ("mouth/mouth-angles-up", 0.7))
 
 
+TEETH = (0.0, -0.07, 0.015)  # decimetres that the upper teeth are moved: so that a smile shows them
+
+
 class Head:
     """Vertices, triangles and rest geometry of a head; ``subdivisions`` Catmull–Clark steps refine all of it."""
 
@@ -97,14 +102,12 @@ class Head:
         self._names = list(columns)
         self._steps, self._coarse = subdivisions, makehuman.mesh.quads
         mesh = makehuman.mesh
-        self.scalp, hair = _scalp(mesh.vertices)  # [V₀, 1], 1 on the crown, 0 on the face
-        self.mane, fall = _mane(mesh.vertices, mesh.group)  # [V₀, 1], 1 where long hair hides ears, neck and nape
         group = np.eye(len(GROUPS), dtype=np.float32)[mesh.group]
-        quads, stack = self._refine(np.concatenate([mesh.vertices, hair, fall, group, *columns.values()], axis=1))
-        base, hair, fall, group, morphs = stack.split([3, 3, 3, len(GROUPS), 3 * len(columns)], dim=1)
+        quads, stack = self._refine(np.concatenate([mesh.vertices, group, *columns.values()], axis=1))
+        base, group, morphs = stack.split([3, len(GROUPS), 3 * len(columns)], dim=1)
+        base[group.argmax(dim=1) == GROUPS.index("helper-upper-teeth")] += base.new_tensor(TEETH)
         # In double precision, so that a face's picture does not depend on how many are rendered with it.
         self._base = base.double()  # [V, 3]
-        self._hair, self._fall = hair.contiguous(), fall.contiguous()  # [V, 3] offsets of full and of long hair
         self._basis = morphs.unflatten(1, (-1, 3)).movedim(1, 0).flatten(1).double()  # [C, V * 3]
         opened = self._basis[self._names.index("caucasian-mouth_open")].view(-1, 3)
         self.falls_with_the_jaw = opened[:, 1] < 0.3 * opened[:, 1].min()  # [V]
@@ -114,6 +117,8 @@ class Head:
         self._eyes = [self.group == GROUPS.index(name) for name in ("helper-r-eye", "helper-l-eye")]
         self.rest = self._to_eyes(self._base[None])[0].float()  # [V, 3] where on the average face each vertex is
         self.around = _faces_around(self.quads, len(self._base))  # [V, 8] quads beside each vertex
+        beard = beard_region(self.rest.T) * (self.group == 0)
+        self._beard = beard[:, None] * self.normals(self.rest[None])[0]  # [V, 3] offset of a full beard
 
     def refine(self, values: np.ndarray) -> Tensor:
         """Values on MakeHuman's vertices ``[V₀, C]`` → on this head's, ``[V, C]``."""
@@ -138,10 +143,7 @@ class Head:
         weights = torch.stack([coefficients[name] for name in self._names], dim=1)  # [B, C]
         moved = (weights.double() @ self._basis).reshape(len(spec), -1, 3) + self._base
         moved = self._to_eyes(moved).float()
-        moved = moved + (0.04 + 0.3 * spec["hair_volume"])[:, None, None] * self._hair
-        length = spec["hair_length"][:, None]
-        above = self.rest[:, 1] - hair_ends(length)  # [B, V]
-        return moved + ((above / 0.3).clamp(0, 1) * (length / 0.4).clamp(max=1))[..., None] * self._fall
+        return moved + 0.16 * beard_shown(spec)[:, None, None] * self._beard
 
     def normals(self, vertices: Tensor) -> Tensor:
         """Unit vertex normals ``[B, V, 3]``, the mean of the quads around weighted by their area."""
@@ -155,11 +157,6 @@ class Head:
         right, left = (vertices[:, mask].mean(dim=1) for mask in self._eyes)  # [B, 3]
         apart = (left - right).norm(dim=-1)[:, None, None]
         return (vertices - ((left + right) / 2)[:, None]) / apart
-
-
-def hair_ends(length: Tensor) -> Tensor:
-    """How low hair of a length ``[B]`` (0 above the ears, 1 on the shoulders) hangs, as y on the average face."""
-    return 0.8 - 3.05 * length
 
 
 def _columns(makehuman: MakeHuman) -> dict[str, np.ndarray]:
@@ -194,7 +191,7 @@ def _coefficients(spec: FaceSpec) -> dict[str, Tensor]:
     ancestry = dict(zip(ANCESTRIES, torch.softmax(1.3 * logits, dim=0), strict=True))
     sex = dict(zip(SEXES, (1 - spec["sex"], spec["sex"]), strict=True))
     (child, at_child), (young, at_young), (old, at_old) = AGES
-    grown = ((spec["age"] - at_child) / (at_young - at_child)).clamp(0, 1)
+    grown = ((spec["age"] - at_child) / (at_young - at_child)).clamp(-0.4, 1)  # the youngest are beyond the child
     aged = ((spec["age"] - at_young) / (at_old - at_young)).clamp(0, 1)
     age = {child: 1 - grown, young: grown * (1 - aged), old: aged}
     heavy = spec["weight"]
@@ -210,7 +207,9 @@ def _coefficients(spec: FaceSpec) -> dict[str, Tensor]:
         "mouth_open": spec["mouth_open"],
         "brows_up": raised.clamp(min=0),
         "brows_down": (-raised).clamp(min=0),
-        "eye_closure": spec["eye_closure"],
+        "eye_closure": 0.06
+        + 0.94 * spec["eye_closure"]
+        - 0.015 * spec["gaze_y"].clamp(max=0),  # lids follow the eyes down
     }
     for name, value in units.items():
         found |= {f"{which}-{name}": share * value for which, share in ancestry.items()}
@@ -222,43 +221,6 @@ def _coefficients(spec: FaceSpec) -> dict[str, Tensor]:
         "aged": aged,
     }
     return found | emphasis | {"smile-extra": spec["smile"]}
-
-
-def _scalp(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How much each vertex is scalp ``[V, 1]``, and the outward offset of full hair ``[V, 3]`` in eye distances.
-
-    The hairline is a curve on the base mesh: high over the forehead, down in front of the ears, to the nape.
-    """
-    x, y, z = vertices.T
-    front = np.clip((z - 0.2) / 0.9, 0, 1)  # 0 above the ears, 1 at the forehead
-    line = 6.75 + 1.25 * front**0.7 - 0.25 * np.abs(x) * front
-    scalp = np.clip((y - line) / 0.22, 0, 1)
-    scalp[(np.abs(x) > 0.78) & (y < 7.35) & (z > -0.15)] = 0  # ears
-    centre = np.array([0, 7.2, 0.35], np.float32)
-    outward = vertices - centre
-    outward /= np.linalg.norm(outward, axis=1, keepdims=True)
-    return scalp[:, None].astype(np.float32), (scalp[:, None] * outward).astype(np.float32)
-
-
-def _mane(vertices: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where long hair hangs ``[V, 1]`` (ears, neck and nape), and its offset ``[V, 3]`` in eye distances.
-
-    Hair falls straight from the widest part of the head: what lies inside an upright elliptic cylinder behind the face
-    is pushed out to it.
-    """
-    x, y, z = vertices.T
-    front = 0.62 + 0.18 * np.clip((y - 6.6) / 0.6, 0, 1)
-    mask = np.clip((front - z) / 0.16, 0, 1) * np.clip((y - 5.7) / 0.2, 0, 1) * (group == 0)
-    from_axis = np.stack([x, z - 0.3], axis=1)
-    distance = np.maximum(np.linalg.norm(from_axis, axis=1), 1e-3)
-    across, along = (from_axis / distance[:, None]).T
-    flare = 1 + 0.08 * np.clip(7.0 - y, 0, 1.2)
-    radius = flare / np.hypot(across / 0.96, along / 0.80)
-    mask *= np.clip((radius + 0.25 - distance) / 0.2, 0, 1)  # not the shoulders
-    out = np.clip(radius - distance, 0, None) * mask
-    offset = np.stack([across * out, np.zeros_like(out), along * out], axis=1)
-    eyes = [vertices[group == GROUPS.index(name)].mean(axis=0) for name in ("helper-r-eye", "helper-l-eye")]
-    return mask[:, None].astype(np.float32), (offset / np.linalg.norm(eyes[0] - eyes[1])).astype(np.float32)
 
 
 def _faces_around(quads: Tensor, vertices: int, widest: int = 8) -> Tensor:

@@ -1,9 +1,9 @@
 """The studio: face factors → picture, landmarks and pose, exactly known.
 
-The camera looks along −z at the head from 16 eye distances (about a metre); it is framed as FFHQ is: the face fills the
-picture, the eyes a little above the middle. Light and camera stay where they are when the head turns.
+Head, hair and glasses are drawn apart and laid over each other, so that strands fray and lenses let through. Light and
+camera stay where they are when the head turns; the body follows a little.
 
-Letters: B faces, V vertices, P covered pixels, S side of the picture, N side of the supersampled picture.
+Letters: B faces, V vertices, C values, P covered pixels, S side of the picture, N side of the supersampled picture.
 """
 
 from __future__ import annotations
@@ -19,20 +19,27 @@ from torch.nn import functional as F
 from sia_gen.core.errors import RequestError
 from sia_gen.core.images import Images
 from sia_gen.studio import appearance
+from sia_gen.studio.backdrop import Backdrop
+from sia_gen.studio.blend import colour, mix, smooth
+from sia_gen.studio.camera import Grain, blurred, distance_of, encode, project, tone
 from sia_gen.studio.factors import FaceSpec
+from sia_gen.studio.glasses import Glasses
+from sia_gen.studio.hair import Hair, azimuth_of, coverage, ears
 from sia_gen.studio.head import Head
 from sia_gen.studio.landmarks import landmark_vertices
+from sia_gen.studio.light import Lamps, Surface, unit
 from sia_gen.studio.makehuman import MakeHuman
+from sia_gen.studio.openness import openness
 from sia_gen.studio.raster import Fragments, rasterise
+from sia_gen.studio.texture import Noise
 
-CAMERA = 16.0  # eye distances from the pivot
 PIVOT = (0.0, -0.45, -0.45)  # the head turns about its middle
-ZOOM = 0.275  # picture widths per eye distance at the pivot's depth
-PIVOT_AT = 0.555  # share of the picture's height above the pivot
 SUPERSAMPLE = 2
 RESOLUTIONS = (16, 512)
 HIDDEN_BY = 0.15  # eye distances: less is the surface's own slope within a pixel
-SHADOW_STEPS, SHADOW_REACH = 10, 1.1  # samples towards the light, and how far in eye distances
+SOLID = 0.5  # coverage from which hair and frames hide and shade what lies behind them
+BODY_FOLLOWS = 0.3  # share of the head's turn
+SKIN, STRANDS, PLASTIC = (0.30, 0.17, 0.12), (0.25, 0.25, 0.25), (0.0, 0.0, 0.0)  # red travels furthest in skin
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,16 @@ class Studio:
         source = MakeHuman(makehuman)
         self.resolution = resolution
         self.head = Head(source, subdivisions=0 if resolution <= 64 else 1).to(device)
-        masks = np.concatenate([_lips(source), self.head.scalp, self.head.mane, _cavities(source)], axis=1)
-        self.masks = self.head.refine(masks).to(device)  # [V, 4]
+        self.noise, self.backdrop = Noise().to(device), Backdrop().to(device)
+        self.grain = Grain(resolution).to(device)
+        rest, skin = self.head.rest, self.head.group == appearance.BODY
+        self.hair, self.glasses = Hair(rest, skin, self.noise), Glasses(rest, skin)
+        painted = self.head.refine(np.concatenate([_lips(source), _cavities(source)], axis=1)).to(device)
+        around = azimuth_of(rest).masked_fill(ears(rest), appearance.BARE)
+        seen = openness(rest, self.head.normals(rest[None])[0], self.head.triangles)
+        painted[:, 1] *= smooth(0.6, 0.3, seen)  # what light reaches is no cavity
+        self.masks = torch.cat([painted, around[:, None], seen[:, None]], dim=1)  # [V, 4]
+        self.follows = smooth(-2.9, -1.8, rest[:, 1] + 0.35 * rest[:, 2])[:, None]  # [V, 1] 1 on the head, 0 below
         self.landmarks = landmark_vertices(self.head).to(device)  # [68]
 
     @torch.inference_mode()
@@ -69,61 +84,133 @@ class Studio:
         """Pictures and landmarks of B faces."""
         side = self.resolution * SUPERSAMPLE
         shape = self.head.vertices(spec)
-        turn = rotation(spec)  # [B, 3, 3]
-        pivot = shape.new_tensor(PIVOT)
-        points = (shape - pivot) @ turn.transpose(1, 2)  # [B, V, 3] about the pivot
-        normals = self.head.normals(shape) @ turn.transpose(1, 2)
-        x, y, depth = project(points.movedim(-1, 0).contiguous(), side)  # [B, V] each
-        seen = rasterise(x, y, depth, self.head.triangles, side)
-        radiance = _backdrop(spec, side)  # [3, B, N, N]
-        radiance.view(3, -1)[:, seen.pixel] = self._shade(spec, seen, points, normals, side)
-        images = encode(F.avg_pool2d(tone(radiance), SUPERSAMPLE).transpose(0, 1))  # averaged in linear light
-        x, y, depth = (value[:, self.landmarks] for value in (x, y, depth))  # [B, 68] each
-        landmarks = torch.stack([x, y], dim=-1) / SUPERSAMPLE
-        return Renders(images.contiguous(), landmarks, _unhidden(seen.depth, x, y, depth))
+        turn, lean = rotation(spec).transpose(1, 2), rotation(spec, BODY_FOLLOWS).transpose(1, 2)
+        pivot, away = shape.new_tensor(PIVOT), distance_of(spec)[:, None]
+        points = mix((shape - pivot) @ lean, (shape - pivot) @ turn, self.follows)  # [B, V, 3] about the pivot
+        normals = self.head.normals(shape)
+        normals = mix(normals @ lean, normals @ turn, self.follows)
+        grown = self.hair.vertices(shape, spec)
+        hair_frame = self.hair.frame(grown, spec)
+        grown, combed = (grown - pivot) @ turn, torch.cat([vectors @ turn for vectors in hair_frame[:3]], dim=-1)
+        frames, lenses = ((part - pivot) @ turn for part in self.glasses.vertices(shape, spec))
 
-    def _shade(self, spec: FaceSpec, seen: Fragments, points: Tensor, normals: Tensor, side: int) -> Tensor:
-        """Linear radiance ``[3, P]``: wrapped diffuse, fill and ambient light, a specular lobe, cast shadow."""
-        fixed = torch.cat([self.head.rest, self.masks], dim=1).expand(len(spec), -1, -1)
+        def drawn(vertices: Tensor, triangles: Tensor) -> Fragments:
+            x, y, depth = project(vertices.movedim(-1, 0).contiguous(), away, side)
+            return rasterise(x, y, depth, triangles, side)
+
+        head, hair = drawn(points, self.head.triangles), drawn(grown, self.hair.triangles)
+        frame, lens = drawn(frames, self.glasses.frame), drawn(lenses, self.glasses.lenses)
+        look, worn = appearance.palette(spec), smooth(0.45, 0.55, spec["glasses"])
+        strands = self._strands(hair, look, grown, combed, hair_frame[3])
+        shading = _nearer(head.depth, hair, strands[1])
+        lamps = Lamps(spec, shading)  # frames are too thin to shade
+
+        radiance = self.backdrop(spec, side)  # [3, B, N, N]
+        flat, nearest = radiance.view(3, -1), torch.full_like(shading, torch.inf).view(-1)
+        for layer, light, share in (
+            (head, self._skin(head, look, points, normals, lamps), torch.ones_like(head.weights[:, 0])),
+            (hair, lamps.shine(strands[0]), strands[1]),
+            (frame, self._plastic(frame, spec, frames, lamps), worn[frame.face]),
+            (lens, *self._lens(lens, spec, lenses, lamps, worn)),
+        ):
+            _lay(flat, nearest, layer, light, share)
+        images = F.avg_pool2d(tone(radiance), SUPERSAMPLE).transpose(0, 1).contiguous()  # averaged in linear light
+        images = self.grain(encode(blurred(images, spec)), spec)
+        x, y, distance = project(points[:, self.landmarks].movedim(-1, 0), away, side)  # [B, 68] each
+        landmarks = torch.stack([x, y], dim=-1) / SUPERSAMPLE
+        return Renders(images, landmarks, _unhidden(_nearer(shading, frame, worn[frame.face]), x, y, distance))
+
+    def _skin(self, seen: Fragments, look: appearance.Palette, points: Tensor, normals: Tensor, lamps: Lamps) -> Tensor:
+        """Radiance ``[3, P]`` of head and body."""
+        fixed = torch.cat([self.head.rest, self.masks], dim=1).expand(len(points), -1, -1)
         values = seen.interpolate(torch.cat([fixed, points, normals], dim=-1))  # [13, P]
         rest, masks, place, normal = values.split([3, 4, 3, 3])
-        normal = _unit(normal)
-        look = appearance.palette(spec).at(seen.face)
         group = self.head.group[seen.corners[:, 0]]
-        albedo, gloss, openness = appearance.surface(rest, group, masks, look)
-        key = 2.1 * torch.exp2(spec["light_strength"])
-        ambient = 0.42 * torch.exp2(spec["ambient_strength"])
-        lamps = torch.cat([light_direction(spec).T, key[None], ambient[None]]).gather(1, seen.face.expand(5, -1))
-        light, key, ambient = lamps[:3], lamps[3], lamps[4]
-        facing = (normal * light).sum(0)
-        wrap = normal.new_tensor([[0.30], [0.17], [0.12]])  # red light travels furthest under the skin
-        diffuse = ((facing + wrap) / (1 + wrap)).clamp(min=0)
-        lit = self._lit(seen, place, light, side)
-        view = _unit(place.new_tensor([[0], [0], [CAMERA]]) - place)
-        half = _unit(light + view)
-        sharp = torch.where(group == appearance.BODY, 18.0, 90.0)
-        specular = gloss * (normal * half).sum(0).clamp(min=0) ** sharp * (facing > 0)
-        sky = 0.65 + 0.35 * normal[1]
-        return albedo * (key * lit * diffuse + ambient * sky) * openness + 0.35 * key * specular * lit
+        albedo, gloss, open_ = appearance.surface(rest, group, masks, look.at(seen.face), self.noise)
+        wet = (group == appearance.RIGHT_EYE) | (group == appearance.LEFT_EYE)
+        sharp = torch.where(group == appearance.BODY, 16.0, 140.0)
+        wrap = normal.new_tensor(SKIN)[:, None]
+        surface = Surface(seen.face, place, unit(normal), albedo, gloss, sharp, open_, wrap)
+        return lamps.shine(surface) + 0.8 * wet * lamps.mirrored(surface)
 
-    def _lit(self, seen: Fragments, place: Tensor, light: Tensor, side: int) -> Tensor:
-        """Share ``[P]`` of key light that reaches each pixel: a march through the depth picture towards the light.
+    def _strands(
+        self, seen: Fragments, look: appearance.Palette, points: Tensor, combed: Tensor, aside: Tensor
+    ) -> tuple[Surface, Tensor]:
+        """The surface of the hair and the share ``[P]`` of each pixel that it covers."""
+        hair = self.hair
+        fixed = torch.stack([*hair.rest.T, hair.azimuth, hair.along, hair.hanging], dim=1).expand(len(points), -1, -1)
+        values = seen.interpolate(torch.cat([fixed, points, combed, aside], dim=-1))  # [19, P]
+        rest, (azimuth, along, hanging), place, normal, falling, parted = values[:18].split(3)
+        aside, look = values[18], look.at(seen.face)
+        alike = torch.where((falling * parted).sum(0) < 0, -1.0, 1.0)
+        tangent = mix(falling, alike * parted, smooth(0.1, 0.9, aside))
+        around = torch.stack([1.9 * azimuth.cos(), 1.9 * azimuth.sin()])
 
-        What stands between is what the camera sees, which for a face in front of it is nearly all there is. Each
-        sample is blocked softly and only by nearby depth, so that hair does not shade through the head.
-        """
-        blocked = torch.zeros_like(place[0])
-        depth = seen.depth.view(-1)
-        origin = seen.face * (side * side)
-        for step in range(1, SHADOW_STEPS + 1):
-            reach = SHADOW_REACH * (step / SHADOW_STEPS) ** 1.5
-            column, row, distance = project(torch.addcmul(place, light, light.new_tensor(reach)), side)
-            inside = (column >= 0) & (column < side) & (row >= 0) & (row < side)
-            at = origin + (row.floor() * side + column.floor()).long()
-            behind = distance - depth[torch.where(inside, at, 0)]  # positive where something stands nearer
-            near = ((behind - 0.03) / 0.05).clamp(0, 1) * ((0.75 - behind) / 0.25).clamp(0, 1)
-            blocked = torch.maximum(blocked, near * inside)
-        return 1 - 0.88 * blocked
+        def strands(across: float, down: float) -> Tensor:
+            """Noise that runs along the strands, down from the crown or aside from the parting."""
+            falling = self.noise(torch.cat([across * around, down * along[None]]))
+            parted = self.noise(torch.stack([across * rest[2], down * rest[0], 0 * along + across]))
+            return mix(falling, parted, smooth(0.2, 0.8, aside))
+
+        grain, fine = strands(11.0, 0.9), strands(34.0, 1.6)
+        share = coverage(rest, azimuth, hanging, grain, look.growth)
+        near_skin = 1 - 0.35 * smooth(0.12, -0.02, share - 0.9)
+        albedo = look.hair * (1 + 0.28 * grain + 0.30 * fine) * near_skin
+        normal = unit(normal)
+        behind = normal[2] < 0  # the inside of hair that hangs on the far side
+        normal = torch.where(behind, -normal, normal)
+        open_ = (0.95 - 0.45 * smooth(0.2, -1.6, rest[1])) * torch.where(behind, 0.35, 1.0) * (1 + 0.25 * grain)
+        gloss = 0.22 * (1 + 0.6 * fine) * torch.where(behind, 0.2, 1.0)
+        wrap = normal.new_tensor(STRANDS)[:, None]
+        sharp = torch.full_like(gloss, 90.0)
+        return Surface(seen.face, place, normal, albedo, gloss, sharp, open_, wrap, unit(tangent)), share
+
+    def _plastic(self, seen: Fragments, spec: FaceSpec, points: Tensor, lamps: Lamps) -> Tensor:
+        """Radiance ``[3, P]`` of frames: black over brown to pale metal."""
+        place, normal = _faceted(seen, points)
+        light = spec["frame_lightness"][seen.face]
+        albedo = mix(colour(place, 0.012, 0.010, 0.010), colour(place, 0.50, 0.40, 0.26), light**3)
+        full = torch.ones_like(light)
+        wrap = place.new_tensor(PLASTIC)[:, None]
+        return lamps.shine(Surface(seen.face, place, normal, albedo, 0.5 * full, 30 * full, 0.9 * full, wrap))
+
+    def _lens(
+        self, seen: Fragments, spec: FaceSpec, points: Tensor, lamps: Lamps, worn: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Radiance ``[3, P]`` of lenses, and how much ``[P]`` they keep from what lies behind."""
+        place, normal = _faceted(seen, points)
+        normal = unit(normal + 0.12 * torch.stack([place[0], place[1], 0 * place[2]]))  # lenses bulge
+        tint = smooth(0.5, 0.8, spec["lens_tint"])[seen.face]
+        full = torch.ones_like(tint)
+        wrap = place.new_tensor(PLASTIC)[:, None]
+        surface = Surface(seen.face, place, normal, colour(place, 0.01, 0.01, 0.012), full, 200 * full, full, wrap)
+        mirror = 0.5 * lamps.mirrored(surface) + lamps.shine(surface)
+        share = (0.06 + 0.88 * tint) * worn[seen.face]
+        return mirror, share
+
+
+def _faceted(seen: Fragments, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Places and flat normals ``[3, P]``, turned to the camera."""
+    corners = points[seen.face[:, None], seen.corners]  # [P, 3, 3]
+    normal = unit(torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).T)
+    return seen.interpolate(points), torch.where(normal[2] < 0, -normal, normal)
+
+
+def _nearer(depth: Tensor, layer: Fragments, share: Tensor) -> Tensor:
+    """The depth picture ``[B, N, N]`` with a layer in it where that covers more than half."""
+    depth = depth.clone()
+    solid = layer.pixel[share > SOLID]
+    depth.view(-1)[solid] = torch.minimum(depth.view(-1)[solid], layer.depth.view(-1)[solid])
+    return depth
+
+
+def _lay(picture: Tensor, nearest: Tensor, layer: Fragments, light: Tensor, share: Tensor) -> None:
+    """Lay a layer's radiance ``[3, P]`` over ``picture`` ``[3, B·N·N]`` where nothing ``nearest`` stands in front."""
+    depth = layer.depth.view(-1)[layer.pixel]
+    share = share * (depth < nearest[layer.pixel])
+    picture[:, layer.pixel] = mix(picture[:, layer.pixel], light, share)
+    solid = share > SOLID
+    nearest[layer.pixel[solid]] = depth[solid]
 
 
 def _unhidden(picture: Tensor, x: Tensor, y: Tensor, depth: Tensor) -> Tensor:
@@ -134,9 +221,9 @@ def _unhidden(picture: Tensor, x: Tensor, y: Tensor, depth: Tensor) -> Tensor:
     return inside & (depth <= picture.flatten(1).gather(1, at) + HIDDEN_BY)
 
 
-def rotation(spec: FaceSpec) -> Tensor:
-    """Head rotation ``[B, 3, 3]``: yaw to image right, then pitch up, then roll to image right, in degrees."""
-    yaw, pitch, roll = (torch.deg2rad(spec[name]) for name in ("yaw", "pitch", "roll"))
+def rotation(spec: FaceSpec, share: float = 1.0) -> Tensor:
+    """Head rotation ``[B, 3, 3]``: yaw to image right, then pitch up, then roll to image right, or a share of each."""
+    yaw, pitch, roll = (torch.deg2rad(share * spec[name]) for name in ("yaw", "pitch", "roll"))
     zero, one = torch.zeros_like(yaw), torch.ones_like(yaw)
 
     def matrix(*rows: Tensor) -> Tensor:
@@ -146,50 +233,6 @@ def rotation(spec: FaceSpec) -> Tensor:
     about_x = matrix(one, zero, zero, zero, pitch.cos(), pitch.sin(), zero, -pitch.sin(), pitch.cos())
     about_z = matrix(roll.cos(), roll.sin(), zero, -roll.sin(), roll.cos(), zero, zero, zero, one)
     return about_z @ about_x @ about_y
-
-
-def light_direction(spec: FaceSpec) -> Tensor:
-    """Unit vectors ``[B, 3]`` towards the key light; azimuth to image right and elevation up, in degrees."""
-    azimuth, elevation = torch.deg2rad(spec["light_azimuth"]), torch.deg2rad(spec["light_elevation"])
-    flat = elevation.cos()
-    return torch.stack([azimuth.sin() * flat, elevation.sin(), azimuth.cos() * flat], dim=-1)
-
-
-def project(points: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Points about the pivot ``[3, ...]`` → column and row in a picture of ``side`` pixels, and distance ``[...]``."""
-    x, y, z = points
-    distance = CAMERA - z
-    scale = (side * ZOOM * CAMERA) / distance
-    return side / 2 + x * scale, side * PIVOT_AT - y * scale, distance
-
-
-def tone(radiance: Tensor) -> Tensor:
-    """Linear radiance → display linear in [0, 1): straight below 0.6, then a soft shoulder, as film does."""
-    knee = 0.6
-    over = (radiance - knee).clamp(min=0)
-    return torch.where(radiance < knee, radiance, knee + (1 - knee) * over / (over + (1 - knee)))
-
-
-def encode(linear: Tensor) -> Images:
-    """Display linear → sRGB in [0, 1] (IEC 61966-2-1)."""
-    linear = linear.clamp(0, 1)
-    return torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
-
-
-def _unit(vectors: Tensor) -> Tensor:
-    """Vectors ``[3, P]`` of length one."""
-    return vectors * vectors.square().sum(0).clamp(min=1e-12).rsqrt()
-
-
-def _backdrop(spec: FaceSpec, side: int) -> Tensor:
-    """Linear ``[3, B, N, N]``: a soft wall of one hue, lighter towards one side and darker at the edges."""
-    warmth, green = spec["background_warmth"], spec["background_green"]
-    tint = torch.stack([warmth - 0.5 * green, green, -warmth - 0.5 * green])  # [3, B]
-    colour = spec["background_lightness"] ** 2.2 * torch.exp(0.8 * tint)
-    span = torch.linspace(-1, 1, side, device=tint.device)
-    slope = torch.exp(0.9 * spec["background_slope"][:, None, None] * span)  # [B, 1, N]
-    falloff = 1 - 0.18 * (span[:, None].square() + span.square())  # [N, N]
-    return colour[:, :, None, None] * (slope * falloff)
 
 
 def _lips(source: MakeHuman) -> np.ndarray:
@@ -204,7 +247,7 @@ def _lips(source: MakeHuman) -> np.ndarray:
 def _cavities(source: MakeHuman) -> np.ndarray:
     """The inside of the mouth ``[V₀, 1]``: skin around the lips with other skin close in front of it."""
     x, y, z = source.mesh.vertices.T
-    near = (source.mesh.group == 0) & (np.abs(x) < 0.38) & (y > 6.26 + 0.5 * np.abs(x)) & (y < 6.95) & (z > 0.4)
+    near = (source.mesh.group == 0) & (np.abs(x) < 0.38) & (y > 6.40 + 0.4 * np.abs(x)) & (y < 6.95) & (z > 0.4)
     near &= (y < 6.76) | (z < 1.47)  # not the nostrils
     index = np.flatnonzero(near)
     apart = np.hypot(x[index, None] - x[None, index], y[index, None] - y[None, index])
