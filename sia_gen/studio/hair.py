@@ -106,7 +106,7 @@ class Hair:
         return torch.cat([on_head, below], dim=1)
 
     def frame(self, vertices: Tensor, spec: FaceSpec) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Normals, and tangents of falling and of parted strands, ``[B, H, 3]``; how far hair is parted, ``[B, H, 1]``."""
+        """Normals, tangents of falling and of parted strands ``[B, H, 3]``; how far hair is parted ``[B, H, 1]``."""
         grid = vertices.view(len(spec), ROWS + HANGING, COLUMNS, 3)
         around = grid.roll(-1, 2) - grid.roll(1, 2)
         around[:, :, 0] = around[:, :, -1] = grid[:, :, 1] - grid[:, :, -2]  # first and last column are the same
