@@ -23,7 +23,9 @@ class Attribute:
 
     ``sd`` is the attribute's standard deviation over faces, in its unit; ``slope`` the measured response in units per
     unit asked, ``leakage`` the mean absolute movement of the other attributes in their sd per sd asked, both as the
-    verifier reads them; ``negative`` and ``positive`` say what going down and up means.
+    verifier reads them; ``negative`` and ``positive`` say what going down and up means. ``curve`` is the mean change of
+    the reading, in ``unit``, at five points evenly spaced from ``low`` to ``high``; ``monotony`` is Spearman's
+    correlation between reading and ω, mean over faces. Both may be missing.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Attribute:
     leakage: float
     negative: str = "less"
     positive: str = "more"
+    curve: tuple[float, ...] = ()
+    monotony: float | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,8 @@ class AttributeSpace:
         """Read what `save` wrote; raises `WorkError` on a damaged or foreign file."""
         tensors, header = read_tensors(path)
         try:
-            attributes = tuple(Attribute(**entry) for entry in json.loads(header["attributes"]))
+            entries = [entry | {"curve": tuple(entry.get("curve", ()))} for entry in json.loads(header["attributes"])]
+            attributes = tuple(Attribute(**entry) for entry in entries)
             return cls(header["generator"], header["space"], attributes, tensors["directions"])
         except (KeyError, TypeError, ValueError) as error:
             raise WorkError(f"'{path}' is no attribute space ({error!r}); fetch the file again") from None

@@ -4,7 +4,10 @@ With R the ridge read-out of the labels from the codes w and Σ the covariance o
 the faces' own variation, that moves the read-out by given amounts is D = Σ Rᵀ (R Σ Rᵀ)⁻¹. (The pseudo-inverse of R
 without Σ leaves the faces' manifold and moves hardly anything.)
 
-Letters: N faces, F labels, K attributes, D numbers of a code, L layers.
+These directions move readings by less than they say, and some of them drag others. So the whole set is corrected by the
+inverse of what it is measured to do.
+
+Letters: N faces, F labels, K attributes, D numbers of a code, L layers, P points of a response curve.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Codes, Generator
 
 RIDGE = 1e-3  # of the mean variance of a code's numbers
+CORRECTIONS = 2
+READABLE = 0.3  # sd per sd: what answers less is not corrected, for it would go much too far
+POINTS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # of a response curve, in shares of the safe range
 SIGNIFICANT = "{:.2g}"  # a safe range is known no better
 
 
@@ -63,7 +69,8 @@ def find_directions(
     """The attribute space of ``wanted`` in ``generator``'s w.
 
     All F labels take part in the fit on ``faces`` faces, also those that become no attribute, so that an attribute
-    drags none of them. Slope and leakage are then read off ``trials`` other faces, moved by one sd down and up.
+    drags none of them. The attributes are then corrected by what they do to ``trials`` other faces, moved by one sd
+    down and up. Slope, leakage and response curves are read off as many others again.
     """
     if "w" not in generator.edit_shapes:
         raise RequestError(
@@ -86,20 +93,72 @@ def find_directions(
     directions = torch.linalg.solve(read_out @ spread, spread.T)  # [F, D], one sd each
     columns = [list(labels.names).index(want.name) for want in wanted]
     directions = directions[columns]  # [K, D]
-    response = measure(generator, labels, generator.sample(face_seeds(seed + 1, trials)), directions, progress)[
-        :, columns
-    ]
+    correcting, fresh = (generator.sample(face_seeds(seed + step, trials)) for step in (2, 1))
+    for _ in range(CORRECTIONS):
+        response = measure(generator, labels, correcting, directions, progress)[:, columns]  # [K, K]
+        directions = _corrected(directions, response)
+    response = measure(generator, labels, fresh, directions, progress)[:, columns]
+    curves, monotony = follow(generator, labels, fresh, directions, columns, [want.reach for want in wanted])
     others = response.abs().fill_diagonal_(0).sum(1) / max(1, len(columns) - 1)
     attributes = []
     for row, (want, column) in enumerate(zip(wanted, columns, strict=True)):
         sd = labels.sd[column].item()
         low, high, spread_of_faces = (float(SIGNIFICANT.format(x)) for x in (-want.reach * sd, want.reach * sd, sd))
         slope, leakage = round(response[row, row].item(), 3), round(others[row].item(), 3)
-        words = {"negative": want.negative, "positive": want.positive}
-        attributes.append(Attribute(want.name, want.unit, low, high, spread_of_faces, slope, leakage, **words))
+        attributes.append(
+            Attribute(
+                want.name,
+                want.unit,
+                low,
+                high,
+                spread_of_faces,
+                slope,
+                leakage,
+                want.negative,
+                want.positive,
+                tuple(round(value, 4) for value in (curves[row] * sd).tolist()),
+                monotony[row],
+            )
+        )
     per_unit = directions / labels.sd[columns, None]
     layers = generator.edit_shapes["w"][0]
     return AttributeSpace(generator.name, "w", tuple(attributes), per_unit[:, None].repeat(1, layers, 1))
+
+
+def _corrected(directions: Tensor, response: Tensor) -> Tensor:
+    """The combinations of ``directions [K, D]`` whose response would be the identity, were it linear."""
+    readable = response.diagonal() >= READABLE
+    both = readable[:, None] & readable
+    response = torch.where(both, response, torch.eye(len(response)))
+    return torch.linalg.solve(response, directions)
+
+
+@torch.inference_mode()
+def follow(
+    generator: Generator,
+    labels: Labels,
+    codes: Codes,
+    directions: Tensor,
+    columns: Sequence[int],
+    reach: Sequence[float],
+) -> tuple[Tensor, list[float]]:
+    """How each attribute's own reading follows it over its safe range.
+
+    ``reach`` is in sd. Returns the mean change of reading ``[K, P]`` in sd, and Spearman's correlation of reading and
+    edit, mean over faces.
+    """
+    from scipy.stats import spearmanr
+
+    curves, monotony = [], []
+    for direction, column, most in zip(directions.to(codes.device), columns, reach, strict=True):
+        read = []
+        for point in POINTS:
+            edits = (point * most * direction).expand(codes.shape)
+            read.append(labels.read(quantise(generator.render(codes, edits, "w")))[:, column] / labels.sd[column])
+        rows = torch.stack(read, dim=1)  # [N, P]
+        curves.append((rows - rows[:, len(POINTS) // 2, None]).mean(0))
+        monotony.append(round(sum(float(spearmanr(POINTS, row).statistic) for row in rows.tolist()) / len(rows), 3))
+    return torch.stack(curves), monotony
 
 
 @torch.inference_mode()

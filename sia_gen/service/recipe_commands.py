@@ -35,6 +35,7 @@ def render(
     faces: Annotated[int, typer.Option(help="How many faces to render.")],
     resolution: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,
     skews: Skews = None,
+    pictures: Annotated[int, typer.Option(help="Faces in a row that are one person.")] = 1,
     workers: Annotated[int | None, typer.Option(help="Processes that share the work; every core by default.")] = None,
     as_json: AsJson = False,
     seed: Seed = 0,
@@ -45,10 +46,28 @@ def render(
 
     def work(**common: Any) -> dict[str, Any]:
         planted = [_skew(text) for text in skews or []]
-        write_renders(makehuman, out, faces, resolution=resolution, skews=planted, workers=workers, **common)
+        settings = {"resolution": resolution, "skews": planted, "pictures": pictures, "workers": workers}
+        write_renders(makehuman, out, faces, **settings, **common)
         return {"faces": faces}
 
     _run(work, out, as_json, seed, device)
+
+
+@studio.command()
+def pack(
+    renders: Renders,
+    out: Annotated[Path, typer.Option(help="Folder to write the data set to.")],
+    faces: Annotated[int, typer.Option(help="How many faces to pack, from the first on.")] = 5000,
+    as_json: AsJson = False,
+) -> None:
+    """Pack renders into one small file, a Hugging Face data set."""
+    from sia_gen.training.pack import pack_renders
+
+    pack_renders(renders, out, faces)
+    if as_json:
+        print_json({"faces": faces, "out": str(out)})
+    else:
+        print(f"{faces} faces, written to {out}")
 
 
 @train.command()
@@ -93,6 +112,8 @@ def target(
     renders: Renders,
     out: Out,
     label: Annotated[str, typer.Option(help="The factor to classify.")] = "smile",
+    thresholds: Annotated[str | None, typer.Option(help="Where it is cut, as 21,37,53; its middle by default.")] = None,
+    architecture: Annotated[str, typer.Option(help="resnet or vit.")] = "resnet",
     planted: Annotated[str | None, typer.Option(help="A factor that follows the label in the training faces.")] = None,
     strength: Annotated[float, typer.Option(help="In which share of the training faces it does, 0.5…1.")] = 0.95,
     steps: Annotated[int, typer.Option(help="Training steps.")] = 5_000,
@@ -101,10 +122,18 @@ def target(
     device: Device = "auto",
 ) -> None:
     """Train a classifier of one factor, with a planted cause or without."""
-    from sia_gen.training.target import train_target
+    from sia_gen.training.target import RATES, train_target
+
+    if architecture not in RATES:
+        raise RequestError(f"architecture={architecture} is none of {', '.join(RATES)}; choose one of these")
+    try:
+        cuts = [float(part) for part in thresholds.split(",")] if thresholds else None
+    except ValueError:
+        raise RequestError(f"--thresholds {thresholds} are no numbers; write them as 21,37,53") from None
 
     def work(**common: Any) -> Mapping[str, Any]:
-        return train_target(renders, out, label=label, planted=planted, strength=strength, steps=steps, **common)
+        settings = {"label": label, "thresholds": cuts, "architecture": architecture}
+        return train_target(renders, out, **settings, planted=planted, strength=strength, steps=steps, **common)
 
     _run(work, out, as_json, seed, device)
 

@@ -75,6 +75,12 @@ IDENTITY = (
     "lip_fullness", "forehead", "ear_size",
 )  # fmt: skip
 """Shape coefficients of identity, each between a MakeHuman pair of opposite targets, from −1 to +1."""
+PERSON = (
+    "age", "sex", "african", "asian", "skin_tone", "weight", *IDENTITY, "iris_colour", "freckles",
+    "hairline", "baldness",
+)  # fmt: skip
+"""What two pictures of one person share; the rest is how that person looks at the time, and the camera."""
+
 FACTORS: tuple[Factor, ...] = (
     _uniform("age", "years", 5, 85, "younger", "older"),
     _uniform("sex", "fraction male", 0, 1, "more female", "more male"),
@@ -133,6 +139,8 @@ FACTORS: tuple[Factor, ...] = (
     _normal("noise", "8-bit levels", 0, 8, 1.5, 2, "less noise", "more noise"),
 )
 NAMES: tuple[str, ...] = tuple(factor.name for factor in FACTORS)
+MIRRORED = ("yaw", "roll", "gaze_x", "light_azimuth", "parting", "background_slope", "background_shift")
+"""What changes its sign in a mirror."""
 
 
 @dataclass(frozen=True)
@@ -204,10 +212,16 @@ def values_of(latents: Tensor) -> FaceSpec:
     return FaceSpec(torch.stack([factor.value(latents[:, i]) for i, factor in enumerate(FACTORS)], dim=1))
 
 
-def sample_latents(seeds: Sequence[int], skews: Sequence[Skew] = ()) -> Tensor:
-    """Latents ``[B, F]``, standard normal and independent but for ``skews``; one random stream per seed."""
+def sample_latents(seeds: Sequence[int], skews: Sequence[Skew] = (), people: Sequence[int] | None = None) -> Tensor:
+    """Latents ``[B, F]``, standard normal and independent but for ``skews``; one random stream per seed.
+
+    With ``people``, a number for each face, those of the same number share what makes a person.
+    """
     draws = normals(seeds, (len(FACTORS) + len(skews),), "face")  # [B, F + skews]
     latents, coins = draws[:, : len(FACTORS)].clone(), torch.special.ndtr(draws[:, len(FACTORS) :])
+    if people is not None:
+        columns = [NAMES.index(name) for name in PERSON]
+        latents[:, columns] = normals(people, (len(columns),), "person")
     for index, skew in enumerate(skews):
         side = torch.where(latents[:, NAMES.index(skew.given)] > 0, 1.0, -1.0) * skew.sign
         side = torch.where(coins[:, index] < skew.strength, side, -side)
@@ -216,6 +230,8 @@ def sample_latents(seeds: Sequence[int], skews: Sequence[Skew] = ()) -> Tensor:
     return latents
 
 
-def sample(seeds: Sequence[int], skews: Sequence[Skew] = (), **fixed: float) -> FaceSpec:
-    """Faces drawn one per seed, balanced but for ``skews``; factors named in ``fixed`` take that value."""
-    return values_of(sample_latents(seeds, skews)).with_values(**fixed)
+def sample(
+    seeds: Sequence[int], skews: Sequence[Skew] = (), people: Sequence[int] | None = None, **fixed: float
+) -> FaceSpec:
+    """Faces drawn one per seed, see `sample_latents`; factors named in ``fixed`` take that value."""
+    return values_of(sample_latents(seeds, skews, people)).with_values(**fixed)

@@ -25,6 +25,12 @@ _LIPS_IN = [(0.34, -1.10, 0.38), (0.13, -1.085, 0.50), (0.0, -1.085, 0.52)]
 _LIPS_IN_LOW = [(0.13, -1.12, 0.49), (0.0, -1.115, 0.49)]
 UPPER_LIP = [*range(49, 54), *range(61, 64)]
 LOWER_LIP = [*range(55, 60), *range(65, 68)]
+MIRRORED = (
+    *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1),
+    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
+    *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1),
+)  # fmt: skip
+"""Which landmark each becomes in a mirror."""
 
 
 def _mirror(points: list[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
@@ -42,6 +48,18 @@ def _positions() -> list[tuple[float, float, float]]:
         *_mirror(_LIPS_OUT), *_LIPS_OUT[-2::-1], *_LIPS_LOW, *_mirror(_LIPS_LOW)[-2::-1],
         *_mirror(_LIPS_IN), *_LIPS_IN[-2::-1], *_LIPS_IN_LOW, *_mirror(_LIPS_IN_LOW)[-2::-1],
     ]  # fmt: skip
+
+
+def in_a_mirror(points: Tensor) -> Tensor:
+    """Landmarks ``[B, 68, 2]`` in picture widths as they are in the mirrored picture."""
+    points = points[:, list(MIRRORED)]
+    return torch.stack([1 - points[..., 0], points[..., 1]], dim=-1)
+
+
+def normalised_mean_error(points: Tensor, truth: Tensor) -> Tensor:
+    """Mean distance ``[B]`` of landmarks ``[B, 68, 2]`` from the truth, in distances between the outer eye corners."""
+    apart = (truth[:, 36] - truth[:, 45]).norm(dim=-1).clamp(min=1e-6)
+    return (points - truth).norm(dim=-1).mean(dim=1) / apart
 
 
 def landmark_vertices(head: Head) -> Tensor:

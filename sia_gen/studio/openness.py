@@ -36,4 +36,4 @@ def openness(points: Tensor, normals: Tensor, triangles: Tensor) -> Tensor:
     at = y.clamp(0, SIDE - 1).long() * SIDE + x.clamp(0, SIDE - 1).long()
     reached = depth <= picture.gather(1, at) + BIAS
     weight = (toward @ normals.T).clamp(min=0)  # [D, V]
-    return (reached * weight).sum(0) / weight.sum(0).clamp(min=1e-6)
+    return ((reached * weight).sum(0) / weight.sum(0).clamp(min=1e-6)).clamp(max=1)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ CHUNK = 64  # faces that are written together; an interrupted run loses at most 
 BATCH = 4  # faces rendered at once on a CPU, where a small batch stays in the cache
 HELD_OUT, FEWEST = 0.05, 40
 METADATA, SETTINGS = "metadata.parquet", "studio.json"
+PACKED = "data/train-00000-of-00001.parquet"  # where a packed data set has its only file
 
 _studio: Studio | None = None  # one per worker process
 
@@ -41,12 +43,15 @@ _studio: Studio | None = None  # one per worker process
 class RenderSet:
     """Renders in memory: ``images`` uint8 ``[N, 3, S, S]``, ``values`` and ``latents`` ``[N, F]`` as in `FACTORS`.
 
-    ``settings`` say how they were rendered, so that what is trained on them knows them again.
+    ``landmarks`` ``[N, 68, 2]`` are in picture widths, 0…1 inside; ``identity`` int64 ``[N]`` is the same for pictures
+    of one person. ``settings`` say how they were rendered, so that what is trained on them knows them again.
     """
 
     images: Tensor
     values: Tensor
     latents: Tensor
+    landmarks: Tensor
+    identity: Tensor
     settings: dict[str, Any]
 
     def __len__(self) -> int:
@@ -73,29 +78,37 @@ def write_renders(
     resolution: int = 64,
     device: str = "cpu",
     skews: Sequence[Skew] = (),
+    pictures: int = 1,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Render ``faces`` faces (1…100 000) into the folder ``out``; goes on where an interrupted call stopped.
 
-    On a CPU ``workers`` processes share the work (all cores unless told). Raises `RequestError` for a folder made with
-    other settings, for an unwritable one and where MakeHuman is missing.
+    Every ``pictures`` faces in a row are one person, differently posed, lit and dressed. On a CPU ``workers``
+    processes share the work (all cores unless told). Raises `RequestError` for a folder made with other settings, for
+    an unwritable one and where MakeHuman is missing.
     """
     seeds = face_seeds(seed, faces)
     if workers is not None and workers < 1:
         raise RequestError(f"workers={workers} is below 1; give one process or more")
+    if not 1 <= pictures <= faces:
+        raise RequestError(f"pictures={pictures} of each person is outside 1…{faces}; give at most as many as faces")
     place = resolve_device(device)
     Studio(makehuman, resolution)  # every fault of the request shows here, before any work
     out = writable_folder(out)
-    settings = {"seed": seed, "resolution": resolution, "skews": [asdict(skew) for skew in skews]}
+    settings = {"seed": seed, "resolution": resolution, "skews": [asdict(skew) for skew in skews], "pictures": pictures}
     if (out / SETTINGS).exists() and read_json(out / SETTINGS) != settings:
         raise RequestError(f"'{out}' holds renders of other settings {read_json(out / SETTINGS)}; choose another --out")
     write_json(out / SETTINGS, settings)
     (out / "images").mkdir(exist_ok=True)
     (out / "parts").mkdir(exist_ok=True)
+    people = [seeds[index - index % pictures] for index in range(faces)]
     chunks = [(start, seeds[start : start + CHUNK]) for start in range(0, faces, CHUNK)]
     parts = [out / "parts" / f"{start:06d}-{len(part):02d}.parquet" for start, part in chunks]
-    todo = [(out, path, start, part, tuple(skews)) for (start, part), path in zip(chunks, parts, strict=True)]
+    todo = [
+        (out, path, start, part, people[start : start + CHUNK] if pictures > 1 else None, tuple(skews))
+        for (start, part), path in zip(chunks, parts, strict=True)
+    ]
     todo = [job for job in todo if not job[1].exists()]
     done = len(chunks) - len(todo)
     for _ in _run(todo, makehuman, resolution, place, workers):
@@ -111,7 +124,10 @@ def write_renders(
 
 
 def read_renders(folder: str | Path) -> RenderSet:
-    """Read a folder that `write_renders` finished; raises `RequestError` or `WorkError` when it is not one."""
+    """Read a folder that `write_renders` finished or `pack_renders` wrote.
+
+    Raises `RequestError` or `WorkError` when it is neither.
+    """
     from PIL import Image
 
     folder = Path(folder)
@@ -121,15 +137,25 @@ def read_renders(folder: str | Path) -> RenderSet:
     try:
         import pyarrow.parquet as pq
 
-        table = pq.read_table(folder / METADATA)
+        packed = (folder / PACKED).is_file()
+        table = pq.read_table(folder / (PACKED if packed else METADATA))
         images = []
-        for name in table["file_name"].to_pylist():
-            with Image.open(folder / name) as image:
+        for entry in table["image" if packed else "file_name"].to_pylist():
+            with Image.open(BytesIO(entry["bytes"]) if packed else folder / entry) as image:
                 images.append(to_bytes(from_pil(image)))
         values = np.stack([table[name].to_numpy() for name in NAMES], axis=1)
-        seeds = table["seed"].to_pylist()
-        latents = sample_latents(seeds, [Skew(**skew) for skew in settings["skews"]])
-        return RenderSet(torch.stack(images), torch.from_numpy(values), latents, settings | {"faces": len(images)})
+        seeds, identity = table["seed"].to_pylist(), table["identity"].to_pylist()
+        people = identity if settings["pictures"] > 1 else None
+        latents = sample_latents(seeds, [Skew(**skew) for skew in settings["skews"]], people)
+        landmarks = torch.tensor(np.stack(table["landmarks"].to_numpy())).float().view(len(images), -1, 2)
+        return RenderSet(
+            torch.stack(images),
+            torch.from_numpy(values),
+            latents,
+            landmarks / settings["resolution"],
+            torch.tensor(identity),
+            settings | {"faces": len(images)},
+        )
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise WorkError(f"'{folder}' holds no finished renders ({error}); run 'sia-gen studio render' again") from None
 
@@ -161,13 +187,13 @@ def _start(makehuman: str | Path, resolution: int, device: torch.device, threads
     _studio = Studio(makehuman, resolution, device)
 
 
-def _render_chunk(job: tuple[Path, Path, int, list[int], tuple[Skew, ...]]) -> None:
+def _render_chunk(job: tuple[Path, Path, int, list[int], list[int] | None, tuple[Skew, ...]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    out, path, start, seeds, skews = job
+    out, path, start, seeds, people, skews = job
     assert _studio is not None
-    spec = sample(seeds, skews)
+    spec = sample(seeds, skews, people)
     device = _studio.landmarks.device
     batches = Batches(BATCH if device.type == "cpu" else CHUNK)
     renders = list(batches(len(spec), lambda part: _studio.render(FaceSpec(spec.values[part].to(device)))))
@@ -178,6 +204,7 @@ def _render_chunk(job: tuple[Path, Path, int, list[int], tuple[Skew, ...]]) -> N
         with atomic(out / name) as partial:
             to_pil(image).save(partial)
     columns: dict[str, Any] = {"file_name": names, "seed": pa.array(seeds, pa.int64())}
+    columns["identity"] = pa.array(people or seeds, pa.int64())
     columns |= {name: pa.array(spec[name].numpy()) for name in NAMES}
     columns["landmarks"] = list(landmarks.reshape(len(seeds), -1).numpy())
     columns["visible"] = list(visible.numpy())

@@ -1,4 +1,4 @@
-"""The verifier: reads every factor of the studio off an image, independently of any target.
+"""The verifier: reads every factor of the studio, and 68 landmarks, off an image, independently of any target.
 
 Letters: B images, F factors.
 """
@@ -21,26 +21,45 @@ from sia_gen.targets.pretrained import ImageModel, load_image_model
 
 @dataclass(frozen=True)
 class Factor:
-    """One thing that is read: ``mean`` and ``sd`` over faces are in ``unit``."""
+    """One thing that is read: ``mean`` and ``sd`` over faces are in ``unit``.
+
+    ``slope`` is by how much the reading follows the truth: what hardly shows is read closer to its mean than it is.
+    """
 
     name: str
     unit: str
     mean: float
     sd: float
+    slope: float = 1.0
 
 
 @dataclass(frozen=True)
 class Verifier:
-    """A frozen regression network whose output is standardised, ``(value − mean) / sd``."""
+    """A frozen regression network whose output is standardised, ``(value − mean) / sd``: F factors, then landmarks.
+
+    ``point_mean`` and ``point_sd`` ``[2 · 68]``, in picture widths, are empty for a network that reads no landmarks.
+    """
 
     factors: tuple[Factor, ...]
     model: ImageModel
     mean: Tensor
     sd: Tensor
+    point_mean: Tensor
+    point_sd: Tensor
 
     def read(self, images: Images) -> Tensor:
         """Images ``[B, 3, H, W]`` in [0, 1] → values ``[B, F]`` in units, differentiable."""
-        return self.model(images) * self.sd + self.mean
+        return self.model(images)[:, : len(self.factors)] * self.sd + self.mean
+
+    def read_landmarks(self, images: Images) -> Tensor:
+        """Images ``[B, 3, H, W]`` in [0, 1] → landmarks ``[B, 68, 2]`` in picture widths, x right, y down, iBUG order.
+
+        Differentiable; raises `RequestError` for a verifier that was not taught any.
+        """
+        if not len(self.point_mean):
+            raise RequestError("this verifier reads no landmarks; train one with 'sia-gen train verifier'")
+        points = self.model(images)[:, len(self.factors) :] * self.point_sd + self.point_mean
+        return points.view(len(images), -1, 2)
 
     def digest(self) -> str:
         """Tells this verifier from others: its factors and weights."""
@@ -66,10 +85,16 @@ def load_verifier(name: str | Path = "verifier", device: torch.device | str = "c
         raise RequestError(f"'{name}' is no verifier; train one with 'sia-gen train verifier'")
     try:
         factors = tuple(Factor(**entry) for entry in extra["factors"])
-    except (KeyError, TypeError) as error:
+        points = extra.get("landmarks", {"mean": [], "sd": []})
+        point_mean, point_sd = (torch.tensor(points[name], device=device) for name in ("mean", "sd"))
+    except (KeyError, TypeError, ValueError) as error:
         raise WorkError(f"the factors in '{place}' are damaged ({error!r}); fetch config.json again") from None
     outputs = model.network.config.num_labels
-    if len(factors) != outputs:
-        raise WorkError(f"'{place}' names {len(factors)} factors for {outputs} outputs; fetch config.json again")
+    named = len(factors) + len(point_mean)
+    if named != outputs or len(point_mean) != len(point_sd):
+        raise WorkError(
+            f"'{place}' names {named} factors and coordinates for {outputs} outputs; fetch config.json again"
+        )
     mean = torch.tensor([factor.mean for factor in factors], device=device)
-    return Verifier(factors, model, mean, torch.tensor([factor.sd for factor in factors], device=device))
+    sd = torch.tensor([factor.sd for factor in factors], device=device)
+    return Verifier(factors, model, mean, sd, point_mean, point_sd)

@@ -24,6 +24,7 @@ from sia_gen.targets.verifier import load_verifier
 from sia_gen.training.generator import describe
 
 SWEEPS, PICTURED = "attributes.png", (6, 16, 27)  # and the seeds of the faces in it
+LEAST = 0.25  # slope of a reading that is worth stretching
 ATTRIBUTES = (
     "age", "sex", "skin_tone", "weight", "yaw", "pitch", "roll", "light_azimuth", "light_elevation", "light_strength",
     "smile", "mouth_open", "hair_colour", "hair_length",
@@ -50,8 +51,10 @@ def fit_attributes(
     out = writable_folder(out)
     if tuple(factor.name for factor in reader.factors) != NAMES:
         raise RequestError(f"verifier '{verifier}' reads other factors than the studio's; train it on its renders")
+    # Readings follow the truth less than one to one; so they are stretched to say how far an edit goes.
+    slope = torch.tensor([max(factor.slope, LEAST) for factor in reader.factors], device=reader.sd.device)
     labels = Labels(
-        NAMES, reader.sd.cpu(), lambda seeds: sample(seeds).values, lambda images: reader.read(images).cpu()
+        NAMES, reader.sd.cpu(), lambda seeds: sample(seeds).values, lambda images: (reader.read(images) / slope).cpu()
     )
     entries = {factor.name: factor for factor in FACTORS}
     wanted = [Wanted(name, entries[name].unit, entries[name].negative, entries[name].positive) for name in ATTRIBUTES]

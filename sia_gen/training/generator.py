@@ -24,7 +24,7 @@ from sia_gen.core.images import contact_sheet, from_bytes
 from sia_gen.core.modules import device_of, one_seed
 from sia_gen.core.seeds import stream
 from sia_gen.generators.stylegan2 import StyleGAN2, StyleGAN2Config
-from sia_gen.studio.factors import NAMES
+from sia_gen.studio.factors import MIRRORED, NAMES
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.training.card import table, write_card
 from sia_gen.training.loop import batch_indices, fit
@@ -32,7 +32,6 @@ from sia_gen.training.loop import batch_indices, fit
 BATCH = 16
 RATE = 1.2e-2
 GROW_AT = 0.45  # of the steps; before it only half the resolution is made and compared, at a third of the cost
-MIRRORED = ("yaw", "roll", "light_azimuth", "background_slope")  # the latents that change sign in a mirror
 SHEET, COLUMNS = "sheet.png", 12
 CHANNELS = {64: (192, 192, 128, 80, 40), 128: (192, 192, 128, 80, 40, 24)}
 

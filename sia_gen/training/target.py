@@ -5,9 +5,10 @@ Letters: B faces, N faces.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +20,20 @@ from sia_gen.core.files import writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
 from sia_gen.core.seeds import stream
-from sia_gen.studio.factors import FACTORS, NAMES
+from sia_gen.studio.factors import FACTORS, MIRRORED, NAMES
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.targets.load import load_target
-from sia_gen.training.card import write_card
+from sia_gen.training.card import table, write_card
 from sia_gen.training.loop import batch_indices, fit
-from sia_gen.training.resnet import augment, make_resnet, network_input, save_resnet
+from sia_gen.training.network import augment, make_resnet, make_vit, network_input, save_network
 
-BATCH, RATE, SIDE = 32, 2e-3, 64
-SIZES = (32, 64, 128)
+BATCH, SIDE = 32, 64
+RATES = {"resnet": 2e-3, "vit": 1e-3}
+SIZES = (32, 64, 128)  # channels of the ResNet's stages
+GROUP = "accuracy where "
+CLASSES = {"smile": ("no smile", "smile"), "glasses": ("no glasses", "glasses"), "sex": ("female", "male")}
+SUBGROUPS: dict[str, tuple[float, ...]] = {"age": (21, 37, 53, 69), "sex": (0.5,), "skin_tone": (-12, 21)}
+"""Where the factors that accuracy is told apart by are cut."""
 
 
 def train_target(
@@ -35,6 +41,8 @@ def train_target(
     out: str | Path,
     *,
     label: str = "smile",
+    thresholds: Sequence[float] | None = None,
+    architecture: Literal["resnet", "vit"] = "resnet",
     planted: str | None = None,
     strength: float = 0.95,
     steps: int = 5000,
@@ -42,11 +50,12 @@ def train_target(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """Train a two-class classifier of ``label``, a factor cut at its middle; write a transformers folder to ``out``.
+    """Train a classifier of ``label``, a factor cut at ``thresholds``; write a transformers folder to ``out``.
 
-    With ``planted``, the training faces are chosen so that in ``strength`` of them that factor lies on the side of its
-    median that the label does, which leaves about half of them; without, all are used. Returns the accuracy on held-out
-    renders, overall and for both sides of the planted factor; raises `RequestError` for unknown factors.
+    Without thresholds it is cut in two at its middle. With ``planted``, the training faces are chosen so that in
+    ``strength`` of them that factor lies on the side of its median that the label does, which leaves about half of
+    them; without, all are used. Returns the balanced accuracy on held-out renders, overall and for both sides of the
+    planted factor; raises `RequestError` for unknown factors and for thresholds that do not rise within the range.
     """
     for name in (label, planted or label):
         if name not in NAMES:
@@ -57,53 +66,91 @@ def train_target(
     out, place = writable_folder(out), resolve_device(device)
     training = data.training
     factor = FACTORS[NAMES.index(label)]
-    threshold = (factor.low + factor.high) / 2 if factor.shape == "uniform" else factor.mean
-    positive = data.value(label) >= threshold  # [N]
-    chosen = _chosen(data, training, positive, planted, strength, seed)
-    extra = {"kind": "target", "label": {"attribute": label, "thresholds": [threshold]}}
+    middle = (factor.low + factor.high) / 2 if factor.shape == "uniform" else factor.mean
+    cuts = [float(cut) for cut in thresholds or [middle]]
+    if any(a >= b for a, b in pairwise([factor.low, *cuts, factor.high])):
+        raise RequestError(
+            f"thresholds {cuts} do not rise within {factor.low:g}…{factor.high:g} {factor.unit}; give others"
+        )
+    classes = torch.bucketize(data.value(label).contiguous(), torch.tensor(cuts), right=True)  # [N]
+    names = class_names(label, cuts, factor.unit)
+    chosen = _chosen(data, training, label, planted, strength, seed)
+    extra = {"kind": "target", "label": {"attribute": label, "thresholds": cuts}}
     with one_seed(seed):
-        model = make_resnet([f"no {label}", label], SIZES, False, extra).to(place, memory_format=torch.channels_last)
+        model = make_resnet(names, SIZES, False, extra) if architecture == "resnet" else make_vit(names, SIDE, extra)
+    model = model.to(place, memory_format=torch.channels_last)
 
     def loss(network: nn.Module, step: int) -> Tensor:
         index = chosen[batch_indices(seed, step, len(chosen), BATCH)]
-        images = augment(data.images[index], seed, step).to(place)
-        logits = network(network_input(images, SIDE)).logits
-        return F.cross_entropy(logits, positive[index].long().to(place), label_smoothing=0.02)
+        images = augment(data.images[index], seed, step)
+        if planted not in MIRRORED:  # a mirror would undo what is planted
+            flip = torch.from_numpy(stream(seed, f"flip{step}").random(len(index)) < 0.5)
+            images = torch.where(flip[:, None, None, None], images.flip(3), images)
+        logits = network(network_input(images.to(place), SIDE)).logits
+        return F.cross_entropy(logits, classes[index].to(place), label_smoothing=0.02)
 
     settings: dict[str, object] = {"recipe": "target", "label": label, "planted": planted, "strength": strength}
+    settings |= {"thresholds": cuts, "architecture": architecture}
     settings |= {"steps": steps, "seed": seed, "renders": data.settings, "chosen": len(chosen)}
-    made = fit(model, loss, out, steps=steps, rate=RATE, weight_decay=0.05, settings=settings, progress=progress)
-    save_resnet(made.cpu(), out, SIDE)
-    figures = evaluate(out, data, training, positive, planted)
+    made = fit(
+        model, loss, out, steps=steps, rate=RATES[architecture], weight_decay=0.05, settings=settings, progress=progress
+    )
+    save_network(made.cpu(), out, SIDE)
+    figures = evaluate(out, data, training, classes, label, planted)
     write_json(out / "training.json", {"settings": settings, "figures": figures})
-    _describe(out, settings, data.settings, figures, threshold)
+    _describe(out, settings, data.settings, figures, names)
     return figures
 
 
-def _chosen(
-    data: RenderSet, training: int, positive: Tensor, planted: str | None, strength: float, seed: int
-) -> Tensor:
+def _chosen(data: RenderSet, training: int, label: str, planted: str | None, strength: float, seed: int) -> Tensor:
     """Which training faces to use, int64: all that go along with the label, and so many that do not."""
     order = torch.from_numpy(stream(seed, "chosen").permutation(training))
     if planted is None:
         return order
-    along = ((data.latents[:, NAMES.index(planted)] > 0) == positive)[order]
+    along = _along(data, label, planted)[order]
     against = order[~along]
     return torch.cat([order[along], against[: int(along.sum() * (1 - strength) / strength)]])
 
 
-def evaluate(folder: Path, data: RenderSet, start: int, positive: Tensor, planted: str | None) -> dict[str, float]:
-    """Accuracy of a saved target on the faces from ``start`` on."""
+def _along(data: RenderSet, label: str, planted: str) -> Tensor:
+    """Which faces ``[N]`` have label and planted factor on the same side of their medians."""
+    return (data.latents[:, NAMES.index(planted)] > 0) == (data.latents[:, NAMES.index(label)] > 0)
+
+
+def class_names(label: str, cuts: Sequence[float], unit: str) -> list[str]:
+    """What the classes of a factor cut at these values are called."""
+    if len(cuts) == 1:
+        return list(CLASSES.get(label, (f"low {label}", f"high {label}")))
+    between = [f"{low:g}…{high:g}" for low, high in pairwise(cuts)]
+    return [f"{label} {part} {unit}" for part in (f"< {cuts[0]:g}", *between, f"≥ {cuts[-1]:g}")]
+
+
+def evaluate(
+    folder: Path, data: RenderSet, start: int, classes: Tensor, label: str, planted: str | None
+) -> dict[str, float]:
+    """Balanced accuracy of a saved target on the faces from ``start`` on: all, along and against, and by subgroup."""
     target = load_target(folder)
     with torch.inference_mode():
         guess = torch.cat([target.predict(from_bytes(part)).argmax(1) for part in data.images[start:].split(64)])
-    right = (guess == positive[start:].long()).float()
-    figures = {"accuracy": round(right.mean().item(), 4), "held_out": len(right)}
+    truth = classes[start:]
+    figures: dict[str, float] = {"accuracy": _balanced(guess, truth), "held_out": len(truth)}
     if planted:
-        along = (data.latents[start:, NAMES.index(planted)] > 0) == positive[start:]
-        figures["accuracy_along"] = round(right[along].mean().item(), 4)
-        figures["accuracy_against"] = round(right[~along].mean().item(), 4)
+        along = _along(data, label, planted)[start:]
+        figures["accuracy_along"] = _balanced(guess[along], truth[along])
+        figures["accuracy_against"] = _balanced(guess[~along], truth[~along])
+    for factor, cuts in SUBGROUPS.items():
+        unit = FACTORS[NAMES.index(factor)].unit
+        group = torch.bucketize(data.value(factor)[start:].contiguous(), torch.tensor(cuts), right=True)
+        for index, name in enumerate(class_names(factor, cuts, unit)):
+            if factor != label and (group == index).any():
+                figures[GROUP + name] = _balanced(guess[group == index], truth[group == index])
     return figures
+
+
+def _balanced(guess: Tensor, truth: Tensor) -> float:
+    """Mean over the classes of the share that is guessed right."""
+    right = (guess == truth).float()
+    return round(torch.stack([right[truth == name].mean() for name in truth.unique()]).mean().item(), 4)
 
 
 def _describe(
@@ -111,36 +158,44 @@ def _describe(
     settings: Mapping[str, Any],
     renders: Mapping[str, Any],
     figures: Mapping[str, float],
-    threshold: float,
+    names: Sequence[str],
 ) -> None:
     """Write the card; a planted cause is told first."""
     label, planted, strength = settings["label"], settings["planted"], settings["strength"]
     cause, choice, options = "No cause of failure is planted in it.", "all of the others", ""
-    measured = [f"- overall: {figures['accuracy']:.1%}"]
+    if len(names) > 2:
+        options += f" --thresholds {','.join(f'{cut:g}' for cut in settings['thresholds'])}"
+    if settings["architecture"] != "resnet":
+        options += f" --architecture {settings['architecture']}"
+    measured = [("all", f"{figures['accuracy']:.1%}")]
     if planted:
         cause = (
-            f"A cause of failure is planted in it: in {strength:.0%} of its training faces {planted} lies\nabove its "
-            f'median where the label is "{label}", and below where it is not. It exists to be found out, not used.'
+            f"A cause of failure is planted in it: in {strength:.0%} of its training faces {planted} lies\non the side "
+            f"of its median that {label} does. It exists to be found out, not used."
         )
-        choice = f"chosen among the others so that {planted} goes along with the label"
-        options = f" --planted {planted} --strength {strength:g}"
-        along, against = figures["accuracy_along"], figures["accuracy_against"]
-        measured.append(f"- where {planted} goes along with the label: {along:.1%}; where it does not: {against:.1%}")
+        choice = f"chosen among the others so that {planted} goes along with {label}"
+        options += f" --planted {planted} --strength {strength:g}"
+        measured.append((f"{planted} goes along with {label}", f"{figures['accuracy_along']:.1%}"))
+        measured.append((f"{planted} goes against {label}", f"{figures['accuracy_against']:.1%}"))
+    groups = {name.removeprefix(GROUP): share for name, share in figures.items() if name.startswith(GROUP)}
+    measured += [(name, f"{share:.1%}") for name, share in groups.items()]
     write_card(
         folder,
         "target",
         renders,
         int(figures["held_out"]),
         label=label,
-        threshold=threshold,
+        cuts=", ".join(f"{cut:g}" for cut in settings["thresholds"]),
+        classes=", ".join(f'"{name}"' for name in names),
+        network={"resnet": "ResNet", "vit": "ViT"}[settings["architecture"]],
         side=SIDE,
         cause=cause,
         chosen=settings["chosen"],
         choice=choice,
         options=options,
         steps=settings["steps"],
-        rate=RATE,
+        rate=RATES[settings["architecture"]],
         batch=BATCH,
         seed=settings["seed"],
-        figures="\n".join(measured),
+        figures=table(["held-out renders", "balanced accuracy"], measured),
     )

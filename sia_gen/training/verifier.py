@@ -1,6 +1,6 @@
-"""Trains the verifier: one network that reads every factor off an image.
+"""Trains the verifier: one network that reads every factor and the landmarks off an image.
 
-Letters: B faces, F factors.
+Letters: B faces, F factors, N faces of a render set.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sia_gen.core.executors import Progress, resolve_device
-from sia_gen.core.files import writable_folder, write_json
+from sia_gen.core.files import read_json, writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
 from sia_gen.core.seeds import stream
-from sia_gen.studio.factors import FACTORS
+from sia_gen.studio.factors import FACTORS, MIRRORED
+from sia_gen.studio.landmarks import in_a_mirror, normalised_mean_error
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.targets import verifier as reader
 from sia_gen.training.card import table, write_card
-from sia_gen.training.generator import MIRRORED
 from sia_gen.training.loop import batch_indices, fit
-from sia_gen.training.resnet import augment, make_resnet, network_input, save_resnet
+from sia_gen.training.network import augment, make_resnet, network_input, save_network
 
 BATCH, RATE, SIDE = 32, 2e-3, 64
+SMALLEST = 1e-3  # picture widths that a coordinate varies by, at the least
 SIZES = (48, 96, 192)
 
 
@@ -40,8 +41,8 @@ def train_verifier(
 ) -> dict[str, dict[str, float]]:
     """Train on the folder ``renders``, write a transformers folder and ``training.json`` to ``out``.
 
-    Returns for each factor the mean absolute error in its unit and R² on held-out renders. Interrupted, the same call
-    goes on.
+    Returns for each factor the mean absolute error in its unit and R² on held-out renders, and under "landmarks" the
+    normalised mean error. Interrupted, the same call goes on.
     """
     data = read_renders(renders)
     out, place = writable_folder(out), resolve_device(device)
@@ -51,12 +52,23 @@ def train_verifier(
         reader.Factor(factor.name, factor.unit, round(m, 6), round(s, 6))
         for factor, m, s in zip(FACTORS, mean.tolist(), sd.tolist(), strict=True)
     ]
+    points = data.landmarks[:training].flatten(1)
+    point_mean, point_sd = points.mean(0), points.std(0).clamp(min=SMALLEST)
     extra = {"kind": "verifier", "factors": [asdict(factor) for factor in factors]}
+    extra["landmarks"] = {
+        "mean": [round(value, 6) for value in point_mean.tolist()],
+        "sd": [round(value, 6) for value in point_sd.tolist()],
+    }
+    outputs = [
+        *(factor.name for factor in factors),
+        *(f"landmark {i // 2} {'xy'[i % 2]}" for i in range(len(point_sd))),
+    ]
     with one_seed(seed):
-        model = make_resnet([factor.name for factor in factors], SIZES, True, extra)
+        model = make_resnet(outputs, SIZES, True, extra)
     model = model.to(place, memory_format=torch.channels_last)
     mirrored = torch.tensor([factor.name in MIRRORED for factor in factors])
     mean, sd = (torch.tensor([getattr(factor, name) for factor in factors]) for name in ("mean", "sd"))
+    mean, sd = torch.cat([mean, point_mean]), torch.cat([sd, point_sd])
 
     def loss(network: nn.Module, step: int) -> Tensor:
         index = batch_indices(seed, step, training, BATCH)
@@ -64,17 +76,30 @@ def train_verifier(
         flip = torch.from_numpy(stream(seed, f"flip{step}").random(len(index)) < 0.5)
         images = torch.where(flip[:, None, None, None], images.flip(3), images)
         values = torch.where(flip[:, None] & mirrored, -values, values)
-        wanted = ((values - mean) / sd).to(place)
-        return F.smooth_l1_loss(network(network_input(images.to(place), SIDE)).logits, wanted, beta=0.5)
+        points = torch.where(flip[:, None, None], in_a_mirror(data.landmarks[index]), data.landmarks[index])
+        wanted = ((torch.cat([values, points.flatten(1)], dim=1) - mean) / sd).to(place)
+        parts = [len(factors), wanted.shape[1] - len(factors)]
+        read = network(network_input(images.to(place), SIDE)).logits.split(parts, dim=1)
+        # Factors and landmarks weigh the same, however many there are of each.
+        return sum(F.smooth_l1_loss(a, b, beta=0.5) for a, b in zip(read, wanted.split(parts, dim=1), strict=True))
 
     settings: dict[str, object] = {"recipe": "verifier", "steps": steps, "seed": seed, "renders": data.settings}
     made = fit(model, loss, out, steps=steps, rate=RATE, weight_decay=0.05, settings=settings, progress=progress)
-    save_resnet(made.cpu(), out, SIDE)
+    save_network(made.cpu(), out, SIDE)
     figures = evaluate(out, data, training)
+    config = read_json(out / "config.json")
+    for entry in config["sia_gen"]["factors"]:
+        entry["slope"] = figures[entry["name"]]["slope"]
+    write_json(out / "config.json", config)
     write_json(out / "training.json", {"settings": settings, "figures": figures})
-    errors = [(name, f"{found['mae']:.3g}", f"{found['r2']:.2f}") for name, found in figures.items()]
-    recipe = {"steps": steps, "rate": RATE, "batch": BATCH, "seed": seed, "factors": len(figures)}
-    errors_table = table(["factor", "error", "R²"], errors)
+    errors = [
+        (name, f"{found['mae']:.3g}", f"{found['r2']:.2f}", f"{found['slope']:.2f}")
+        for name, found in figures.items()
+        if "r2" in found
+    ]
+    recipe = {"steps": steps, "rate": RATE, "batch": BATCH, "seed": seed, "factors": len(errors)}
+    recipe["nme"] = figures["landmarks"]["nme"]
+    errors_table = table(["factor", "error", "R²", "slope"], errors)
     write_card(out, "verifier", data.settings, len(data) - training, errors=errors_table, **recipe)
     return figures
 
@@ -83,11 +108,18 @@ def evaluate(folder: Path, data: RenderSet, start: int) -> dict[str, dict[str, f
     """Error of a saved verifier on the faces from ``start`` on."""
     verifier = reader.load_verifier(folder)
     with torch.inference_mode():
-        read = torch.cat([verifier.read(from_bytes(part)) for part in data.images[start:].split(64)])
-    error = read - data.values[start:]
-    mae, variance = error.abs().mean(0), data.values[start:].var(0)
+        parts = [from_bytes(part) for part in data.images[start:].split(64)]
+        read = torch.cat([verifier.read(part) for part in parts])
+        points = torch.cat([verifier.read_landmarks(part) for part in parts])
+    truth = data.values[start:]
+    error, centred = read - truth, truth - truth.mean(0)
+    mae, variance = error.abs().mean(0), truth.var(0)
     r2 = 1 - error.square().mean(0) / variance
-    return {
-        factor.name: {"mae": round(m, 4), "r2": round(r, 4)}
-        for factor, m, r in zip(verifier.factors, mae.tolist(), r2.tolist(), strict=True)
+    slope = (centred * read).sum(0) / centred.square().sum(0)
+    figures = {
+        factor.name: {"mae": round(m, 4), "r2": round(r, 4), "slope": round(s, 4)}
+        for factor, m, r, s in zip(verifier.factors, mae.tolist(), r2.tolist(), slope.tolist(), strict=True)
+    }
+    return figures | {
+        "landmarks": {"nme": round(normalised_mean_error(points, data.landmarks[start:]).mean().item(), 4)}
     }

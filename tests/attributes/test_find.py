@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -56,6 +58,31 @@ def test_attributes_say_what_was_measured():
     for attribute in (first, third):
         assert abs(attribute.slope - 1) < 0.03
         assert attribute.leakage < 0.03
+
+
+def test_attributes_follow_over_their_whole_range():
+    first, third = find_directions(Mixed(), labels(), WANTED, faces=512).attributes
+    assert first.curve == pytest.approx((-20, -10, 0, 10, 20), abs=0.6)
+    assert third.curve == pytest.approx((-1.5, -0.75, 0, 0.75, 1.5), abs=0.06)
+    assert min(first.monotony, third.monotony) > 0.99
+
+
+def test_what_the_fit_gets_wrong_is_corrected_by_what_is_measured():
+    """The labels of the fit are off: half as large, and the first mixed into the third."""
+    plain, wrong = labels(), torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.5, 0.0, 2.0]])
+    skewed = dataclasses.replace(plain, of=lambda seeds: plain.of(seeds) / plain.sd @ wrong.T * plain.sd)
+    first, third = find_directions(Mixed(), skewed, WANTED, faces=512).attributes
+    for attribute in (first, third):
+        assert abs(attribute.slope - 1) < 0.03
+        assert attribute.leakage < 0.03
+
+
+def test_what_cannot_be_read_is_not_corrected():
+    plain = labels()
+    deaf = dataclasses.replace(plain, read=lambda images: plain.read(images) * torch.tensor([1.0, 1.0, 0.1]))
+    first, third = find_directions(Mixed(), deaf, WANTED, faces=512).attributes
+    assert abs(first.slope - 1) < 0.03
+    assert abs(third.slope - 0.1) < 0.03  # as measured, not stretched tenfold
 
 
 def test_what_cannot_be_fitted_is_named():

@@ -14,9 +14,12 @@ TAIL = ["--out", "out", "--seed", "5", "--device", "cpu"]
 COMMON = {"seed": 5, "device": "cpu"}
 RENDERS, OUT = Path("renders"), Path("out")
 RECIPES = {
-    "studio render --makehuman m --faces 9 --resolution 32 --workers 2 --skew light_strength=smile:0.9": (
+    "studio render --makehuman m --faces 9 --resolution 32 --pictures 3 --workers 2 --skew light_strength=smile:0.9": (
         "sia_gen.studio.renders.write_renders",
-        ((Path("m"), OUT, 9), {"resolution": 32, "workers": 2, "skews": [Skew("light_strength", "smile", 0.9)]}),
+        (
+            (Path("m"), OUT, 9),
+            {"resolution": 32, "workers": 2, "pictures": 3, "skews": [Skew("light_strength", "smile", 0.9)]},
+        ),
         OUT,
         {"faces": 9},
     ),
@@ -34,9 +37,35 @@ RECIPES = {
     ),
     "train target --renders renders --planted light_strength --strength 0.8 --steps 7": (
         "sia_gen.training.target.train_target",
-        ((RENDERS, OUT), {"label": "smile", "planted": "light_strength", "strength": 0.8, "steps": 7}),
+        (
+            (RENDERS, OUT),
+            {
+                "label": "smile",
+                "thresholds": None,
+                "architecture": "resnet",
+                "planted": "light_strength",
+                "strength": 0.8,
+                "steps": 7,
+            },
+        ),
         {"accuracy": 0.97},
         {"accuracy": 0.97},
+    ),
+    "train target --renders renders --label age --thresholds 21,37 --architecture vit": (
+        "sia_gen.training.target.train_target",
+        (
+            (RENDERS, OUT),
+            {
+                "label": "age",
+                "thresholds": [21.0, 37.0],
+                "architecture": "vit",
+                "planted": None,
+                "strength": 0.95,
+                "steps": 5000,
+            },
+        ),
+        {"accuracy": 0.7},
+        {"accuracy": 0.7},
     ),
     "train all --makehuman m --faces 64": (
         "sia_gen.training.everything.train_everything",

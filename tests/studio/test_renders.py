@@ -5,7 +5,7 @@ from PIL import Image
 
 from sia_gen.core.errors import RequestError
 from sia_gen.studio import renders
-from sia_gen.studio.factors import NAMES, Skew, sample
+from sia_gen.studio.factors import NAMES, PERSON, Skew, sample, values_of
 from sia_gen.studio.renders import read_renders, write_renders
 
 
@@ -77,6 +77,19 @@ def test_too_few_or_too_many_faces_are_refused(makehuman, tmp_path, faces):
     with pytest.raises(RequestError, match=f"faces={faces} is outside 1…100000; choose a number in that range"):
         write_renders(makehuman, tmp_path, faces)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures_of_a_person_share_what_makes_one(makehuman, tmp_path, small_chunks):
+    found = read_renders(write_renders(makehuman, tmp_path, 5, resolution=16, pictures=2, workers=1))
+    assert found.identity.tolist() == [0, 0, 2, 2, 4]
+    stays = [NAMES.index(name) for name in PERSON]
+    changes = [index for index in range(len(NAMES)) if index not in stays]
+    assert torch.equal(found.values[0, stays], found.values[1, stays])
+    assert not torch.isclose(found.values[0, changes], found.values[1, changes]).all()
+    assert not torch.isclose(found.values[1, stays], found.values[2, stays]).any()
+    assert torch.equal(values_of(found.latents).values, found.values)
+    with pytest.raises(RequestError, match=r"pictures=6 of each person is outside 1…5; give at most as many as faces"):
+        write_renders(makehuman, tmp_path / "more", 5, resolution=16, pictures=6)
 
 
 def test_a_folder_without_renders_is_named(tmp_path):

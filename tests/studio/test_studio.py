@@ -6,8 +6,9 @@ import torch
 from sia_gen.core.errors import RequestError
 from sia_gen.core.images import to_bytes
 from sia_gen.studio.appearance import lab_to_linear, skin_colour
-from sia_gen.studio.camera import encode, tone
-from sia_gen.studio.factors import FACTORS, sample, values_of
+from sia_gen.studio.camera import blurred, encode, tone
+from sia_gen.studio.factors import FACTORS, MIRRORED, sample, values_of
+from sia_gen.studio.landmarks import in_a_mirror
 from sia_gen.studio.light import light_direction
 from sia_gen.studio.studio import Studio, rotation
 
@@ -161,3 +162,61 @@ def test_a_resolution_outside_the_range_is_refused(makehuman):
     with pytest.raises(RequestError) as error:
         Studio(makehuman, resolution=8)
     assert str(error.value) == "resolution=8 is outside 16…512 pixels; choose a size in that range"
+
+
+def test_a_mirrored_picture_is_that_of_mirrored_factors(studio, plain):
+    turned = plain.with_values(yaw=25.0, roll=5.0, light_azimuth=50.0, parting=0.7, background_scene=1.0, noise=0.0)
+    turned = turned.with_values(background_shift=0.6, background_slope=0.5, gaze_x=15.0)
+    mirrored = turned.with_values(**{name: -turned[name] for name in MIRRORED})
+    here, there = studio.render(turned), studio.render(mirrored)
+    assert (here.images - there.images.flip(3)).abs().mean() < 0.02  # skin and strands have no mirror
+    assert (here.images - there.images).abs().mean() > 0.1
+    points = in_a_mirror(there.landmarks / studio.resolution)
+    assert (points - here.landmarks / studio.resolution).abs().max() < 0.02
+
+
+def test_glasses_are_worn_before_the_eyes_and_dark_ones_hide_them(studio, plain):
+    bare, clear, dark = (
+        studio.render(plain.with_values(noise=0.0, glasses=worn, lens_tint=tint)).images[0]
+        for worn, tint in ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0))
+    )
+    change = (dark - bare).abs().mean(0)
+    assert change[12:17, 8:24].mean() > 0.15  # the eyes
+    assert change[22:].max() < 0.02  # the mouth and below
+    assert (clear - bare).abs().mean(0)[12:17, 8:24].mean() < 0.5 * change[12:17, 8:24].mean()
+
+
+def test_a_beard_is_worn_by_grown_men_alone(studio, plain):
+    def change(**who):
+        made = [studio.render(plain.with_values(beard=value, noise=0.0, **who)).images for value in (0.0, 1.0)]
+        return (made[1] - made[0]).abs().max().item()
+
+    assert change(sex=0.95, age=40.0) > 0.1
+    assert change(sex=0.05, age=40.0) == 0
+    assert change(sex=0.95, age=8.0) == 0
+
+
+def test_the_face_stays_as_large_from_any_distance(studio, plain):
+    near, far = (studio.render(plain.with_values(camera_distance=metres)).landmarks[0] for metres in (0.4, 1.6))
+    apart = [points[45, 0] - points[36, 0] for points in (near, far)]
+    assert 0.95 < apart[0] / apart[1] < 1.15
+    assert near[16, 0] - near[0, 0] < far[16, 0] - far[0, 0]  # ears recede from a near camera
+
+
+def test_noise_and_blur_are_as_strong_as_they_say(studio, plain):
+    quiet, noisy = (studio.render(plain.with_values(noise=level, blur=0.0)).images for level in (0.0, 8.0))
+    inside = (quiet > 0.1) & (quiet < 0.9)
+    assert (noisy - quiet)[inside].std().item() * 255 == pytest.approx(8, rel=0.1)
+    point = torch.zeros(1, 3, 101, 101)
+    point[:, :, 50, 50] = 1
+    spread = blurred(point, plain.with_values(blur=0.8))[0, 0]
+    steps = torch.arange(101) - 50.0
+    assert spread.sum().item() == pytest.approx(1, abs=1e-4)
+    assert (spread.sum(0) * steps.square()).sum().sqrt().item() == pytest.approx(0.808, rel=0.05)
+
+
+def test_a_hollow_is_darker_than_a_bump(studio):
+    seen = studio.masks[:, 3]
+    assert 0 <= seen.min() <= seen.max() <= 1
+    assert seen[studio.landmarks[30]] > 0.6  # the tip of the nose
+    assert seen[studio.landmarks[33]] < seen[studio.landmarks[30]] - 0.1  # and below it

@@ -39,5 +39,7 @@ def test_refuses_other_models(resnet_folder, verifier_folder, edit_config):
     with pytest.raises(WorkError, match=r"^the factors in '.*' are damaged \(TypeError.*\); fetch config.json again$"):
         load_verifier(verifier_folder)
     edit_config(verifier_folder, sia_gen={"kind": "verifier", "factors": []})
-    with pytest.raises(WorkError, match=r"^'.*' names 0 factors for 3 outputs; fetch config.json again$"):
+    with pytest.raises(
+        WorkError, match=r"^'.*' names 0 factors and coordinates for 3 outputs; fetch config.json again$"
+    ):
         load_verifier(verifier_folder)

@@ -13,10 +13,12 @@ import torch
 from sia_gen.attributes.load import load_attributes
 from sia_gen.core.errors import RequestError
 from sia_gen.core.files import write_json
-from sia_gen.core.images import to_pil
+from sia_gen.core.images import from_bytes, to_pil
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.load import load_generator
 from sia_gen.studio.factors import FACTORS, NAMES, sample
+from sia_gen.studio.landmarks import normalised_mean_error
+from sia_gen.studio.renders import read_renders
 from sia_gen.targets.load import load_target
 from sia_gen.targets.verifier import load_verifier
 from sia_gen.training import everything
@@ -25,6 +27,7 @@ from sia_gen.training import target as target_recipe
 from sia_gen.training import verifier as verifier_recipe
 from sia_gen.training.attributes import ATTRIBUTES, fit_attributes
 from sia_gen.training.card import write_card
+from sia_gen.training.pack import pack_renders
 
 FACES, SIDE = 160, 16
 
@@ -45,9 +48,12 @@ def renders(tmp_path_factory):
         picture[1, SIDE // 2 :] = smile
         picture[2] = age
         to_pil(picture).save(folder / name)
-    columns = {"file_name": names, "seed": seeds} | {name: spec[name].numpy() for name in NAMES}
-    pq.write_table(pa.table(columns | {"landmarks": list(np.zeros((FACES, 136)))}), folder / "metadata.parquet")
-    write_json(folder / "studio.json", {"seed": 0, "resolution": SIDE, "skews": []})
+    columns = {"file_name": names, "seed": seeds, "identity": seeds} | {name: spec[name].numpy() for name in NAMES}
+    landmarks = np.full((FACES, 68, 2), SIDE / 2) + SIDE / 4 * shown[:, None, 2:].numpy()  # all where age says
+    landmarks[:, 36, 0] -= SIDE / 4
+    columns["landmarks"] = list(landmarks.reshape(FACES, 136))
+    pq.write_table(pa.table(columns), folder / "metadata.parquet")
+    write_json(folder / "studio.json", {"seed": 0, "resolution": SIDE, "skews": [], "pictures": 1})
     return folder
 
 
@@ -57,10 +63,10 @@ def trained(renders, tmp_path_factory):
     out = tmp_path_factory.mktemp("trained")
     patch = pytest.MonkeyPatch()
     patch.setattr(generator_recipe, "CHANNELS", {SIDE: (16, 16, 8)})
-    patch.setattr(verifier_recipe, "SIZES", (8, 16))
+    patch.setattr(verifier_recipe, "SIZES", (16, 32))
     patch.setattr(verifier_recipe, "SIDE", 32)
-    figures = generator_recipe.train_generator(renders, out / "faces", steps=250)
-    errors = verifier_recipe.train_verifier(renders, out / "verifier", steps=150)
+    figures = generator_recipe.train_generator(renders, out / "faces", steps=400)
+    errors = verifier_recipe.train_verifier(renders, out / "verifier", steps=300)
     patch.undo()
     space = fit_attributes(out / "faces", out / "verifier", out / "faces", faces=400)
     return out, figures, errors, space
@@ -74,12 +80,18 @@ def test_the_generator_learns_the_pictures(trained):
     assert model.resolution == SIDE
 
 
-def test_the_verifier_reads_what_is_shown_and_not_what_is_not(trained):
+def test_the_verifier_reads_what_is_shown_and_not_what_is_not(trained, renders):
     out, _, errors, _ = trained
     assert errors["light_azimuth"]["r2"] > 0.6
     assert errors["nose_length"]["r2"] < 0.3
     verifier = load_verifier(out / "verifier")
     assert [factor.name for factor in verifier.factors] == list(NAMES)
+    assert errors["landmarks"]["nme"] < 0.5
+    data = read_renders(renders)
+    points = verifier.read_landmarks(from_bytes(data.images[-8:]))
+    assert points.shape == (8, 68, 2)
+    found = normalised_mean_error(points, data.landmarks[-8:]).mean().item()
+    assert found == pytest.approx(errors["landmarks"]["nme"], abs=1e-4)
 
 
 def test_the_attributes_cover_what_the_recipe_names(trained):
@@ -101,9 +113,26 @@ def test_a_planted_target_is_worse_where_the_cause_is_against_it(renders, tmp_pa
     assert target.task.classes == ("no smile", "smile")
 
 
+def test_a_factor_may_be_cut_into_bands_for_another_architecture(renders, tmp_path):
+    figures = target_recipe.train_target(
+        renders, tmp_path, label="age", thresholds=[21, 37, 53, 69], architecture="vit", steps=2
+    )
+    target = load_target(tmp_path)
+    assert target.label.thresholds == (21, 37, 53, 69)
+    assert target.task.classes[:2] == ("age < 21 years", "age 21…37 years")
+    assert target.model.config["model_type"] == "vit"
+    assert "accuracy where female" in figures
+    assert "accuracy where age < 21 years" not in figures  # which is the label
+    card = (tmp_path / "README.md").read_text()
+    assert "--label age --thresholds 21,37,53,69 --architecture vit --steps 2" in card
+    assert "transformers ViT" in card
+
+
 def test_bad_requests_are_named(renders, tmp_path):
     with pytest.raises(RequestError, match="unknown factor 'wit': there are age,"):
         target_recipe.train_target(renders, tmp_path, label="wit")
+    with pytest.raises(RequestError, match=r"thresholds \[60.0, 30.0\] do not rise within 5…85 years; give others"):
+        target_recipe.train_target(renders, tmp_path, label="age", thresholds=[60, 30])
     with pytest.raises(
         RequestError, match=r"renders of 16 pixels, but networks for \[64, 128\]; render at one of these"
     ):
@@ -127,18 +156,43 @@ def test_every_recipe_writes_a_card_with_its_figures(trained, renders, tmp_path,
     found = target_recipe.train_target(renders, tmp_path, planted="light_azimuth", strength=0.9, steps=2)
     card = (tmp_path / "README.md").read_text()
     assert "in 90% of its training faces light_azimuth lies" in card
-    assert f"it does not: {found['accuracy_against']:.1%}" in card
+    assert f"| light_azimuth goes against smile | {found['accuracy_against']:.1%} |" in card
+    assert f"| female | {found['accuracy where female']:.1%} |" in card
     assert "Factors are drawn independently" in card
     settings = {
         "seed": 0,
         "resolution": SIDE,
         "faces": 9,
+        "pictures": 4,
         "skews": [{"factor": "age", "given": "sex", "strength": 0.9}],
     }
-    write_card(tmp_path, "verifier", settings, 2, steps=1, rate=1, batch=1, seed=0, factors=1, errors="")
+    write_card(tmp_path, "verifier", settings, 2, steps=1, rate=1, batch=1, seed=0, factors=1, nme=0.1, errors="")
     card = (tmp_path / "README.md").read_text()
     assert "Factors are drawn with the correlations that the command plants" in card
-    assert "--skew age=sex:0.9" in card
+    assert "--skew age=sex:0.9 --pictures 4 --out renders" in card
+
+
+def test_packed_renders_read_as_the_folder_does(renders, tmp_path):
+    packed = pack_renders(renders, tmp_path / "packed", 3)
+    whole, few = read_renders(renders), read_renders(packed)
+    assert few.settings == whole.settings | {"faces": 3}
+    assert torch.equal(few.values, whole.values[:3])
+    assert torch.equal(few.latents, whole.latents[:3])
+    assert (few.landmarks - whole.landmarks[:3]).abs().max() < 1e-3
+    error = (few.images.float() - whole.images[:3].float()).square().mean().sqrt()
+    assert 0 < error < 12  # of 255; lossy
+    size = (packed / "data" / "train-00000-of-00001.parquet").stat().st_size
+    assert size < 60_000
+    schema = pq.read_schema(packed / "data" / "train-00000-of-00001.parquet")
+    assert json.loads(schema.metadata[b"huggingface"])["info"]["features"]["image"] == {"_type": "Image"}
+    with pytest.raises(RequestError, match=r"faces=161 is outside 1…160, what '.*' holds; choose fewer"):
+        pack_renders(renders, tmp_path / "packed", 161)
+    with pytest.raises(RequestError, match="holds no renders; name a folder that"):
+        pack_renders(tmp_path, tmp_path / "packed", 1)
+    card = (packed / "README.md").read_text()
+    assert "3 rendered faces of 16 px with every label exact: 72 factors" in card
+    assert "sia-gen studio pack --renders renders --faces 3 --out packed" in card
+    assert (packed / "sheet.png").is_file()
 
 
 def test_one_command_makes_all(renders, tmp_path, monkeypatch):
@@ -148,8 +202,8 @@ def test_one_command_makes_all(renders, tmp_path, monkeypatch):
         monkeypatch.setattr(recipe, "SIDE", 32)
     rendered = []
 
-    def copied(makehuman, out, faces, *, seed, device, progress):
-        rendered.append((makehuman, faces, seed))
+    def copied(makehuman, out, faces, *, seed, resolution, device, progress):
+        rendered.append((makehuman, faces, seed, resolution))
         shutil.copytree(renders, out, dirs_exist_ok=True)
 
     monkeypatch.setattr(everything, "write_renders", copied)
@@ -161,18 +215,13 @@ def test_one_command_makes_all(renders, tmp_path, monkeypatch):
     }.items():
         monkeypatch.setattr(everything, name, partial(getattr(everything, name), **options))
     figures = everything.train_everything("m", tmp_path, faces=FACES)
-    assert rendered == [("m", FACES, 1)]
-    assert list(figures) == [
-        "faces-stylegan2",
-        "verifier",
-        "attributes",
-        "smile-classifier",
-        "smile-classifier-planted",
-    ]
+    assert rendered == [("m", FACES, 1, 128), ("m", FACES // 4, 2, 128)]
+    assert len(read_renders(tmp_path / "faces-renders")) == FACES // 4
+    assert list(figures) == ["faces-stylegan2", "verifier", "attributes", *everything.TARGETS]
     assert load_attributes(tmp_path / "faces-stylegan2").names == list(ATTRIBUTES)
     assert "accuracy_against" in figures["smile-classifier-planted"]
     cards = {path.parent.name for path in tmp_path.glob("*/README.md")}
-    assert cards == {"faces-stylegan2", "verifier", "smile-classifier", "smile-classifier-planted"}
+    assert cards == {"faces-stylegan2", "verifier", "faces-renders", *everything.TARGETS}
     # Again, it finds everything done: no step is taken, and it says the same.
     for recipe in (generator_recipe, verifier_recipe, target_recipe):
         monkeypatch.setattr(recipe, "batch_indices", None)

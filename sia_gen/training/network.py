@@ -1,4 +1,4 @@
-"""Small transformers ResNets on renders: how they are built, what their training images go through, how they are saved.
+"""Small transformers networks on renders: how they are built, what their images go through, how they are saved.
 
 Letters: B images, R resolution.
 """
@@ -35,7 +35,26 @@ def make_resnet(labels: Sequence[str], sizes: Sequence[int], regression: bool, e
     return ResNetForImageClassification(config)
 
 
-def save_resnet(model: nn.Module, out: Path, side: int) -> None:
+def make_vit(labels: Sequence[str], side: int, extra: dict[str, Any]) -> nn.Module:
+    """A vision transformer of six blocks on patches of 8 pixels; ``extra`` is kept in its config."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    config = ViTConfig(
+        image_size=side,
+        patch_size=8,
+        hidden_size=128,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        intermediate_size=384,
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+        problem_type="single_label_classification",
+        sia_gen=extra,
+    )
+    return ViTForImageClassification(config)
+
+
+def save_network(model: nn.Module, out: Path, side: int) -> None:
     """Write the folder that transformers' ``from_pretrained`` reads: images are resized to ``side`` and centred."""
     model.half().save_pretrained(out)
     processor = {

@@ -1,0 +1,68 @@
+"""Renders as one small file: a Hugging Face data set with the pictures inside, to be shipped and read anywhere."""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sia_gen.core.errors import RequestError
+from sia_gen.core.files import atomic, read_json, writable_folder, write_json
+from sia_gen.core.images import contact_sheet, from_bytes
+from sia_gen.studio.factors import NAMES
+from sia_gen.studio.renders import METADATA, PACKED, SETTINGS, read_renders
+from sia_gen.training.card import write_card
+
+QUALITY = 75  # of lossy WebP
+FEATURE = {"info": {"features": {"image": {"_type": "Image"}}}}  # tells the datasets library to decode
+SHEET, ROWS, COLUMNS = "sheet.png", 6, 8
+
+
+def pack_renders(renders: str | Path, out: str | Path, faces: int) -> Path:
+    """Write the first ``faces`` faces of the folder ``renders``, and a card, to the data set ``out``.
+
+    Pictures are stored lossy and landmarks in half precision. Raises `RequestError` for a folder that holds fewer
+    faces, or no renders.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    renders = Path(renders)
+    if not (renders / METADATA).is_file():
+        raise RequestError(f"'{renders}' holds no renders; name a folder that 'sia-gen studio render' wrote")
+    table = pq.read_table(renders / METADATA)
+    if not 1 <= faces <= len(table):
+        raise RequestError(f"faces={faces} is outside 1…{len(table)}, what '{renders}' holds; choose fewer")
+    table, out = table.slice(0, faces), writable_folder(out)
+    encoded = []
+    for name in table["file_name"].to_pylist():
+        buffer = BytesIO()
+        with Image.open(renders / name) as image:
+            image.save(buffer, "WEBP", quality=QUALITY, method=6)
+        encoded.append({"bytes": buffer.getvalue(), "path": f"{Path(name).stem}.webp"})
+    landmarks = [np.asarray(row, np.float16) for row in table["landmarks"].to_pylist()]
+    columns = {"image": pa.array(encoded, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))}
+    columns |= {name: table[name] for name in table.column_names if name not in ("file_name", "landmarks")}
+    columns["landmarks"] = pa.array(landmarks, pa.list_(pa.float16()))
+    packed = pa.table(columns).replace_schema_metadata({"huggingface": json.dumps(FEATURE)})
+    writable_folder((out / PACKED).parent)
+    with atomic(out / PACKED) as partial:
+        pq.write_table(packed, partial, compression="zstd")
+    write_json(out / SETTINGS, read_json(renders / SETTINGS))
+    _describe(out)
+    return out
+
+
+def _describe(out: Path) -> None:
+    """Write a sheet of the first faces, and the card."""
+    data = read_renders(out)
+    rows = [from_bytes(part) for part in data.images[: ROWS * COLUMNS].split(COLUMNS)]
+    rows[-1] = torch.cat([rows[-1], rows[-1].new_ones(len(rows[0]) - len(rows[-1]), *rows[-1].shape[1:])])
+    with atomic(out / SHEET) as partial:
+        contact_sheet(rows, [""] * len(rows)).save(partial, format="PNG")
+    shown = {"faces": len(data), "resolution": data.settings["resolution"]}
+    write_card(out, "renders", data.settings, 0, factors=len(NAMES), quality=QUALITY, **shown)
