@@ -28,6 +28,11 @@ class Fragments:
     weights: Tensor
     depth: Tensor
 
+    def where(self, kept: Tensor) -> Fragments:
+        """Those of the pixels for which ``kept`` ``[P]`` says so; the depth picture stays whole."""
+        index = kept.nonzero().squeeze(1)
+        return Fragments(self.pixel[index], self.face[index], self.corners[index], self.weights[index], self.depth)
+
     def interpolate(self, values: Tensor) -> Tensor:
         """Vertex values ``[B, V, C]`` at the pixels, ``[C, P]``."""
         corners = self.corners + (self.face * values.shape[1])[:, None]

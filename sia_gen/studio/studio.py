@@ -101,15 +101,19 @@ class Studio:
         head, hair = drawn(points, self.head.triangles), drawn(grown, self.hair.triangles)
         frame, lens = drawn(frames, self.glasses.frame), drawn(lenses, self.glasses.lenses)
         look, worn = appearance.palette(spec), smooth(0.45, 0.55, spec["glasses"])
-        strands = self._strands(hair, look, grown, combed, hair_frame[3])
-        shading = _nearer(head.depth, hair, strands[1])
+        hair = hair.where(hair.depth.view(-1)[hair.pixel] < head.depth.view(-1)[hair.pixel])
+        hair, strands, tufts = self._strands(hair, look, grown, combed, hair_frame[3])
+        hidden = torch.zeros_like(head.depth, dtype=torch.bool).view(-1)
+        hidden[hair.pixel[tufts == 1]] = True
+        bare = head.where(~hidden[head.pixel])
+        shading = _nearer(head.depth, hair, tufts)
         lamps = Lamps(spec, shading)  # frames are too thin to shade
 
         radiance = self.backdrop(spec, side)  # [3, B, N, N]
         flat, nearest = radiance.view(3, -1), torch.full_like(shading, torch.inf).view(-1)
         for layer, light, share in (
-            (head, self._skin(head, look, points, normals, lamps), torch.ones_like(head.weights[:, 0])),
-            (hair, lamps.shine(strands[0]), strands[1]),
+            (bare, self._skin(bare, look, points, normals, lamps), torch.ones_like(bare.weights[:, 0])),
+            (hair, lamps.shine(strands), tufts),
             (frame, self._plastic(frame, spec, frames, lamps), worn[frame.face]),
             (lens, *self._lens(lens, spec, lenses, lamps, worn)),
         ):
@@ -135,27 +139,30 @@ class Studio:
 
     def _strands(
         self, seen: Fragments, look: appearance.Palette, points: Tensor, combed: Tensor, aside: Tensor
-    ) -> tuple[Surface, Tensor]:
-        """The surface of the hair and the share ``[P]`` of each pixel that it covers."""
+    ) -> tuple[Fragments, Surface, Tensor]:
+        """The pixels that hair covers any of, its surface there, and the share ``[P]`` that it covers."""
         hair = self.hair
         fixed = torch.stack([*hair.rest.T, hair.azimuth, hair.along, hair.hanging], dim=1).expand(len(points), -1, -1)
         values = seen.interpolate(torch.cat([fixed, points, combed, aside], dim=-1))  # [19, P]
-        rest, (azimuth, along, hanging), place, normal, falling, parted = values[:18].split(3)
-        aside, look = values[18], look.at(seen.face)
-        alike = torch.where((falling * parted).sum(0) < 0, -1.0, 1.0)
-        tangent = mix(falling, alike * parted, smooth(0.1, 0.9, aside))
-        around = torch.stack([1.9 * azimuth.cos(), 1.9 * azimuth.sin()])
+        look = look.at(seen.face)
 
-        def strands(across: float, down: float) -> Tensor:
+        def strands(values: Tensor, across: float, down: float) -> Tensor:
             """Noise that runs along the strands, down from the crown or aside from the parting."""
-            falling = self.noise(torch.cat([across * around, down * along[None]]))
-            parted = self.noise(torch.stack([across * rest[2], down * rest[0], 0 * along + across]))
-            return mix(falling, parted, smooth(0.2, 0.8, aside))
+            x, _, z, azimuth, along = values[:5]
+            around = torch.stack([1.9 * across * azimuth.cos(), 1.9 * across * azimuth.sin(), down * along])
+            aside = torch.stack([across * z, down * x, 0 * along + across])
+            return mix(self.noise(around), self.noise(aside), smooth(0.2, 0.8, values[18]))
 
-        grain, fine = strands(11.0, 0.9), strands(34.0, 1.6)
-        share = coverage(rest, azimuth, hanging, grain, look.growth)
+        grain = strands(values, 11.0, 0.9)
+        share = coverage(values[:3], values[3], values[5], grain, look.growth)
+        some = (share > 0).nonzero().squeeze(1)
+        seen, values, grain, share = seen.where(share > 0), values[:, some], grain[some], share[some]
+        rest, _, place, normal, falling, parted = values[:18].split(3)
+        alike = torch.where((falling * parted).sum(0) < 0, -1.0, 1.0)
+        tangent = mix(falling, alike * parted, smooth(0.1, 0.9, values[18]))
+        fine = strands(values, 34.0, 1.6)
         near_skin = 1 - 0.35 * smooth(0.12, -0.02, share - 0.9)
-        albedo = look.hair * (1 + 0.28 * grain + 0.30 * fine) * near_skin
+        albedo = look.hair[:, some] * (1 + 0.28 * grain + 0.30 * fine) * near_skin
         normal = unit(normal)
         behind = normal[2] < 0  # the inside of hair that hangs on the far side
         normal = torch.where(behind, -normal, normal)
@@ -163,7 +170,7 @@ class Studio:
         gloss = 0.22 * (1 + 0.6 * fine) * torch.where(behind, 0.2, 1.0)
         wrap = normal.new_tensor(STRANDS)[:, None]
         sharp = torch.full_like(gloss, 90.0)
-        return Surface(seen.face, place, normal, albedo, gloss, sharp, open_, wrap, unit(tangent)), share
+        return seen, Surface(seen.face, place, normal, albedo, gloss, sharp, open_, wrap, unit(tangent)), share
 
     def _plastic(self, seen: Fragments, spec: FaceSpec, points: Tensor, lamps: Lamps) -> Tensor:
         """Radiance ``[3, P]`` of frames: black over brown to pale metal."""
