@@ -81,7 +81,7 @@ def test_attributes_move_what_they_name_as_their_space_says_and_little_else(gene
             ends = []
             for sign in (-1, 1):
                 omega = space.omega({attribute.name: sign * attribute.sd}).expand(len(codes), -1)
-                read = verifier.read(quantise(generator.render(codes, space.edits(omega), "w")))
+                read = verifier.read(quantise(generator.render(codes, space.edits(omega), space.space)))
                 ends.append((read / verifier.sd)[:, columns])
             moved.append((ends[1] - ends[0]).mean(0) / 2)
     response = torch.stack(moved)  # [K moved, K read] in sd per sd

@@ -5,9 +5,10 @@ the faces' own variation, that moves the read-out by given amounts is D = Σ R�
 without Σ leaves the faces' manifold and moves hardly anything.)
 
 These directions move readings by less than they say, and some of them drag others. So the whole set is corrected by the
-inverse of what it is measured to do.
+inverse of what it is measured to do. Where the generator has a StyleSpace, each attribute is tried there as well, with
+only the channels that it moves most, and what drags the others less is kept.
 
-Letters: N faces, F labels, K attributes, D numbers of a code, L layers, P points of a response curve.
+Letters: N faces, F labels, K attributes, D numbers of a code, L layers, E one face's edit, P points of a curve.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from sia_gen.core.errors import RequestError, unknown
 from sia_gen.core.executors import Progress
 from sia_gen.core.images import Images, quantise
 from sia_gen.core.seeds import face_seeds
-from sia_gen.generators.generator import Codes, Generator
+from sia_gen.generators.generator import Codes, Generator, StyleGenerator
 
 RIDGE = 1e-3  # of the mean variance of a code's numbers
 CORRECTIONS = 2
+CHANNELS = 0.3  # share of a style's channels, those moved most, to which an attribute is cut down in s
+SPREAD = 512  # faces that tell how far a channel moves anyway
 READABLE = 0.3  # sd per sd: what answers less is not corrected, for it would go much too far
 POINTS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # of a response curve, in shares of the safe range
 SIGNIFICANT = "{:.2g}"  # a safe range is known no better
@@ -66,7 +69,7 @@ def find_directions(
     seed: int = 1,
     progress: Progress | None = None,
 ) -> AttributeSpace:
-    """The attribute space of ``wanted`` in ``generator``'s w.
+    """The attribute space of ``wanted`` in ``generator``'s s where it has one, else in its w.
 
     All F labels take part in the fit on ``faces`` faces, also those that become no attribute, so that an attribute
     drags none of them. The attributes are then corrected by what they do to ``trials`` other faces, moved by one sd
@@ -92,13 +95,15 @@ def find_directions(
     spread = covariance @ read_out.T  # Σ Rᵀ [D, F]
     directions = torch.linalg.solve(read_out @ spread, spread.T)  # [F, D], one sd each
     columns = [list(labels.names).index(want.name) for want in wanted]
-    directions = directions[columns]  # [K, D]
+    directions, space = directions[columns, None].repeat(1, generator.edit_shapes["w"][0], 1), "w"  # [K, L, D]
     correcting, fresh = (generator.sample(face_seeds(seed + step, trials)) for step in (2, 1))
     for _ in range(CORRECTIONS):
-        response = measure(generator, labels, correcting, directions, progress)[:, columns]  # [K, K]
+        response = measure(generator, labels, correcting, directions, space, progress)[:, columns]  # [K, K]
         directions = _corrected(directions, response)
-    response = measure(generator, labels, fresh, directions, progress)[:, columns]
-    curves, monotony = follow(generator, labels, fresh, directions, columns, [want.reach for want in wanted])
+    if isinstance(generator, StyleGenerator) and "s" in generator.edit_shapes:
+        directions, space = _in_styles(generator, labels, correcting, directions, columns, progress), "s"  # [K, E]
+    response = measure(generator, labels, fresh, directions, space, progress)[:, columns]
+    curves, monotony = follow(generator, labels, fresh, directions, space, columns, [want.reach for want in wanted])
     others = response.abs().fill_diagonal_(0).sum(1) / max(1, len(columns) - 1)
     attributes = []
     for row, (want, column) in enumerate(zip(wanted, columns, strict=True)):
@@ -120,17 +125,42 @@ def find_directions(
                 monotony[row],
             )
         )
-    per_unit = directions / labels.sd[columns, None]
-    layers = generator.edit_shapes["w"][0]
-    return AttributeSpace(generator.name, "w", tuple(attributes), per_unit[:, None].repeat(1, layers, 1))
+    per_unit = directions / labels.sd[columns].view(-1, *[1] * (directions.ndim - 1))
+    return AttributeSpace(generator.name, space, tuple(attributes), per_unit)
 
 
 def _corrected(directions: Tensor, response: Tensor) -> Tensor:
-    """The combinations of ``directions [K, D]`` whose response would be the identity, were it linear."""
+    """The combinations of ``directions [K, ...]`` whose response would be the identity, were it linear."""
     readable = response.diagonal() >= READABLE
     both = readable[:, None] & readable
     response = torch.where(both, response, torch.eye(len(response)))
-    return torch.linalg.solve(response, directions)
+    return torch.linalg.solve(response, directions.flatten(1)).view_as(directions)
+
+
+def _in_styles(
+    generator: StyleGenerator,
+    labels: Labels,
+    codes: Codes,
+    directions: Tensor,
+    columns: Sequence[int],
+    progress: Progress | None,
+) -> Tensor:
+    """``directions [K, L, D]`` in s ``[K, E]``, each cut down to its foremost channels where that drags others less."""
+    whole = generator.carry(directions.to(codes.device)).cpu()
+    spread = generator.carry(generator.sample(face_seeds(0, SPREAD))).std(dim=0).cpu().clamp(min=1e-6)  # [E]
+    weight = (whole / spread).abs()
+    cut = whole * (weight >= weight.quantile(1 - CHANNELS, dim=1, keepdim=True))
+    candidates, leaks = [], []
+    for tried in (whole, cut):
+        response = measure(generator, labels, codes, tried, "s", progress)[:, columns]
+        own = response.diagonal().clone()
+        others = response.abs().fill_diagonal_(0).sum(1)
+        candidates.append(tried)
+        leaks.append(torch.where(own >= READABLE, others / own.clamp(min=READABLE), torch.inf))
+    cut_is_better = (leaks[1] < leaks[0])[:, None]
+    directions = torch.where(cut_is_better, candidates[1], candidates[0])
+    response = measure(generator, labels, codes, directions, "s", progress)[:, columns]
+    return _corrected(directions, response)
 
 
 @torch.inference_mode()
@@ -139,6 +169,7 @@ def follow(
     labels: Labels,
     codes: Codes,
     directions: Tensor,
+    space: str,
     columns: Sequence[int],
     reach: Sequence[float],
 ) -> tuple[Tensor, list[float]]:
@@ -153,8 +184,8 @@ def follow(
     for direction, column, most in zip(directions.to(codes.device), columns, reach, strict=True):
         read = []
         for point in POINTS:
-            edits = (point * most * direction).expand(codes.shape)
-            read.append(labels.read(quantise(generator.render(codes, edits, "w")))[:, column] / labels.sd[column])
+            edits = (point * most * direction).expand(len(codes), *direction.shape)
+            read.append(labels.read(quantise(generator.render(codes, edits, space)))[:, column] / labels.sd[column])
         rows = torch.stack(read, dim=1)  # [N, P]
         curves.append((rows - rows[:, len(POINTS) // 2, None]).mean(0))
         monotony.append(round(sum(float(spearmanr(POINTS, row).statistic) for row in rows.tolist()) / len(rows), 3))
@@ -163,13 +194,18 @@ def follow(
 
 @torch.inference_mode()
 def measure(
-    generator: Generator, labels: Labels, codes: Codes, directions: Tensor, progress: Progress | None = None
+    generator: Generator,
+    labels: Labels,
+    codes: Codes,
+    directions: Tensor,
+    space: str = "w",
+    progress: Progress | None = None,
 ) -> Tensor:
-    """Mean response ``[K, F]`` of the readings, in sd per sd, to one sd down and up along ``directions [K, D]``."""
+    """Mean response ``[K, F]`` of the readings, in sd per sd, to one sd down and up along ``directions [K, ...]``."""
     rows = []
     for index, direction in enumerate(directions.to(codes.device)):
-        edit = direction.expand(codes.shape)  # [N, L, D]
-        up, down = (labels.read(quantise(generator.render(codes, sign * edit, "w"))) for sign in (1, -1))
+        edit = direction.expand(len(codes), *direction.shape)
+        up, down = (labels.read(quantise(generator.render(codes, sign * edit, space))) for sign in (1, -1))
         rows.append(((up - down) / (2 * labels.sd)).mean(0))
         if progress:
             progress(index + 1, len(directions), "measuring attributes")

@@ -21,7 +21,7 @@ from sia_gen.attributes.attribute_space import Attribute, AttributeSpace
 from sia_gen.audits.statistics import Floats
 from sia_gen.core.errors import WorkError
 from sia_gen.core.seeds import normals, stream
-from sia_gen.generators.generator import Codes, Generator
+from sia_gen.generators.generator import Codes, Generator, StyleGenerator
 
 DIRECTIONS = 16
 FACES = 4
@@ -45,7 +45,8 @@ def control_space(known: AttributeSpace, directions: Tensor, reach: Tensor) -> A
 def random_directions(generator: Generator, known: AttributeSpace, seed: int) -> Tensor:
     """M = 16 directions ``[M, E]`` that leave every attribute in ``known`` where it is.
 
-    A direction is the difference of the codes of two random faces where codes live in the edit space, else Gaussian.
+    A direction is the difference of the codes of two random faces where codes live in the edit space, or can be carried
+    into it, else Gaussian.
     What it shares with any direction in ``known`` is taken out of it. Raises `WorkError` where that leaves nothing.
     """
     drawn, axes = _draw(generator, known.space, seed)  # [M, E], [P, D]
@@ -106,13 +107,17 @@ def _draw(generator: Generator, space: str, seed: int) -> tuple[Tensor, Tensor]:
     seeds = _seeds(seed, "control directions", 2 * DIRECTIONS)
     codes = generator.sample(seeds)
     shape = generator.edit_shapes[space]
-    if codes.shape[1:] != shape:
+    styled = generator if isinstance(generator, StyleGenerator) and space == "s" else None
+    if codes.shape[1:] != shape and styled is None:
         return normals(seeds[:DIRECTIONS], shape, "control"), torch.eye(shape.numel())
     many = generator.sample(_seeds(seed, "control axes", SAMPLED)).flatten(1).float()  # [., D]
     many = many - many.mean(dim=0)
     _, span = _principal(many[:SPANNED])
     deviations, axes = _principal(many @ span.T)
-    return codes[:DIRECTIONS] - codes[DIRECTIONS:], deviations[:, None] * (axes @ span)
+    drawn, axes = codes[:DIRECTIONS] - codes[DIRECTIONS:], deviations[:, None] * (axes @ span)
+    if styled is not None:
+        return styled.carry(drawn), styled.carry(axes.view(-1, *codes.shape[1:]))
+    return drawn, axes
 
 
 def _principal(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,8 +133,7 @@ def _unrelated(drawn: Tensor, known: Tensor, axes: Tensor) -> Tensor:
     There "orthogonal" means "uncorrelated among faces": a linear reading of a known attribute off the codes stays put.
     Orthogonal in the codes themselves would still move attributes along the axes in which faces vary most.
     """
-    long = axes.square().sum(dim=1, keepdim=True)  # [P, 1]
-    into = (axes / long).T  # [D, P]
+    into = torch.linalg.pinv(axes)  # [D, P]
     basis = known @ into  # [K, P]
     if torch.linalg.matrix_rank(basis) >= len(axes):
         raise WorkError(

@@ -32,3 +32,12 @@ class Generator(Protocol):
     def render(self, codes: Codes, edits: Tensor | None = None, space: str | None = None) -> Images:
         """Images ``[B, 3, R, R]`` in [0, 1]; ``edits`` ``[B, *edit_shapes[space]]`` are added in that space."""
         ...
+
+
+@runtime_checkable
+class StyleGenerator(Generator, Protocol):
+    """A generator with an edit space "s" beside the "w" in which its codes live."""
+
+    def carry(self, edits: Tensor) -> Tensor:
+        """Edits in w ``[..., *edit_shapes["w"]]`` → the edits in s ``[..., *edit_shapes["s"]]`` that do the same."""
+        ...

@@ -6,7 +6,7 @@ normalised, since its length carries meaning when every latent is a factor; wher
 convolution comes before the filter, at a quarter of the cost; activations carry no gain of √2, as demodulation keeps
 their scale.
 
-Letters: B faces, Z latents, W width of w, L layers that a w steers, C channels, R resolution.
+Letters: B faces, Z latents, W width of w, L layers that a w steers, C channels, S numbers of a style, R resolution.
 """
 
 from __future__ import annotations
@@ -92,8 +92,10 @@ class ModulatedConv(nn.Module):
         self.scale = 1 / math.sqrt(inputs * kernel**2)
         self.demodulate, self.padding = demodulate, kernel // 2
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, shift: Tensor | None = None) -> Tensor:
         style = self.style(w)  # [B, C]
+        if shift is not None:
+            style = style + shift
         weight = self.weight * self.scale
         x = F.conv2d(x * style[:, :, None, None], weight, padding=self.padding)
         if not self.demodulate:
@@ -116,8 +118,8 @@ class Layer(nn.Module):
         else:
             self.noise = None
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        x = self.conv(x, w)
+    def forward(self, x: Tensor, w: Tensor, shift: Tensor | None = None) -> Tensor:
+        x = self.conv(x, w, shift)
         if self.up:
             x = _double(x)
         if self.noise is not None:
@@ -143,21 +145,42 @@ class Synthesis(nn.Module):
             self.rgb.append(ModulatedConv(channels, 3, 1, config.width, demodulate=False))
             before = channels
 
-    def forward(self, w: Tensor, levels: int | None = None) -> Tensor:
-        """``levels`` stops at the picture of resolution 4·2^(levels − 1), which is all there is without."""
-        x = self.start(w[:, 0]).view(len(w), -1, 4, 4)
-        x = self.second[0](x, w[:, 1])
-        picture = self.rgb[0](x, w[:, 1])
+    def steered(self) -> list[tuple[Linear, int]]:
+        """Every linear map out of w, in order, and which of the L layers of w it reads: together they make the style.
+
+        What the first of them makes is no scale of channels but the 4 × 4 picture that all begins with.
+        """
+        found = [(self.start, 0), (self.second[0].conv.style, 1), (self.rgb[0].style, 1)]
+        for index, (first, second, rgb) in enumerate(zip(self.first, self.second[1:], self.rgb[1:], strict=True), 1):
+            found += [(first.conv.style, 2 * index), (second.conv.style, 2 * index + 1), (rgb.style, 2 * index + 1)]
+        return found
+
+    def forward(self, w: Tensor, levels: int | None = None, shift: Tensor | None = None) -> Tensor:
+        """``levels`` stops at the picture of resolution 4·2^(levels − 1), which is all there is without.
+
+        ``shift`` ``[B, S]`` is added to the style, see `steered`.
+        """
+        sizes = [linear.bias.numel() for linear, _ in self.steered()]
+        shifts = [None] * len(sizes) if shift is None else list(shift.split(sizes, dim=1))
+        start = self.start(w[:, 0])
+        x = (start if shifts[0] is None else start + shifts[0]).view(len(w), -1, 4, 4)
+        x = self.second[0](x, w[:, 1], shifts[1])
+        picture = self.rgb[0](x, w[:, 1], shifts[2])
         for index, (first, second, rgb) in enumerate(zip(self.first, self.second[1:], self.rgb[1:], strict=True), 1):
             if index == levels:
                 break
-            x = second(first(x, w[:, 2 * index]), w[:, 2 * index + 1])
-            picture = _double(picture) + rgb(x, w[:, 2 * index + 1])
+            by_first, by_second, by_rgb = shifts[3 * index : 3 * index + 3]
+            x = second(first(x, w[:, 2 * index], by_first), w[:, 2 * index + 1], by_second)
+            picture = _double(picture) + rgb(x, w[:, 2 * index + 1], by_rgb)
         return picture
 
 
 class StyleGAN2(nn.Module):
-    """The generator: its codes are w+ ``[B, L, W]``, its edit space is ``"w"`` (an edit per layer, added to w+)."""
+    """The generator; its codes are w+ ``[B, L, W]``.
+
+    It is edited in ``"w"`` (an edit per layer, added to w+) or in ``"s"``, the StyleSpace (Wu et al., "StyleSpace
+    Analysis", CVPR 2021): what w is turned to in each layer, where single channels can be moved.
+    """
 
     def __init__(self, config: StyleGAN2Config) -> None:
         super().__init__()
@@ -167,6 +190,7 @@ class StyleGAN2(nn.Module):
         self.edit_shapes = {"w": torch.Size((config.layers, config.width))}
         self.mapping = Mapping(config)
         self.synthesis = Synthesis(config)
+        self.edit_shapes["s"] = torch.Size((sum(linear.bias.numel() for linear, _ in self.synthesis.steered()),))
 
     def sample(self, seeds: Sequence[int]) -> Codes:
         """One face per seed, on this generator's device. A shipped generator draws its latents as the studio does its
@@ -183,11 +207,19 @@ class StyleGAN2(nn.Module):
 
     def render(self, codes: Codes, edits: Tensor | None = None, space: str | None = None) -> Images:
         """Images in [0, 1]; raises `RequestError` for an edit space that it does not have."""
-        if edits is not None:
-            if space not in self.edit_shapes:
-                raise RequestError(f"'{self.name}' cannot be edited in '{space}'; it has {', '.join(self.edit_shapes)}")
+        if edits is not None and space not in self.edit_shapes:
+            raise RequestError(f"'{self.name}' cannot be edited in '{space}'; it has {', '.join(self.edit_shapes)}")
+        if edits is not None and space == "w":
             codes = codes + edits
-        return (self.synthesis(codes) * 0.5 + 0.5).clamp(0, 1)
+        picture = self.synthesis(codes, shift=edits if space == "s" else None)
+        return (picture * 0.5 + 0.5).clamp(0, 1)
+
+    def carry(self, edits: Tensor) -> Tensor:
+        """Edits in w ``[..., L, W]`` → the edits in s ``[..., S]`` that do the same."""
+        return torch.cat(
+            [edits[..., layer, :] @ (linear.weight * linear.scale).T for linear, layer in self.synthesis.steered()],
+            dim=-1,
+        )
 
     def save(self, folder: str | Path) -> None:
         """Write ``config.json`` and half-precision ``model.safetensors``."""

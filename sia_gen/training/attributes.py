@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.attributes.find import Labels, Wanted, find_directions
+from sia_gen.attributes.find import Labels, Wanted, find_directions, measure
 from sia_gen.attributes.load import FILE
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
 from sia_gen.core.files import atomic, writable_folder
 from sia_gen.core.images import contact_sheet
+from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.load import load_generator
 from sia_gen.generators.stylegan2 import StyleGAN2
 from sia_gen.studio.factors import FACTORS, NAMES, sample
@@ -24,10 +25,12 @@ from sia_gen.targets.verifier import load_verifier
 from sia_gen.training.generator import describe
 
 SWEEPS, PICTURED = "attributes.png", (6, 16, 27)  # and the seeds of the faces in it
+RESPONSE, MEASURED = "response.png", 64  # faces
 LEAST = 0.25  # slope of a reading that is worth stretching
 ATTRIBUTES = (
-    "age", "sex", "skin_tone", "weight", "yaw", "pitch", "roll", "light_azimuth", "light_elevation", "light_strength",
-    "smile", "mouth_open", "hair_colour", "hair_length",
+    "age", "sex", "skin_tone", "weight", "yaw", "pitch", "roll", "smile", "mouth_open", "eye_closure", "light_azimuth",
+    "light_elevation", "light_strength", "ambient_strength", "light_warmth", "hair_colour", "hair_length",
+    "hair_volume", "fringe", "baldness", "beard", "lip_colour", "glasses", "lens_tint", "background_lightness", "blur",
 )  # fmt: skip
 
 
@@ -61,9 +64,36 @@ def fit_attributes(
     space = find_directions(source, labels, wanted, faces=faces, seed=seed, progress=progress)
     space.save(out / FILE)
     _draw_sweeps(source, space, out / SWEEPS)
+    _draw_response(source, labels, space, seed, out / RESPONSE)
     if out.resolve() == Path(generator).resolve():
         describe(out, space.attributes, seed)
     return space
+
+
+def _draw_response(generator: StyleGAN2, labels: Labels, space: AttributeSpace, seed: int, path: Path) -> None:
+    """The matrix of what each attribute moves, in sd per sd, on faces that neither fit nor figures saw."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    codes = generator.sample(face_seeds(seed + 3, MEASURED))
+    sd = torch.tensor([attribute.sd for attribute in space.attributes]).to(space.directions)
+    per_sd = space.directions * sd.view(-1, *[1] * (space.directions.ndim - 1))
+    columns = [list(labels.names).index(name) for name in space.names]
+    response = measure(generator, labels, codes, per_sd, space.space)[:, columns]
+    figure = Figure(figsize=(0.45 * len(columns) + 2.5,) * 2, dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    shown = axes.imshow(response.numpy(), cmap="RdBu_r", vmin=-1.2, vmax=1.2)
+    for row, values in enumerate(response.tolist()):
+        for column, value in enumerate(values):
+            axes.text(column, row, f"{value:.1f}".replace("-0.0", "0.0"), ha="center", va="center", fontsize=7)
+    axes.set_xticks(range(len(columns)), space.names, rotation=90)
+    axes.set_yticks(range(len(columns)), space.names)
+    axes.set_ylabel("moved by one sd")
+    axes.set_xlabel("as the verifier reads it, in sd")
+    figure.colorbar(shown, shrink=0.6)
+    with atomic(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})
 
 
 @torch.inference_mode()

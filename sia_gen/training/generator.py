@@ -145,10 +145,22 @@ def describe(folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int =
         psnr=figures["psnr_db"],
         fit_seed=fit_seed,
         attributes=table(
-            ["attribute", "unit", "safe range of a change", "sd over faces", "slope", "leakage"],
+            ["attribute", "unit", "safe range of a change", "sd over faces", "slope", "leakage", "Spearman"],
             [
-                (a.name, a.unit, f"{a.low:g}…{a.high:+g}", a.sd, f"{a.slope:.2f}", f"{a.leakage:.2f}")
+                (
+                    a.name,
+                    a.unit,
+                    f"{a.low:g}…{a.high:+g}",
+                    a.sd,
+                    f"{a.slope:.2f}",
+                    f"{a.leakage:.2f}",
+                    _share(a.monotony),
+                )
                 for a in attributes
             ],
         ),
     )
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"

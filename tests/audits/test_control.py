@@ -3,9 +3,11 @@ import dataclasses
 import pytest
 import torch
 
+from sia_gen.attributes.attribute_space import Attribute, AttributeSpace
 from sia_gen.audits.control import DIRECTIONS, control_space, random_directions, reaches
 from sia_gen.core.errors import WorkError
 from sia_gen.core.seeds import normals
+from tests.generators.test_stylegan2 import tiny
 from tests.problems import LinearGenerator, linear_space
 
 
@@ -138,3 +140,18 @@ def test_says_when_there_is_no_room():
     space = linear_space(generator)
     with pytest.raises(WorkError, match="4 attributes fill the whole edit space of 4 axes"):
         random_directions(generator, space, seed=0)
+
+
+def test_a_control_in_the_stylespace_is_that_in_w_carried_over():
+    generator = tiny(width=24)
+    names = tuple(Attribute(f"a{index}", "units", -1.0, 1.0, 1.0, 1.0, 0.0) for index in range(2))
+    directions = 0.1 * normals([3, 4], generator.edit_shapes["w"], "directions")
+    in_w = AttributeSpace(generator.name, "w", names, directions)
+    in_s = dataclasses.replace(in_w, space="s", directions=generator.carry(directions))
+    drawn = random_directions(generator, in_w, seed=0)
+    carried = random_directions(generator, in_s, seed=0)
+    assert carried.shape == (DIRECTIONS, *generator.edit_shapes["s"])
+    likeness = torch.nn.functional.cosine_similarity(generator.carry(drawn), carried, dim=1)
+    assert likeness.min() > 0.95  # what they share with the attributes is measured along other axes
+    found = reaches(generator, in_s, in_s, carried, seed=0)
+    assert torch.isfinite(found).all()

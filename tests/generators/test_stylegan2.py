@@ -82,10 +82,31 @@ def test_saves_and_loads(tmp_path):
     torch.testing.assert_close(StyleGAN2.load(tmp_path / "..").render(codes), again.render(codes), rtol=0, atol=0)
 
 
+def test_an_edit_in_w_is_the_same_carried_into_s():
+    model = tiny(noise=True)
+    codes = model.sample(range(3))
+    edits = 0.3 * torch.randn(3, *model.edit_shapes["w"], generator=torch.Generator().manual_seed(1))
+    carried = model.carry(edits)
+    assert carried.shape == (3, *model.edit_shapes["s"])
+    here, there = model.render(codes, edits, "w"), model.render(codes, carried, "s")
+    torch.testing.assert_close(here, there, rtol=0, atol=1e-5)
+    assert (here - model.render(codes)).abs().max() > 0.01
+
+
+def test_each_number_of_the_style_matters():
+    model = tiny()
+    codes = model.sample([0])
+    edit = torch.zeros(1, *model.edit_shapes["s"], requires_grad=True)
+    picture = model.synthesis(codes, shift=edit)
+    weights = torch.randn(picture.shape, generator=torch.Generator().manual_seed(2))
+    (gradient,) = torch.autograd.grad((picture * weights).sum(), edit)
+    assert (gradient != 0).float().mean() > 0.99
+
+
 def test_an_unknown_edit_space_is_named():
     model = tiny()
     codes = model.sample([0])
-    with pytest.raises(RequestError, match="'tiny' cannot be edited in 'h'; it has w"):
+    with pytest.raises(RequestError, match="'tiny' cannot be edited in 'h'; it has w, s"):
         model.render(codes, torch.zeros_like(codes), "h")
 
 

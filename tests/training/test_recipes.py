@@ -148,6 +148,7 @@ def test_every_recipe_writes_a_card_with_its_figures(trained, renders, tmp_path,
     assert "sia-gen studio render --makehuman DIR --faces 160 --seed 0 --resolution 16 --out renders" in card
     assert (out / "faces" / "sheet.png").is_file()
     assert (out / "faces" / "attributes.png").is_file()
+    assert (out / "faces" / "response.png").is_file()
     assert (
         f"| age | {errors['age']['mae']:.3g} | {errors['age']['r2']:.2f} |"
         in (out / "verifier" / "README.md").read_text()
