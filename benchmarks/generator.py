@@ -39,7 +39,7 @@ class Features(nn.Module):
         return self.network.base_model(self.preprocessing(images)).pooler_output.flatten(1)
 
 
-def frechet(features, real, made):
+def frechet(real, made):
     """Both are features already, so the metric's own network is none."""
     metric = FrechetInceptionDistance(feature=nn.Identity().requires_grad_(False), input_img_size=(real.shape[1],))
     metric.update(real, real=True)
@@ -100,7 +100,7 @@ def main():
     second = of(options.faces, lambda part: from_bytes(data.images[part + options.faces]))
     made = of(options.faces, sampled)
     for name, other in (("generator", made), ("renders (the floor)", second)):
-        distance = frechet(features, first, other)
+        distance = frechet(first, other)
         print(
             f"{name}: Fréchet {distance:.3f}, precision {covered(other, first):.3f}, recall {covered(first, other):.3f}"
         )

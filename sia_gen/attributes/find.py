@@ -150,17 +150,14 @@ def _in_styles(
     spread = generator.carry(generator.sample(face_seeds(0, SPREAD))).std(dim=0).cpu().clamp(min=1e-6)  # [E]
     weight = (whole / spread).abs()
     cut = whole * (weight >= weight.quantile(1 - CHANNELS, dim=1, keepdim=True))
-    candidates, leaks = [], []
-    for tried in (whole, cut):
-        response = measure(generator, labels, codes, tried, "s", progress)[:, columns]
+    responses = [measure(generator, labels, codes, tried, "s", progress)[:, columns] for tried in (whole, cut)]
+    leaks = []
+    for response in responses:
         own = response.diagonal().clone()
         others = response.abs().fill_diagonal_(0).sum(1)
-        candidates.append(tried)
         leaks.append(torch.where(own >= READABLE, others / own.clamp(min=READABLE), torch.inf))
-    cut_is_better = (leaks[1] < leaks[0])[:, None]
-    directions = torch.where(cut_is_better, candidates[1], candidates[0])
-    response = measure(generator, labels, codes, directions, "s", progress)[:, columns]
-    return _corrected(directions, response)
+    better = (leaks[1] < leaks[0])[:, None]  # [K, 1]
+    return _corrected(torch.where(better, cut, whole), torch.where(better, responses[1], responses[0]))
 
 
 @torch.inference_mode()

@@ -112,7 +112,9 @@ def target(
     renders: Renders,
     out: Out,
     label: Annotated[str, typer.Option(help="The factor to classify.")] = "smile",
-    thresholds: Annotated[str | None, typer.Option(help="Where it is cut, as 21,37,53; its middle by default.")] = None,
+    thresholds: Annotated[
+        str | None, typer.Option(help="Values of the factor between classes, as 21,37,53; its middle.")
+    ] = None,
     architecture: Annotated[str, typer.Option(help="resnet or vit.")] = "resnet",
     planted: Annotated[str | None, typer.Option(help="A factor that follows the label in the training faces.")] = None,
     strength: Annotated[float, typer.Option(help="In which share of the training faces it does, 0.5…1.")] = 0.95,
@@ -183,11 +185,15 @@ def _run(work: Callable[..., Mapping[str, Any]], out: Path, as_json: bool, seed:
         print_json({**figures, "out": str(out)})
         return
     rows = {name: value if isinstance(value, Mapping) else {"value": value} for name, value in figures.items()}
-    if len({tuple(row) for row in rows.values()}) <= 1:
-        show_entries("figures", [{"figure": name, **row} for name, row in rows.items()])
-    else:  # several recipes, each with figures of its own
-        for name, row in rows.items():
-            show_entries(name, [{"figure": key, "value": value} for key, value in row.items()])
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for name, row in rows.items():
+        alike.setdefault(tuple(row), []).append({"figure": name, **row})
+    for group in alike.values():
+        if len(group) > 1 or len(alike) == 1:
+            show_entries("figures", group)
+        else:  # a row of its own kind reads better upright
+            name = group[0].pop("figure")
+            show_entries(name, [{"figure": key, "value": value} for key, value in group[0].items()])
     print(f"\nWritten to {out}")
 
 

@@ -20,7 +20,6 @@ from sia_gen.studio.makehuman import GROUPS
 from sia_gen.studio.texture import Noise
 
 EYE = 0.5  # |x| of the eye centres
-BARE = 9.0  # stands for the angle about the crown where no hair grows, on ears
 
 BODY, RIGHT_EYE, LEFT_EYE, UPPER_TEETH, LOWER_TEETH = range(len(GROUPS))
 
@@ -121,7 +120,7 @@ def lab_to_linear(lab: Tensor) -> Tensor:
 
 
 def hair_colour(blond: Tensor, red: Tensor, age: Tensor) -> Tensor:
-    """Linear RGB ``[3, B]``: black over brown to blond in equal ratios, reddened, greying from about 40 years."""
+    """Linear RGB ``[3, B]``: black over brown to blond in equal ratios, reddened, greying from 45 years on."""
     black, fair = colour(blond, 0.012, 0.0095, 0.008), colour(blond, 0.38, 0.24, 0.11)
     pigment = black * (fair / black) ** blond
     ginger = colour(blond, 1.9, 0.85, 0.5)
@@ -133,17 +132,17 @@ def hair_colour(blond: Tensor, red: Tensor, age: Tensor) -> Tensor:
 def surface(rest: Tensor, group: Tensor, masks: Tensor, look: Palette, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
     """Albedo ``[3, P]``, gloss ``[P]`` and ambient openness ``[P]`` at pixels.
 
-    ``rest [3, P]``, ``group [P]`` (index into `GROUPS`), ``masks [4, P]``: lips, cavities, angle about the crown
-    (`BARE` where nothing grows), openness; ``look`` a palette per pixel.
+    ``rest [3, P]``, ``group [P]`` (index into `GROUPS`), ``masks [5, P]``: lips, cavities, ears, angle about the crown,
+    openness; ``look`` a palette per pixel.
     """
-    lips, cavity, azimuth, open_ = masks
+    lips, cavity, ear, azimuth, open_ = masks
     cavity = smooth(0.3, 0.7, cavity)
     x, y, z = rest
     side = x.abs()
     fine, coarse = noise(rest * 26), noise(rest * 7 + 3)
     skin = _skin(rest, look, fine, coarse)
-    paint = mix(look.lips, colour(rest, 0.50, 0.03, 0.06) / look.skin.clamp(min=0.05), 0.9 * look.painted)
-    albedo = mix(skin, look.skin * paint.clamp(max=1.2), (0.75 + 0.2 * look.painted) * lips)
+    paint = mix(look.skin * look.lips, colour(rest, 0.42, 0.03, 0.06), 0.9 * look.painted)
+    albedo = mix(skin, paint, (0.75 + 0.2 * look.painted) * lips)
     from_eye = torch.sqrt((side - EYE).square() + y.square() + (z - 0.02).square())
     lid = smooth(0.44, 0.30, from_eye) * smooth(-0.02, 0.10, y) * smooth(0.30, 0.20, y)
     albedo = mix(albedo, look.lids, 0.65 * look.lid_paint * lid)
@@ -161,7 +160,7 @@ def surface(rest: Tensor, group: Tensor, masks: Tensor, look: Palette, noise: No
     albedo = albedo * (1 - (look.lashes + 0.3 * look.lid_paint).clamp(max=0.95) * lash)
     grain = noise(torch.stack([x * 24, y * 6, z * 14 + 5]))
     roots = smooth(-0.10, 0.10, hair_margin(y, azimuth, look.growth) + 0.12 * grain)
-    roots = roots * remaining(y, grain, look.growth) * (azimuth < BARE - 1)
+    roots = roots * remaining(y, grain, look.growth) * smooth(0.6, 0.3, ear)
     albedo = mix(albedo, look.hair * 0.7 + 0.08 * look.skin, 0.85 * roots)
     albedo = mix(albedo, _clothes(rest, look, noise), _dressed(x, y, z))
     albedo = mix(albedo, colour(rest, 0.045, 0.010, 0.010), cavity)
@@ -212,7 +211,7 @@ def _brow(side: Tensor, y: Tensor, z: Tensor, thickness: Tensor) -> Tensor:
 def _dressed(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     """Where clothes cover the body: outside of a neckline around the neck."""
     around = torch.hypot(x, (z + 1.35).clamp(max=0.6))
-    return smooth(0.0, 0.06, around - 1.02 - 0.5 * (y + 2.2)) * smooth(-1.5, -1.6, y) * smooth(-0.35, -0.5, z)
+    return smooth(0.0, 0.06, around - 0.74 - 0.6 * (y + 2.2)) * smooth(-1.5, -1.6, y) * smooth(-0.35, -0.5, z)
 
 
 def _clothes(rest: Tensor, look: Palette, noise: Noise) -> Tensor:

@@ -207,9 +207,8 @@ def _coefficients(spec: FaceSpec) -> dict[str, Tensor]:
         "mouth_open": spec["mouth_open"],
         "brows_up": raised.clamp(min=0),
         "brows_down": (-raised).clamp(min=0),
-        "eye_closure": 0.06
-        + 0.94 * spec["eye_closure"]
-        - 0.015 * spec["gaze_y"].clamp(max=0),  # lids follow the eyes down
+        # Lids follow the eyes down, and are never quite as far open as they could be.
+        "eye_closure": (0.06 + 0.94 * spec["eye_closure"] - 0.015 * spec["gaze_y"].clamp(max=0)).clamp(max=1),
     }
     for name, value in units.items():
         found |= {f"{which}-{name}": share * value for which, share in ancestry.items()}

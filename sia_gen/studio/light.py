@@ -15,12 +15,13 @@ from sia_gen.studio.factors import FaceSpec
 
 KEY, SKY, RIM = 2.3, 0.50, 1.6
 SHADOW_STEPS, SHADOW_REACH = 10, 1.1  # samples towards the lamp, and how far in eye distances
-SOFTBOX = (-0.35, 0.50, 0.79)  # what eyes and lenses mirror besides the lamp
+SOFTBOX = (0.0, 0.53, 0.85)  # what eyes and lenses mirror besides the lamp
 
 
 @dataclass(frozen=True)
 class Surface:
-    """What is to be lit at P pixels of ``face`` ``[P]``; ``place``, ``normal`` and ``albedo`` are ``[3, P]``.
+    """What is to be lit at P pixels of ``face`` ``[P]``; ``place`` and ``normal`` are ``[3, P]``, as is
+    ``albedo`` unless it is the same everywhere, ``[3, 1]``.
 
     ``gloss``, ``sharp`` (exponent of the highlight) and ``openness`` are ``[P]``; ``wrap`` ``[3, 1]`` is how far light
     of each colour travels below the surface. ``tangent`` ``[3, P]`` makes it a surface of strands.
@@ -45,7 +46,7 @@ class Lamps:
         light, warmth = light_direction(spec).T, 0.22 * spec["light_warmth"]
         key = KEY * torch.exp2(spec["light_strength"]) * torch.exp(torch.stack([warmth, 0 * warmth, -1.6 * warmth]))
         ambient = SKY * torch.exp2(spec["ambient_strength"])
-        behind = torch.stack([-0.8 * torch.where(light[0] < 0, -1.0, 1.0), 0.35 + 0 * warmth, -0.5 + 0 * warmth])
+        behind = torch.stack([-0.8 * torch.tanh(light[0] / 0.2), 0.35 + 0 * warmth, -0.5 + 0 * warmth])
         rim = RIM * spec["rim_light"] * torch.exp2(spec["light_strength"])
         self._rows = torch.cat(
             [light, key, behind / behind.norm(dim=0), ambient[None], rim[None], distance_of(spec)[None]]

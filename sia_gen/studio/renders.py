@@ -27,7 +27,7 @@ from sia_gen.core.executors import Batches, Progress, resolve_device
 from sia_gen.core.files import atomic, read_json, writable_folder, write_json
 from sia_gen.core.images import from_pil, to_bytes, to_pil
 from sia_gen.core.seeds import face_seeds
-from sia_gen.studio.factors import NAMES, FaceSpec, Skew, sample, sample_latents
+from sia_gen.studio.factors import NAMES, PERSON, FaceSpec, Skew, sample, sample_latents
 from sia_gen.studio.studio import Studio
 
 CHUNK = 64  # faces that are written together; an interrupted run loses at most these
@@ -93,6 +93,9 @@ def write_renders(
         raise RequestError(f"workers={workers} is below 1; give one process or more")
     if not 1 <= pictures <= faces:
         raise RequestError(f"pictures={pictures} of each person is outside 1…{faces}; give at most as many as faces")
+    for skew in skews:
+        if pictures > 1 and skew.factor in PERSON:
+            raise RequestError(f"'{skew.factor}' is the same in all pictures of a person; skew another, or pictures=1")
     place = resolve_device(device)
     Studio(makehuman, resolution)  # every fault of the request shows here, before any work
     out = writable_folder(out)
@@ -137,7 +140,7 @@ def read_renders(folder: str | Path) -> RenderSet:
     try:
         import pyarrow.parquet as pq
 
-        packed = (folder / PACKED).is_file()
+        packed = not (folder / METADATA).is_file()
         table = pq.read_table(folder / (PACKED if packed else METADATA))
         images = []
         for entry in table["image" if packed else "file_name"].to_pylist():
@@ -156,7 +159,11 @@ def read_renders(folder: str | Path) -> RenderSet:
             torch.tensor(identity),
             settings | {"faces": len(images)},
         )
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except KeyError as error:
+        raise WorkError(
+            f"'{folder}' was rendered by another version ({error} is missing); render to a new one"
+        ) from None
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise WorkError(f"'{folder}' holds no finished renders ({error}); run 'sia-gen studio render' again") from None
 
 

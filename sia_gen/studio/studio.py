@@ -72,10 +72,10 @@ class Studio:
         rest, skin = self.head.rest, self.head.group == appearance.BODY
         self.hair, self.glasses = Hair(rest, skin, self.noise), Glasses(rest, skin)
         painted = self.head.refine(np.concatenate([_lips(source), _cavities(source)], axis=1)).to(device)
-        around = azimuth_of(rest).masked_fill(ears(rest), appearance.BARE)
+        around, bare = azimuth_of(rest), ears(rest).float()
         seen = openness(rest, self.head.normals(rest[None])[0], self.head.triangles)
         painted[:, 1] *= smooth(0.6, 0.3, seen)  # what light reaches is no cavity
-        self.masks = torch.cat([painted, around[:, None], seen[:, None]], dim=1)  # [V, 4]
+        self.masks = torch.cat([painted, bare[:, None], around[:, None], seen[:, None]], dim=1)  # [V, 5]
         self.follows = smooth(-2.9, -1.8, rest[:, 1] + 0.35 * rest[:, 2])[:, None]  # [V, 1] 1 on the head, 0 below
         self.landmarks = landmark_vertices(self.head).to(device)  # [68]
 
@@ -111,24 +111,26 @@ class Studio:
 
         radiance = self.backdrop(spec, side)  # [3, B, N, N]
         flat, nearest = radiance.view(3, -1), torch.full_like(shading, torch.inf).view(-1)
+        mirror, kept = self._lens(lens, spec, lenses, lamps, worn)
         for layer, light, share in (
             (bare, self._skin(bare, look, points, normals, lamps), torch.ones_like(bare.weights[:, 0])),
             (hair, lamps.shine(strands), tufts),
             (frame, self._plastic(frame, spec, frames, lamps), worn[frame.face]),
-            (lens, *self._lens(lens, spec, lenses, lamps, worn)),
+            (lens, mirror, kept),
         ):
             _lay(flat, nearest, layer, light, share)
         images = F.avg_pool2d(tone(radiance), SUPERSAMPLE).transpose(0, 1).contiguous()  # averaged in linear light
         images = self.grain(encode(blurred(images, spec)), spec)
+        depth = _nearer(_nearer(shading, frame, worn[frame.face]), lens, kept)
         x, y, distance = project(points[:, self.landmarks].movedim(-1, 0), away, side)  # [B, 68] each
         landmarks = torch.stack([x, y], dim=-1) / SUPERSAMPLE
-        return Renders(images, landmarks, _unhidden(_nearer(shading, frame, worn[frame.face]), x, y, distance))
+        return Renders(images, landmarks, _unhidden(depth, x, y, distance))
 
     def _skin(self, seen: Fragments, look: appearance.Palette, points: Tensor, normals: Tensor, lamps: Lamps) -> Tensor:
         """Radiance ``[3, P]`` of head and body."""
         fixed = torch.cat([self.head.rest, self.masks], dim=1).expand(len(points), -1, -1)
-        values = seen.interpolate(torch.cat([fixed, points, normals], dim=-1))  # [13, P]
-        rest, masks, place, normal = values.split([3, 4, 3, 3])
+        values = seen.interpolate(torch.cat([fixed, points, normals], dim=-1))  # [14, P]
+        rest, masks, place, normal = values.split([3, 5, 3, 3])
         group = self.head.group[seen.corners[:, 0]]
         albedo, gloss, open_ = appearance.surface(rest, group, masks, look.at(seen.face), self.noise)
         wet = (group == appearance.RIGHT_EYE) | (group == appearance.LEFT_EYE)

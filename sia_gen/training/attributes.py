@@ -30,7 +30,7 @@ LEAST = 0.25  # slope of a reading that is worth stretching
 ATTRIBUTES = (
     "age", "sex", "skin_tone", "weight", "yaw", "pitch", "roll", "smile", "mouth_open", "eye_closure", "light_azimuth",
     "light_elevation", "light_strength", "ambient_strength", "light_warmth", "hair_colour", "hair_length",
-    "hair_volume", "fringe", "baldness", "beard", "lip_colour", "glasses", "lens_tint", "background_lightness", "blur",
+    "hair_volume", "fringe", "baldness", "beard", "lip_colour", "glasses", "lens_tint", "background_lightness",
 )  # fmt: skip
 
 

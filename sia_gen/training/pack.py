@@ -18,6 +18,7 @@ from sia_gen.training.card import write_card
 
 QUALITY = 75  # of lossy WebP
 FEATURE = {"info": {"features": {"image": {"_type": "Image"}}}}  # tells the datasets library to decode
+SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_001, "10K<n<100K"))  # as the hub names them
 SHEET, ROWS, COLUMNS = "sheet.png", 6, 8
 
 
@@ -37,6 +38,8 @@ def pack_renders(renders: str | Path, out: str | Path, faces: int) -> Path:
     table = pq.read_table(renders / METADATA)
     if not 1 <= faces <= len(table):
         raise RequestError(f"faces={faces} is outside 1…{len(table)}, what '{renders}' holds; choose fewer")
+    if Path(out).resolve() == renders.resolve():
+        raise RequestError(f"'{out}' holds the renders themselves; choose another --out")
     table, out = table.slice(0, faces), writable_folder(out)
     encoded = []
     for name in table["file_name"].to_pylist():
@@ -64,5 +67,6 @@ def _describe(out: Path) -> None:
     rows[-1] = torch.cat([rows[-1], rows[-1].new_ones(len(rows[0]) - len(rows[-1]), *rows[-1].shape[1:])])
     with atomic(out / SHEET) as partial:
         contact_sheet(rows, [""] * len(rows)).save(partial, format="PNG")
-    shown = {"faces": len(data), "resolution": data.settings["resolution"]}
+    size = next((words for most, words in SIZES if len(data) < most), SIZES[-1][1])
+    shown = {"faces": len(data), "resolution": data.settings["resolution"], "size": size}
     write_card(out, "renders", data.settings, 0, factors=len(NAMES), quality=QUALITY, **shown)

@@ -54,8 +54,9 @@ def train_target(
 
     Without thresholds it is cut in two at its middle. With ``planted``, the training faces are chosen so that in
     ``strength`` of them that factor lies on the side of its median that the label does, which leaves about half of
-    them; without, all are used. Returns the balanced accuracy on held-out renders, overall and for both sides of the
-    planted factor; raises `RequestError` for unknown factors and for thresholds that do not rise within the range.
+    them; without, all are used. Returns the balanced accuracy on held-out renders: overall, for both sides of the
+    planted factor, and by subgroup. Raises `RequestError` for unknown factors and for thresholds that do not rise
+    within the range.
     """
     for name in (label, planted or label):
         if name not in NAMES:
@@ -68,7 +69,7 @@ def train_target(
     factor = FACTORS[NAMES.index(label)]
     middle = (factor.low + factor.high) / 2 if factor.shape == "uniform" else factor.mean
     cuts = [float(cut) for cut in thresholds or [middle]]
-    if any(a >= b for a, b in pairwise([factor.low, *cuts, factor.high])):
+    if not all(a < b for a, b in pairwise([factor.low, *cuts, factor.high])):
         raise RequestError(
             f"thresholds {cuts} do not rise within {factor.low:g}…{factor.high:g} {factor.unit}; give others"
         )
@@ -136,8 +137,9 @@ def evaluate(
     figures: dict[str, float] = {"accuracy": _balanced(guess, truth), "held_out": len(truth)}
     if planted:
         along = _along(data, label, planted)[start:]
-        figures["accuracy_along"] = _balanced(guess[along], truth[along])
-        figures["accuracy_against"] = _balanced(guess[~along], truth[~along])
+        for name, part in (("along", along), ("against", ~along)):
+            if part.any():
+                figures[f"accuracy_{name}"] = _balanced(guess[part], truth[part])
     for factor, cuts in SUBGROUPS.items():
         unit = FACTORS[NAMES.index(factor)].unit
         group = torch.bucketize(data.value(factor)[start:].contiguous(), torch.tensor(cuts), right=True)
@@ -175,8 +177,9 @@ def _describe(
         )
         choice = f"chosen among the others so that {planted} goes along with {label}"
         options += f" --planted {planted} --strength {strength:g}"
-        measured.append((f"{planted} goes along with {label}", f"{figures['accuracy_along']:.1%}"))
-        measured.append((f"{planted} goes against {label}", f"{figures['accuracy_against']:.1%}"))
+        for name, words in (("along", "goes along with"), ("against", "goes against")):
+            if f"accuracy_{name}" in figures:
+                measured.append((f"{planted} {words} {label}", f"{figures[f'accuracy_{name}']:.1%}"))
     groups = {name.removeprefix(GROUP): share for name, share in figures.items() if name.startswith(GROUP)}
     measured += [(name, f"{share:.1%}") for name, share in groups.items()]
     write_card(

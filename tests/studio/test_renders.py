@@ -88,6 +88,10 @@ def test_pictures_of_a_person_share_what_makes_one(makehuman, tmp_path, small_ch
     assert not torch.isclose(found.values[0, changes], found.values[1, changes]).all()
     assert not torch.isclose(found.values[1, stays], found.values[2, stays]).any()
     assert torch.equal(values_of(found.latents).values, found.values)
+    with pytest.raises(
+        RequestError, match=r"'age' is the same in all pictures of a person; skew another, or pictures=1"
+    ):
+        write_renders(makehuman, tmp_path / "more", 4, pictures=2, skews=[Skew("age", "smile", 0.9)])
     with pytest.raises(RequestError, match=r"pictures=6 of each person is outside 1…5; give at most as many as faces"):
         write_renders(makehuman, tmp_path / "more", 5, resolution=16, pictures=6)
 

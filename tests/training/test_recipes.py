@@ -188,6 +188,8 @@ def test_packed_renders_read_as_the_folder_does(renders, tmp_path):
     assert json.loads(schema.metadata[b"huggingface"])["info"]["features"]["image"] == {"_type": "Image"}
     with pytest.raises(RequestError, match=r"faces=161 is outside 1…160, what '.*' holds; choose fewer"):
         pack_renders(renders, tmp_path / "packed", 161)
+    with pytest.raises(RequestError, match="holds the renders themselves; choose another --out"):
+        pack_renders(renders, renders, 3)
     with pytest.raises(RequestError, match="holds no renders; name a folder that"):
         pack_renders(tmp_path, tmp_path / "packed", 1)
     card = (packed / "README.md").read_text()
