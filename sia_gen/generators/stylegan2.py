@@ -160,8 +160,9 @@ class Synthesis(nn.Module):
 
         ``shift`` ``[B, S]`` is added to the style, see `steered`.
         """
-        sizes = [linear.bias.numel() for linear, _ in self.steered()]
-        shifts = [None] * len(sizes) if shift is None else list(shift.split(sizes, dim=1))
+        shifts: list[Tensor | None] = [None] * (3 * len(self.rgb))
+        if shift is not None:
+            shifts = list(shift.split([linear.bias.numel() for linear, _ in self.steered()], dim=1))
         start = self.start(w[:, 0])
         x = (start if shifts[0] is None else start + shifts[0]).view(len(w), -1, 4, 4)
         x = self.second[0](x, w[:, 1], shifts[1])
