@@ -70,7 +70,7 @@ def palette(spec: FaceSpec) -> Palette:
     return Palette(
         skin=skin_colour(spec["skin_tone"]).T,
         hair=hair,
-        brow=0.6 * hair_colour(lightness, red, age - 15) * (0.9 * spec["brow_colour"]).exp(),
+        brow=0.4 * hair_colour(lightness, red, age - 15) * (0.9 * spec["brow_colour"]).exp(),
         iris=mix(colour(hair, 0.075, 0.032, 0.012), colour(hair, 0.12, 0.22, 0.34), spec["iris_colour"]),
         lips=mix(colour(hair, 0.86, 0.46, 0.47), colour(hair, 0.93, 0.66, 0.63), sex),
         lids=mix(colour(hair, 0.10, 0.07, 0.09), colour(hair, 0.12, 0.10, 0.22), spec["iris_colour"]),
@@ -121,12 +121,12 @@ def lab_to_linear(lab: Tensor) -> Tensor:
 
 def hair_colour(blond: Tensor, red: Tensor, age: Tensor) -> Tensor:
     """Linear RGB ``[3, B]``: black over brown to blond in equal ratios, reddened, greying from 45 years on."""
-    black, fair = colour(blond, 0.012, 0.0095, 0.008), colour(blond, 0.38, 0.24, 0.11)
+    black, fair = colour(blond, 0.012, 0.0095, 0.008), colour(blond, 0.29, 0.195, 0.105)
     pigment = black * (fair / black) ** blond
     ginger = colour(blond, 1.9, 0.85, 0.5)
     pigment = pigment * ginger ** (red * (1 - (2 * blond - 1).abs() * 0.5))
     grey = 0.85 * smooth(45.0, 90.0, age)
-    return mix(pigment, colour(blond, 0.27, 0.26, 0.255), grey)
+    return mix(pigment, colour(blond, 0.22, 0.215, 0.21), grey)
 
 
 def surface(rest: Tensor, group: Tensor, masks: Tensor, look: Palette, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
@@ -147,7 +147,7 @@ def surface(rest: Tensor, group: Tensor, masks: Tensor, look: Palette, noise: No
     lid = smooth(0.44, 0.30, from_eye) * smooth(-0.02, 0.10, y) * smooth(0.30, 0.20, y)
     albedo = mix(albedo, look.lids, 0.65 * look.lid_paint * lid)
     strand = noise(torch.stack([x * 30, y * 7, z * 12]))
-    grown = beard_region(rest) * (1 - lips)
+    grown = beard_region(rest) * (1 - smooth(0.35, 0.95, lips))
     shaved = grown * look.stubble * (0.75 + 0.25 * strand)
     albedo = mix(albedo, 0.6 * look.hair + 0.15 * look.skin, 0.6 * shaved)
     bearded = smooth(0.1, 0.5, grown * (0.25 + 1.2 * look.beard) + 0.2 * strand * look.beard) * smooth(
@@ -204,7 +204,7 @@ def _brow(side: Tensor, y: Tensor, z: Tensor, thickness: Tensor) -> Tensor:
     along = (side - 0.20) / 0.70  # 0 at the nose, 1 at the temple
     inside = along.clamp(0, 1)
     line = 0.30 + 0.13 * torch.sin((inside * 0.75 + 0.05) * torch.pi)
-    half = (0.028 + 0.055 * thickness).clamp(min=0.015) * (1 - 0.55 * inside)
+    half = (0.036 + 0.055 * thickness).clamp(min=0.02) * (1 - 0.55 * inside)
     ends = smooth(-0.06, 0.06, along) * smooth(1.05, 0.8, along)
     return torch.exp(-((y - line) / half).square()) * ends * (z > -0.2)
 

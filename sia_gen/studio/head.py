@@ -57,7 +57,7 @@ IDENTITY_TARGETS: dict[str, tuple[tuple[str, ...], tuple[str, ...], float]] = {
 EXPRESSIONS: dict[str, tuple[tuple[str, float], ...]] = {
     # a smile is a whole-face expression: corners, cheeks and lids go together
     "smile": (
-        ("mouth-corner-puller", 1.0), ("mouth-upward-retraction", 0.35), ("mouth-retraction", 0.35),
+        ("mouth-corner-puller", 0.85), ("mouth-upward-retraction", 0.3), ("mouth-retraction", 0.15),
         ("eye-left-slit", 0.3), ("eye-right-slit", 0.3),
     ),
     "mouth_open": (("mouth-open", 0.8),),
@@ -88,7 +88,7 @@ EMPHASIS: dict[str, tuple[tuple[str, float], ...]] = {
     "aged": (("head/head-age-incr", 0.6), ("eyes/*-eye-bag-incr", 0.6)),
 }  # fmt: skip
 
-SMILE_EXTRA = (("cheek/*-cheek-volume-incr", 0.6), ("cheek/*-cheek-trans-up", 0.6), ("mouth/mouth-angles-up", 0.7))
+SMILE_EXTRA = (("cheek/*-cheek-volume-incr", 0.45), ("cheek/*-cheek-trans-up", 0.5), ("mouth/mouth-angles-up", 0.6))
 
 
 TEETH = (0.0, -0.07, 0.015)  # decimetres that the upper teeth are moved: so that a smile shows them
