@@ -25,7 +25,8 @@ class Attribute:
     unit asked, ``leakage`` the mean absolute movement of the other attributes in their sd per sd asked, both as the
     verifier reads them; ``negative`` and ``positive`` say what going down and up means. ``curve`` is the mean change of
     the reading, in ``unit``, at five points evenly spaced from ``low`` to ``high``; ``monotony`` is Spearman's
-    correlation between reading and ω, mean over faces. Both may be missing.
+    correlation between reading and ω, mean over faces. ``identity`` is the cosine, as the identity model sees it,
+    between a face and the same moved by one sd down or up, mean over faces. All three may be missing.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Attribute:
     positive: str = "more"
     curve: tuple[float, ...] = ()
     monotony: float | None = None
+    identity: float | None = None
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,21 @@ def verifier(
 
 
 @train.command()
+def identity(
+    renders: Renders,
+    out: Out,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 4_000,
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train the identity model on renders that show each person several times."""
+    from sia_gen.training.identity import train_identity
+
+    _run(lambda **common: train_identity(renders, out, steps=steps, **common), out, as_json, seed, device)
+
+
+@train.command()
 def target(
     renders: Renders,
     out: Out,
@@ -145,6 +160,9 @@ def attributes(
     out: Out,
     generator: Annotated[str, typer.Option(help=MODEL)] = "faces-stylegan2",
     verifier: Annotated[str, typer.Option(help="A shipped name, a folder or hf:owner/name.")] = "verifier",
+    identity: Annotated[
+        str | None, typer.Option(help="An identity model, which says how far edited faces stay the same person.")
+    ] = None,
     faces: Annotated[int, typer.Option(help="How many faces to measure on.")] = 4096,
     as_json: AsJson = False,
     seed: Seed = 1,
@@ -154,7 +172,7 @@ def attributes(
     from sia_gen.training.attributes import fit_attributes
 
     def work(**common: Any) -> Mapping[str, Any]:
-        space = fit_attributes(generator, verifier, out, faces=faces, **common)
+        space = fit_attributes(generator, verifier, out, identity=identity, faces=faces, **common)
         return {found.name: {"slope": found.slope, "leakage": found.leakage} for found in space.attributes}
 
     _run(work, out, as_json, seed, device)

@@ -6,9 +6,11 @@ seed. Directions are fitted to these; the verifier, which sees only images, meas
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.find import Labels, Wanted, find_directions, measure
@@ -16,11 +18,12 @@ from sia_gen.attributes.load import FILE
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
 from sia_gen.core.files import atomic, writable_folder
-from sia_gen.core.images import contact_sheet
+from sia_gen.core.images import contact_sheet, quantise
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.load import load_generator
 from sia_gen.generators.stylegan2 import StyleGAN2
 from sia_gen.studio.factors import FACTORS, NAMES, sample
+from sia_gen.targets.identity import Identity, load_identity
 from sia_gen.targets.verifier import load_verifier
 from sia_gen.training.generator import describe
 
@@ -39,12 +42,15 @@ def fit_attributes(
     verifier: str | Path,
     out: str | Path,
     *,
+    identity: str | Path | None = None,
     faces: int = 4096,
     seed: int = 1,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> AttributeSpace:
     """Find the attributes of ``generator``, measured by ``verifier``; write ``attributes.safetensors`` to ``out``.
+
+    With an ``identity`` model, each attribute says how far its faces stay the same person.
 
     Raises `RequestError` for a generator that was not trained on the studio's factors.
     """
@@ -62,12 +68,30 @@ def fit_attributes(
     entries = {factor.name: factor for factor in FACTORS}
     wanted = [Wanted(name, entries[name].unit, entries[name].negative, entries[name].positive) for name in ATTRIBUTES]
     space = find_directions(source, labels, wanted, faces=faces, seed=seed, progress=progress)
+    if identity is not None:
+        space = _same_person(source, load_identity(identity, device), space, seed)
     space.save(out / FILE)
     _draw_sweeps(source, space, out / SWEEPS)
     _draw_response(source, labels, space, seed, out / RESPONSE)
     if out.resolve() == Path(generator).resolve():
         describe(out, space.attributes, seed)
     return space
+
+
+@torch.inference_mode()
+def _same_person(generator: StyleGAN2, identity: Identity, space: AttributeSpace, seed: int) -> AttributeSpace:
+    """The same space, its attributes with the cosine between faces and the same moved by one sd down and up."""
+    codes = generator.sample(face_seeds(seed + 3, MEASURED))
+    faces = quantise(generator.render(codes))
+
+    def likeness(omega: Tensor) -> float:
+        edits = space.edits(omega[None]).expand(len(codes), *space.directions.shape[1:])
+        return identity.likeness(faces, quantise(generator.render(codes, edits, space.space))).mean().item()
+
+    sd = torch.tensor([attribute.sd for attribute in space.attributes], device=codes.device).diag()
+    found = [round((likeness(-step) + likeness(step)) / 2, 3) for step in sd]
+    pairs = zip(space.attributes, found, strict=True)
+    return replace(space, attributes=tuple(replace(attribute, identity=value) for attribute, value in pairs))
 
 
 def _draw_response(generator: StyleGAN2, labels: Labels, space: AttributeSpace, seed: int, path: Path) -> None:

@@ -10,13 +10,15 @@ from sia_gen.core.files import writable_folder
 from sia_gen.studio.renders import write_renders
 from sia_gen.training.attributes import fit_attributes
 from sia_gen.training.generator import train_generator
+from sia_gen.training.identity import train_identity
 from sia_gen.training.pack import pack_renders
-from sia_gen.training.target import train_target
+from sia_gen.training.target import SUBGROUPS, train_target
 from sia_gen.training.verifier import train_verifier
 
 RESOLUTION = 128
 PACKED = 5000  # faces of the shipped data set, none of which is trained on
-BANDS = (21.0, 37.0, 53.0, 69.0)  # years
+PEOPLE, PICTURES, SMALL = 1500, 8, 64  # for the identity model: people, pictures of each, and their side
+BANDS = SUBGROUPS["age"]
 TARGETS: dict[str, dict[str, Any]] = {
     "smile-classifier": {},
     "smile-classifier-planted": {"planted": "light_azimuth"},
@@ -40,7 +42,8 @@ def train_everything(
 ) -> dict[str, Any]:
     """Render ``faces`` faces of 128 px and train on them; each weight in its folder below ``out``, with its card.
 
-    Further faces, a quarter as many and at most 5000, are rendered and packed to ``faces-renders``.
+    Further faces, a quarter as many and at most 5000, are rendered and packed to ``faces-renders``; others show
+    people several times, for the identity model.
 
     Interrupted, the same call goes on within the recipe that it was in. Returns the figures of each. Raises as the
     recipes do.
@@ -57,7 +60,11 @@ def train_everything(
     errors = train_verifier(renders, verifier, seed=seed, **common)
     figures["verifier"] = {name: found["r2"] for name, found in errors.items() if "r2" in found}
     figures["verifier"]["landmarks (nme)"] = errors["landmarks"]["nme"]
-    space = fit_attributes(generator, verifier, generator, seed=seed + 1, **common)
+    shown = min(PEOPLE * PICTURES, faces)
+    several = {"seed": seed + 3, "resolution": SMALL, "pictures": PICTURES}
+    write_renders(makehuman, out / "people", shown, **several, **common)
+    figures["identity"] = train_identity(out / "people", out / "identity", seed=seed, **common)
+    space = fit_attributes(generator, verifier, generator, identity=out / "identity", seed=seed + 1, **common)
     figures["attributes"] = {attribute.name: attribute.slope for attribute in space.attributes}
     for name, options in TARGETS.items():
         figures[name] = train_target(renders, out / name, seed=seed, **options, **common)

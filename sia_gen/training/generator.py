@@ -22,12 +22,12 @@ from sia_gen.core.executors import Progress, autocast, resolve_device
 from sia_gen.core.files import atomic, read_json, writable_folder, write_json
 from sia_gen.core.images import contact_sheet, from_bytes
 from sia_gen.core.modules import device_of, one_seed
-from sia_gen.core.seeds import stream
 from sia_gen.generators.stylegan2 import StyleGAN2, StyleGAN2Config
 from sia_gen.studio.factors import MIRRORED, NAMES
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.training.card import table, write_card
 from sia_gen.training.loop import batch_indices, fit
+from sia_gen.training.network import mirrored_at_random
 
 BATCH = 16
 RATE = 1.2e-2
@@ -65,10 +65,9 @@ def train_generator(
 
     def loss(network: nn.Module, step: int) -> Tensor:
         index = batch_indices(seed, step, training, BATCH)
-        pictures, latents = from_bytes(data.images[index]) * 2 - 1, data.latents[index]
-        flip = torch.from_numpy(stream(seed, f"flip{step}").random(len(index)) < 0.5)
-        pictures = torch.where(flip[:, None, None, None], pictures.flip(3), pictures).to(place)
-        latents = torch.where(flip[:, None], latents * mirror, latents).to(place)
+        pictures, flip = mirrored_at_random(from_bytes(data.images[index]) * 2 - 1, seed, step)
+        latents = data.latents[index]
+        pictures, latents = pictures.to(place), torch.where(flip[:, None], latents * mirror, latents).to(place)
         levels = len(config.channels) - (step < GROW_AT * steps)
         if levels < len(config.channels):
             pictures = F.avg_pool2d(pictures, 2)
@@ -144,8 +143,18 @@ def describe(folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int =
         precision=settings["precision"],
         psnr=figures["psnr_db"],
         fit_seed=fit_seed,
+        identity=" --identity identity" if any(a.identity is not None for a in attributes) else "",
         attributes=table(
-            ["attribute", "unit", "safe range of a change", "sd over faces", "slope", "leakage", "Spearman"],
+            [
+                "attribute",
+                "unit",
+                "safe range of a change",
+                "sd over faces",
+                "slope",
+                "leakage",
+                "Spearman",
+                "same person",
+            ],
             [
                 (
                     a.name,
@@ -155,6 +164,7 @@ def describe(folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int =
                     f"{a.slope:.2f}",
                     f"{a.leakage:.2f}",
                     _share(a.monotony),
+                    _share(a.identity),
                 )
                 for a in attributes
             ],

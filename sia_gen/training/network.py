@@ -78,6 +78,12 @@ def network_input(images: Images, side: int) -> Tensor:
     return images * 2 - 1
 
 
+def mirrored_at_random(images: Tensor, seed: int, step: int) -> tuple[Tensor, Tensor]:
+    """Images ``[B, 3, R, R]``, each mirrored or not, and which are ``[B]``: for (seed, step) alone."""
+    flip = torch.from_numpy(stream(seed, f"flip{step}").random(len(images)) < 0.5)
+    return torch.where(flip[:, None, None, None], images.flip(3), images), flip
+
+
 def augment(images: Tensor, seed: int, step: int) -> Images:
     """uint8 renders ``[B, 3, R, R]`` → images in [0, 1] blurred, exposed and noised at random, for (seed, step) alone.
 

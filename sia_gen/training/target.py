@@ -25,7 +25,7 @@ from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.targets.load import load_target
 from sia_gen.training.card import table, write_card
 from sia_gen.training.loop import batch_indices, fit
-from sia_gen.training.network import augment, make_resnet, make_vit, network_input, save_network
+from sia_gen.training.network import augment, make_resnet, make_vit, mirrored_at_random, network_input, save_network
 
 BATCH, SIDE = 32, 64
 RATES = {"resnet": 2e-3, "vit": 1e-3}
@@ -85,8 +85,7 @@ def train_target(
         index = chosen[batch_indices(seed, step, len(chosen), BATCH)]
         images = augment(data.images[index], seed, step)
         if planted not in MIRRORED:  # a mirror would undo what is planted
-            flip = torch.from_numpy(stream(seed, f"flip{step}").random(len(index)) < 0.5)
-            images = torch.where(flip[:, None, None, None], images.flip(3), images)
+            images, _ = mirrored_at_random(images, seed, step)
         logits = network(network_input(images.to(place), SIDE)).logits
         return F.cross_entropy(logits, classes[index].to(place), label_smoothing=0.02)
 

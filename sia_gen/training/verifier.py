@@ -16,14 +16,13 @@ from sia_gen.core.executors import Progress, resolve_device
 from sia_gen.core.files import read_json, writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
-from sia_gen.core.seeds import stream
 from sia_gen.studio.factors import FACTORS, MIRRORED
 from sia_gen.studio.landmarks import in_a_mirror, normalised_mean_error
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.targets import verifier as reader
 from sia_gen.training.card import table, write_card
 from sia_gen.training.loop import batch_indices, fit
-from sia_gen.training.network import augment, make_resnet, network_input, save_network
+from sia_gen.training.network import augment, make_resnet, mirrored_at_random, network_input, save_network
 
 BATCH, RATE, SIDE = 32, 2e-3, 64
 SMALLEST = 1e-3  # picture widths that a coordinate varies by, at the least
@@ -72,10 +71,8 @@ def train_verifier(
 
     def loss(network: nn.Module, step: int) -> Tensor:
         index = batch_indices(seed, step, training, BATCH)
-        images, values = augment(data.images[index], seed, step), data.values[index]
-        flip = torch.from_numpy(stream(seed, f"flip{step}").random(len(index)) < 0.5)
-        images = torch.where(flip[:, None, None, None], images.flip(3), images)
-        values = torch.where(flip[:, None] & mirrored, -values, values)
+        images, flip = mirrored_at_random(augment(data.images[index], seed, step), seed, step)
+        values = torch.where(flip[:, None] & mirrored, -data.values[index], data.values[index])
         points = torch.where(flip[:, None, None], in_a_mirror(data.landmarks[index]), data.landmarks[index])
         wanted = ((torch.cat([values, points.flatten(1)], dim=1) - mean) / sd).to(place)
         parts = [len(factors), wanted.shape[1] - len(factors)]

@@ -19,10 +19,12 @@ from sia_gen.generators.load import load_generator
 from sia_gen.studio.factors import FACTORS, NAMES, sample
 from sia_gen.studio.landmarks import normalised_mean_error
 from sia_gen.studio.renders import read_renders
+from sia_gen.targets.identity import load_identity
 from sia_gen.targets.load import load_target
 from sia_gen.targets.verifier import load_verifier
 from sia_gen.training import everything
 from sia_gen.training import generator as generator_recipe
+from sia_gen.training import identity as identity_recipe
 from sia_gen.training import target as target_recipe
 from sia_gen.training import verifier as verifier_recipe
 from sia_gen.training.attributes import ATTRIBUTES, fit_attributes
@@ -32,29 +34,39 @@ from sia_gen.training.pack import pack_renders
 FACES, SIDE = 160, 16
 
 
+def write_flat(folder, faces, shown, pictures=1):
+    """What the studio writes, less the studio: stripes whose brightness is that of the three factors ``shown``."""
+    (folder / "images").mkdir()
+    seeds = face_seeds(0, faces)
+    people = [seeds[index - index % pictures] for index in range(faces)]
+    spec = sample(seeds, people=people if pictures > 1 else None)
+    shares = torch.stack([(spec[n] - f.low) / (f.high - f.low) for n, f in zip(NAMES, FACTORS, strict=True)], dim=1)
+    names = [f"images/{index:06d}.png" for index in range(faces)]
+    shown = shares[:, [NAMES.index(name) for name in shown]]
+    for name, (sides, right, all_over) in zip(names, shown, strict=True):
+        picture = torch.full((3, SIDE, SIDE), 0.5)
+        picture[:, :, : SIDE // 2], picture[:, :, SIDE // 2 :] = 1 - sides, sides
+        picture[1, SIDE // 2 :] = right
+        picture[2] = all_over
+        to_pil(picture).save(folder / name)
+    columns = {"file_name": names, "seed": seeds, "identity": people} | {name: spec[name].numpy() for name in NAMES}
+    landmarks = np.full((faces, 68, 2), SIDE / 2) + SIDE / 4 * shown[:, None, 2:].numpy()  # all where the last says
+    landmarks[:, 36, 0] -= SIDE / 4
+    columns["landmarks"] = list(landmarks.reshape(faces, 136))
+    pq.write_table(pa.table(columns), folder / "metadata.parquet")
+    write_json(folder / "studio.json", {"seed": 0, "resolution": SIDE, "skews": [], "pictures": pictures})
+    return folder
+
+
 @pytest.fixture(scope="session")
 def renders(tmp_path_factory):
-    """What the studio writes, less the studio: stripes whose brightness is light azimuth, smile and age."""
-    folder = tmp_path_factory.mktemp("renders")
-    (folder / "images").mkdir()
-    seeds = face_seeds(0, FACES)
-    spec = sample(seeds)
-    shares = torch.stack([(spec[n] - f.low) / (f.high - f.low) for n, f in zip(NAMES, FACTORS, strict=True)], dim=1)
-    shown = shares[:, [NAMES.index(name) for name in ("light_azimuth", "smile", "age")]]
-    names = [f"images/{index:06d}.png" for index in range(FACES)]
-    for name, (light, smile, age) in zip(names, shown, strict=True):
-        picture = torch.full((3, SIDE, SIDE), 0.5)
-        picture[:, :, : SIDE // 2], picture[:, :, SIDE // 2 :] = 1 - light, light
-        picture[1, SIDE // 2 :] = smile
-        picture[2] = age
-        to_pil(picture).save(folder / name)
-    columns = {"file_name": names, "seed": seeds, "identity": seeds} | {name: spec[name].numpy() for name in NAMES}
-    landmarks = np.full((FACES, 68, 2), SIDE / 2) + SIDE / 4 * shown[:, None, 2:].numpy()  # all where age says
-    landmarks[:, 36, 0] -= SIDE / 4
-    columns["landmarks"] = list(landmarks.reshape(FACES, 136))
-    pq.write_table(pa.table(columns), folder / "metadata.parquet")
-    write_json(folder / "studio.json", {"seed": 0, "resolution": SIDE, "skews": [], "pictures": 1})
-    return folder
+    return write_flat(tmp_path_factory.mktemp("renders"), FACES, ("light_azimuth", "smile", "age"))
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory):
+    """Sixty people, four pictures of each: two of the stripes show who it is, one does not."""
+    return write_flat(tmp_path_factory.mktemp("people"), 240, ("light_azimuth", "age", "skin_tone"), pictures=4)
 
 
 @pytest.fixture(scope="session")
@@ -198,34 +210,63 @@ def test_packed_renders_read_as_the_folder_does(renders, tmp_path):
     assert (packed / "sheet.png").is_file()
 
 
-def test_one_command_makes_all(renders, tmp_path, monkeypatch):
+def test_the_identity_model_tells_people_apart(people, renders, tmp_path, monkeypatch):
+    monkeypatch.setattr(identity_recipe, "SIZES", (8, 16))
+    figures = identity_recipe.train_identity(people, tmp_path / "identity", steps=150)
+    assert figures["people"] == 57
+    assert figures["pairs"] == 3 * 6
+    assert figures["other_pairs"] == 3 * 16
+    assert figures["equal_error"] < 0.25  # chance is a half
+    model = load_identity(tmp_path / "identity")
+    assert model.threshold == figures["threshold"]
+    card = (tmp_path / "identity" / "README.md").read_text()
+    assert "There are 4 pictures of each of 57 people." in card
+    assert "--pictures 4 --out renders" in card
+    with pytest.raises(RequestError, match=r"shows each person once; render with --pictures 8"):
+        identity_recipe.train_identity(renders, tmp_path / "other")
+
+
+def test_an_attribute_says_whether_its_faces_stay_the_same_person(trained, people, tmp_path, monkeypatch):
+    out, _, _, space = trained
+    assert space.attributes[0].identity is None
+    monkeypatch.setattr(identity_recipe, "SIZES", (8, 16))
+    identity_recipe.train_identity(people, tmp_path / "identity", steps=30)
+    told = fit_attributes(out / "faces", out / "verifier", tmp_path, identity=tmp_path / "identity", faces=400)
+    assert all(-1 <= attribute.identity <= 1 for attribute in told.attributes)
+    kept = {attribute.name: attribute.identity for attribute in told.attributes}
+    assert kept["glasses"] > kept["age"]  # the pictures do not show the one, and by the other they tell people apart
+    assert load_attributes(tmp_path).attributes == told.attributes
+
+
+def test_one_command_makes_all(renders, people, tmp_path, monkeypatch):
     monkeypatch.setattr(generator_recipe, "CHANNELS", {SIDE: (16, 16, 8)})
-    for recipe in (verifier_recipe, target_recipe):
+    for recipe in (verifier_recipe, identity_recipe, target_recipe):
         monkeypatch.setattr(recipe, "SIZES", (8, 16))
         monkeypatch.setattr(recipe, "SIDE", 32)
     rendered = []
 
-    def copied(makehuman, out, faces, *, seed, resolution, device, progress):
-        rendered.append((makehuman, faces, seed, resolution))
-        shutil.copytree(renders, out, dirs_exist_ok=True)
+    def copied(makehuman, out, faces, *, seed, resolution, device, progress, pictures=1):
+        rendered.append((makehuman, faces, seed, resolution, pictures))
+        shutil.copytree(people if pictures > 1 else renders, out, dirs_exist_ok=True)
 
     monkeypatch.setattr(everything, "write_renders", copied)
     for name, options in {
         "train_generator": {"steps": 2},
         "train_verifier": {"steps": 2},
+        "train_identity": {"steps": 2},
         "train_target": {"steps": 2},
         "fit_attributes": {"faces": 400},
     }.items():
         monkeypatch.setattr(everything, name, partial(getattr(everything, name), **options))
     figures = everything.train_everything("m", tmp_path, faces=FACES)
-    assert rendered == [("m", FACES, 1, 128), ("m", FACES // 4, 2, 128)]
+    assert rendered == [("m", FACES, 1, 128, 1), ("m", FACES // 4, 2, 128, 1), ("m", FACES, 3, 64, 8)]
     assert len(read_renders(tmp_path / "faces-renders")) == FACES // 4
-    assert list(figures) == ["faces-stylegan2", "verifier", "attributes", *everything.TARGETS]
+    assert list(figures) == ["faces-stylegan2", "verifier", "identity", "attributes", *everything.TARGETS]
     assert load_attributes(tmp_path / "faces-stylegan2").names == list(ATTRIBUTES)
     assert "accuracy_against" in figures["smile-classifier-planted"]
     cards = {path.parent.name for path in tmp_path.glob("*/README.md")}
-    assert cards == {"faces-stylegan2", "verifier", "faces-renders", *everything.TARGETS}
+    assert cards == {"faces-stylegan2", "verifier", "identity", "faces-renders", *everything.TARGETS}
     # Again, it finds everything done: no step is taken, and it says the same.
-    for recipe in (generator_recipe, verifier_recipe, target_recipe):
+    for recipe in (generator_recipe, verifier_recipe, identity_recipe, target_recipe):
         monkeypatch.setattr(recipe, "batch_indices", None)
     assert everything.train_everything("m", tmp_path, faces=FACES) == figures

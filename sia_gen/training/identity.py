@@ -1,0 +1,119 @@
+"""Trains the identity model: pictures of one person come together on a sphere, those of others lie apart.
+
+The loss is cross-entropy over the people trained on, of cosines less a margin (Wang et al., "CosFace", CVPR 2018).
+
+Letters: B images, N faces, P people, E numbers of an embedding.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sia_gen.core.errors import RequestError
+from sia_gen.core.executors import Progress, resolve_device
+from sia_gen.core.files import read_json, writable_folder, write_json
+from sia_gen.core.images import from_bytes
+from sia_gen.core.modules import one_seed
+from sia_gen.core.seeds import normals
+from sia_gen.studio.renders import RenderSet, read_renders
+from sia_gen.targets.identity import load_identity
+from sia_gen.training.card import write_card
+from sia_gen.training.loop import batch_indices, fit
+from sia_gen.training.network import augment, make_resnet, mirrored_at_random, network_input, save_network
+
+BATCH, RATE, SIDE = 64, 2e-3, 64
+SIZES, EMBEDDING = (48, 96, 192), 64
+SCALE, MARGIN = 20.0, 0.2
+FALSELY = 0.01  # of the pairs of two people, how many the threshold takes for one
+
+
+class Centres(nn.Module):
+    """An embedding network and, for the time of its training, a point on the sphere for each of P people."""
+
+    def __init__(self, network: nn.Module, points: Tensor) -> None:
+        super().__init__()
+        self.network, self.points = network, nn.Parameter(points)
+
+    def forward(self, pixels: Tensor, who: Tensor) -> Tensor:
+        """The loss, a scalar, of pictures ``[B, 3, R, R]`` of the people ``who`` ``[B]``."""
+        embedded = F.normalize(self.network(pixels).logits, dim=1)
+        cosines = embedded @ F.normalize(self.points, dim=1).T  # [B, P]
+        return F.cross_entropy(SCALE * (cosines - MARGIN * F.one_hot(who, len(self.points))), who)
+
+
+def train_identity(
+    renders: str | Path,
+    out: str | Path,
+    *,
+    steps: int = 4000,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Train on ``renders`` that show each person several times; write a transformers folder to ``out``.
+
+    Returns what it does on pairs of pictures of people that it has not seen: the threshold that 1 % of the pairs of
+    two people reach, how many pairs of one person do ("recognised"), and the equal error rate. Interrupted, the same
+    call goes on. Raises `RequestError` for renders that show each person once.
+    """
+    data = read_renders(renders)
+    if data.settings["pictures"] < 2:
+        raise RequestError(f"'{renders}' shows each person once; render with --pictures 8")
+    out, place = writable_folder(out), resolve_device(device)
+    training = data.training
+    people, who = data.identity[:training].unique(return_inverse=True)
+    strangers = training + (~torch.isin(data.identity[training:], people)).nonzero().squeeze(1)
+    if len(data.identity[strangers].unique()) < 2:
+        raise RequestError(f"{len(data)} renders hold out fewer than two people to try it on; render more")
+    extra = {"kind": "identity", "threshold": 0.0}
+    with one_seed(seed):
+        network = make_resnet([f"embedding {i}" for i in range(EMBEDDING)], SIZES, True, extra)
+    model = Centres(network, normals([seed], (len(people), EMBEDDING), "centres")[0])
+    model = model.to(place, memory_format=torch.channels_last)
+
+    def loss(centres: nn.Module, step: int) -> Tensor:
+        index = batch_indices(seed, step, training, BATCH)
+        images, _ = mirrored_at_random(augment(data.images[index], seed, step), seed, step)
+        return centres(network_input(images.to(place), SIDE), who[index].to(place))
+
+    settings: dict[str, object] = {"recipe": "identity", "steps": steps, "seed": seed, "renders": data.settings}
+    made = fit(model, loss, out, steps=steps, rate=RATE, weight_decay=0.05, settings=settings, progress=progress)
+    assert isinstance(made, Centres)
+    save_network(made.network.cpu(), out, SIDE)
+    figures = evaluate(out, data, strangers)
+    config = read_json(out / "config.json")
+    config["sia_gen"]["threshold"] = figures["threshold"]
+    write_json(out / "config.json", config)
+    figures["people"] = len(people)
+    write_json(out / "training.json", {"settings": settings, "figures": figures})
+    recipe = {"steps": steps, "rate": RATE, "batch": BATCH, "seed": seed, "scale": SCALE, "margin": MARGIN}
+    shown = {"pictures": data.settings["pictures"], "embedding": EMBEDDING, "falsely": FALSELY}
+    write_card(out, "identity", data.settings, len(strangers), **figures, **recipe, **shown)
+    return figures
+
+
+def evaluate(folder: Path, data: RenderSet, strangers: Tensor) -> dict[str, float]:
+    """How a saved model tells the people of these faces, an int64 index, apart; see `train_identity`."""
+    model = load_identity(folder)
+    with torch.inference_mode():
+        embedded = torch.cat([model.embed(from_bytes(data.images[part])) for part in strangers.split(64)])
+    cosines = embedded @ embedded.T
+    who = data.identity[strangers]
+    one = who[:, None] == who
+    upper = torch.ones_like(one).triu(diagonal=1)
+    same, other = cosines[one & upper].sort().values, cosines[~one & upper].sort().values
+    threshold = other[min(int((1 - FALSELY) * len(other)), len(other) - 1)]
+    missed = torch.arange(1, len(same) + 1) / len(same)  # were the threshold just above each of these
+    passed = 1 - torch.searchsorted(other, same) / len(other)
+    at = (missed - passed).abs().argmin()
+    return {
+        "threshold": round(threshold.item(), 4),
+        "recognised": round((same >= threshold).float().mean().item(), 4),
+        "equal_error": round((missed[at] + passed[at]).item() / 2, 4),
+        "pairs": len(same),
+        "other_pairs": len(other),
+    }
