@@ -36,6 +36,8 @@ HELD_OUT, FEWEST = 0.05, 40
 METADATA, SETTINGS = "metadata.parquet", "studio.json"
 PACKED = "data/train-00000-of-00001.parquet"  # where a packed data set has its only file
 
+WORKER, PIXEL = 0.5e9, 1200  # bytes that a process takes, and each pixel of a batch's pictures
+
 _studio: Studio | None = None  # one per worker process
 
 
@@ -86,7 +88,7 @@ def write_renders(
 
     Every ``pictures`` faces in a row are one person, differently posed, lit and dressed. On a CPU ``workers``
     processes share the work (all cores unless told). Raises `RequestError` for a folder made with other settings, for
-    an unwritable one and where MakeHuman is missing.
+    an unwritable one, where MakeHuman is missing and where memory will not do.
     """
     seeds = face_seeds(seed, faces)
     if workers is not None and workers < 1:
@@ -97,6 +99,10 @@ def write_renders(
         if pictures > 1 and skew.factor in PERSON:
             raise RequestError(f"'{skew.factor}' is the same in all pictures of a person; skew another, or pictures=1")
     place = resolve_device(device)
+    if workers is None:
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if place.type == "cpu":
+        _check_memory(resolution, workers)
     Studio(makehuman, resolution)  # every fault of the request shows here, before any work
     out = writable_folder(out)
     settings = {"seed": seed, "resolution": resolution, "skews": [asdict(skew) for skew in skews], "pictures": pictures}
@@ -167,11 +173,21 @@ def read_renders(folder: str | Path) -> RenderSet:
         raise WorkError(f"'{folder}' holds no finished renders ({error}); run 'sia-gen studio render' again") from None
 
 
-def _run(
-    jobs: list[Any], makehuman: str | Path, resolution: int, device: torch.device, workers: int | None
-) -> Iterator[None]:
+def _check_memory(resolution: int, workers: int) -> None:
+    """Raise `RequestError` where so many processes would take more memory than is free."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    needed = workers * (WORKER + BATCH * resolution**2 * PIXEL)
+    if needed > free:
+        raise RequestError(
+            f"resolution={resolution} with workers={workers} takes about {needed / 1e9:.1f} GB, but "
+            f"{free / 1e9:.1f} GB are free; choose a lower --resolution or fewer --workers"
+        )
+
+
+def _run(jobs: list[Any], makehuman: str | Path, resolution: int, device: torch.device, workers: int) -> Iterator[None]:
     """Do the jobs, in this process on a GPU and in ``workers`` single-threaded ones on a CPU."""
-    workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     if device.type != "cpu" or workers == 1 or len(jobs) <= 1:
         _start(makehuman, resolution, device, 0)
         yield from map(_render_chunk, jobs)

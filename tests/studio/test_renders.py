@@ -79,6 +79,14 @@ def test_too_few_or_too_many_faces_are_refused(makehuman, tmp_path, faces):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_more_than_memory_holds_is_refused_before_any_work(makehuman, tmp_path):
+    with pytest.raises(
+        RequestError, match=r"^resolution=512 with workers=4000 takes about \d+\.\d GB, but .* GB are free"
+    ):
+        write_renders(makehuman, tmp_path / "faces", 3, resolution=512, workers=4000)
+    assert not (tmp_path / "faces").exists()
+
+
 def test_pictures_of_a_person_share_what_makes_one(makehuman, tmp_path, small_chunks):
     found = read_renders(write_renders(makehuman, tmp_path, 5, resolution=16, pictures=2, workers=1))
     assert found.identity.tolist() == [0, 0, 2, 2, 4]
