@@ -28,7 +28,7 @@ from sia_gen.audits.control import control_space, random_directions, reaches
 from sia_gen.audits.examples import Examples
 from sia_gen.audits.figure import draw_histogram
 from sia_gen.audits.histogram import histogram
-from sia_gen.audits.reference import VerifiedLabel, reference_name, verified_label
+from sia_gen.audits.reference import Followed, VerifiedLabel, followed, reference_name, verified_label
 from sia_gen.audits.report import write_report
 from sia_gen.audits.results import ARMS, CONTROL, is_control, write_results
 from sia_gen.audits.run_folder import RunFolder
@@ -68,7 +68,8 @@ def audit(
     Generator and target are names (see `load_generator`, `load_target`) or objects;
     ``attributes`` are names among the generator's, by default all, or a space of one's own; the attribute that the
     target predicts is left out. ``device`` is where named models go and where objects lie. A target with a label that
-    the shipped verifier reads is held against that reading, any other against its own prediction on the unedited face.
+    the shipped verifier reads is held against that reading, one of 68 landmarks against those that the verifier reads
+    off each image, any other against its own prediction on the unedited face.
 
     ``out`` is the run folder. Each (chunk of faces, arm) is kept there as it finishes: after an error, a `Cancelled`
     from ``progress`` or a kill, the same call does what is missing and gives the same bytes. A chunk is
@@ -86,13 +87,14 @@ def audit(
     left_out = [name for name in audited.names if target.label is not None and name == target.label.attribute]
     audited = audited.select([name for name in audited.names if name not in left_out])
     _require_work(attack, audited, left_out)
-    verified = verified_label(target, where)
+    modules = [part for part in (generator, target) if isinstance(part, nn.Module)]
+    target, verified = followed(target, where), verified_label(target, where)
     settings = {
         "generator": generator.name,
         "target": target.name,
         "attributes": audited.names,
         "left_out": left_out,
-        "reference": reference_name(verified),
+        "reference": reference_name(target, verified),
         "faces": faces,
         "seed": seed,
         "device": where.type,
@@ -101,7 +103,6 @@ def audit(
         **_criterion(target, verified),
         "edits": _fingerprint(known, audited),
     }
-    modules = [part for part in (generator, target) if isinstance(part, nn.Module)]
     with _folder(out) as path, eval_mode(*modules):
         with _blame("the first face"):
             folder = RunFolder(path, settings, _probe(generator, target, seeds[0]))
@@ -144,6 +145,8 @@ def _require_work(attack: SemanticImageAttack, audited: AttributeSpace, left_out
 def _criterion(target: Target, verified: VerifiedLabel | None) -> dict[str, Any]:
     """What counts as wrong: faces judged by different criteria must not end up in one run."""
     task = {"task": re.sub(r" at 0x[0-9a-f]+", "", repr(target.task))}  # an address is another one in each process
+    if isinstance(target, Followed):
+        return {**task, "verifier": target.verifier.digest()}
     if verified is None:
         return task
     return {**task, "thresholds": verified.thresholds, "verifier": verified.verifier.digest()}

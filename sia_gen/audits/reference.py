@@ -1,4 +1,7 @@
-"""What a target is held against: the verifier's reading of the label where there is one, else its own prediction."""
+"""What a target is held against: the verifier's reading of the label where there is one, else its own prediction.
+
+Landmarks move with the face, so that those of a target are held against what the verifier reads off each same image.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Batches
 from sia_gen.core.files import shipped
 from sia_gen.core.images import Images, quantise
 from sia_gen.generators.generator import Codes, Generator
-from sia_gen.targets.target import Target
-from sia_gen.targets.task import Classification
+from sia_gen.targets.target import Label, Target
+from sia_gen.targets.task import FACE_POINTS, Classification, Following, Keypoints, Task
 from sia_gen.targets.verifier import Verifier, load_verifier
 
 VERIFIER = "verifier"
-VERIFIED, OWN = "verifier reading", "target's own prediction"  # what the settings of a run say that the reference was
+# What the settings of a run say that the reference was.
+VERIFIED, OWN, MOVING = "verifier reading", "target's own prediction", "verifier reading of every image"
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,45 @@ class VerifiedLabel:
         return torch.bucketize(value, torch.tensor(self.thresholds, device=value.device), right=True)
 
 
+@dataclass
+class Followed:
+    """A keypoint target; each prediction ``[B, 2, 68, 2]`` brings the verifier's reading of the same images along.
+
+    No gradient flows through that reading: an attack must not make the verifier err.
+    """
+
+    target: Target
+    verifier: Verifier
+    name: str
+    task: Task
+    differentiable: bool
+    label: Label | None = None
+
+    def predict(self, images: Images) -> Tensor:
+        points = self.target.predict(images)
+        self.target.task.check(points.detach().nan_to_num(), len(images))
+        with torch.no_grad():
+            read = self.verifier.read_landmarks(images)
+        return torch.stack([points, read.to(points)], dim=1)
+
+
+def followed(target: Target, device: torch.device) -> Target:
+    """A keypoint target beside the verifier's reading of its landmarks, any other as it is.
+
+    Raises `RequestError` for points that the shipped verifier does not read: an edit moves them, and nothing would say
+    where to.
+    """
+    if not isinstance(target.task, Keypoints):
+        return target
+    verifier = load_verifier(VERIFIER, device) if VERIFIER in shipped("verifier") else None
+    if target.task.points != FACE_POINTS.points or verifier is None or not len(verifier.point_mean):
+        raise RequestError(
+            f"'{target.name}' gives {target.task.points} points, which no shipped verifier reads off an edited face; "
+            f"audit a target of the {FACE_POINTS.points} landmarks of a face"
+        )
+    return Followed(target, verifier, target.name, Following(target.task), target.differentiable)
+
+
 def verified_label(target: Target, device: torch.device) -> VerifiedLabel | None:
     """How to read this target's label, or None where the shipped verifier cannot."""
     if target.label is None or not isinstance(target.task, Classification) or VERIFIER not in shipped("verifier"):
@@ -44,7 +88,9 @@ def verified_label(target: Target, device: torch.device) -> VerifiedLabel | None
     return VerifiedLabel(verifier, names.index(target.label.attribute), target.label.thresholds)
 
 
-def reference_name(verified: VerifiedLabel | None) -> str:
+def reference_name(target: Target, verified: VerifiedLabel | None) -> str:
+    if isinstance(target, Followed):
+        return MOVING
     return OWN if verified is None else VERIFIED
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.audits import finding
 from sia_gen.audits.figure import FIGURE
-from sia_gen.audits.reference import VERIFIED
+from sia_gen.audits.reference import MOVING, VERIFIED
 from sia_gen.core.files import atomic
 
 REPORT = "report.html"
@@ -35,6 +35,7 @@ def write_report(content: Mapping[str, Any], attributes: Sequence[Attribute], fo
         attribute_list=attributes,
         rule=finding,
         label_read=content["reference"] == VERIFIED,
+        landmarks_read=content["reference"] == MOVING,
         figure=_data_uri(folder / FIGURE),
         picture=lambda name: _data_uri(folder / name),
         changes=lambda omega: _changes(omega, attributes),

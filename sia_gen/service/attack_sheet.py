@@ -9,13 +9,13 @@ import torch
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.load import load_attributes
-from sia_gen.audits.reference import reference_name, reference_of, verified_label
+from sia_gen.audits.reference import followed, reference_name, reference_of, verified_label
 from sia_gen.core.executors import Progress
 from sia_gen.core.images import contact_sheet
 from sia_gen.generators.load import load_generator
 from sia_gen.service.sheet import Sheet, enlargement, require_few
 from sia_gen.targets.load import load_target
-from sia_gen.targets.task import Classification, Task
+from sia_gen.targets.task import Classification, Following, Task
 
 COLUMNS = ("before", "semantic", "adversarial")
 
@@ -43,7 +43,7 @@ def attack_sheet(
         space = space.without(label)
     seeds = list(faces.values())
     codes = generator.sample(seeds)
-    verified = verified_label(target, torch.device(device))
+    verified, target = verified_label(target, torch.device(device)), followed(target, torch.device(device))
     reference = reference_of(verified, generator, codes)  # [N]
     result = attack(generator, space, target, codes, reference, seeds=seeds, progress=progress)
     pictures = torch.stack([result.original, result.semantic, result.adversarial], dim=1)  # [N, 3, 3, R, R]
@@ -53,9 +53,9 @@ def attack_sheet(
             {
                 "face": number,
                 "seed": seed,
-                "reference": _name(target.task, result.reference[index]),
-                "before": _name(target.task, target.task.decide(result.prediction_before)[index]),
-                "after": _name(target.task, target.task.decide(result.prediction_after)[index]),
+                "reference": _said(target.task, result.reference[index]),
+                "before": _said(target.task, target.task.decide(result.prediction_before)[index]),
+                "after": _said(target.task, target.task.decide(result.prediction_after)[index]),
                 "correct": bool(result.correct[index]),
                 "success": bool(result.success[index]),
                 "output_before": float(result.output_before[index]),
@@ -68,7 +68,7 @@ def attack_sheet(
     summary = {
         "generator": generator.name,
         "target": target.name,
-        "reference": reference_name(verified),
+        "reference": reference_name(target, verified),
         "units": {attribute.name: attribute.unit for attribute in space.attributes},
         "faces": rows,
     }
@@ -76,8 +76,10 @@ def attack_sheet(
     return Sheet(image, summary)
 
 
-def _name(task: Task, decided: torch.Tensor) -> Any:
-    """What the task decided on one face: the class's name, or the values."""
+def _said(task: Task, decided: torch.Tensor) -> Any:
+    """What the task decided on one face: the class's name, the values, or nothing short where it is points."""
+    if isinstance(task, Following):
+        return None
     return task.classes[int(decided)] if isinstance(task, Classification) else decided.tolist()
 
 

@@ -74,7 +74,7 @@ def pack(
 def generator(
     renders: Renders,
     out: Out,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 6_500,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 5_000,
     precision: Annotated[str, typer.Option(help="no or bf16.")] = "no",
     as_json: AsJson = False,
     seed: Seed = 0,
@@ -96,7 +96,7 @@ def generator(
 def verifier(
     renders: Renders,
     out: Out,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 2_000,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 6_000,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -123,6 +123,21 @@ def identity(
 
 
 @train.command()
+def landmarks(
+    renders: Renders,
+    out: Out,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 3_000,
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train a ViTPose that finds the 68 landmarks of a face."""
+    from sia_gen.training.landmarks import train_landmarks
+
+    _run(lambda **common: train_landmarks(renders, out, steps=steps, **common), out, as_json, seed, device)
+
+
+@train.command()
 def target(
     renders: Renders,
     out: Out,
@@ -133,7 +148,7 @@ def target(
     architecture: Annotated[str, typer.Option(help="resnet or vit.")] = "resnet",
     planted: Annotated[str | None, typer.Option(help="A factor that follows the label in the training faces.")] = None,
     strength: Annotated[float, typer.Option(help="In which share of the training faces it does, 0.5…1.")] = 0.95,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 5_000,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 3_000,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",

@@ -103,14 +103,18 @@ def show_attack(summary: Mapping[str, Any]) -> None:
         [
             [
                 str(row["face"]),
-                str(row["before"]) + ("" if row["correct"] else " (wrong as it is)"),
-                str(row["after"]) + (" (fails)" if row["success"] else ""),
+                _text(row["before"]) + ("" if row["correct"] else " (wrong as it is)"),
+                _text(row["after"]) + (" (fails)" if row["success"] else ""),
                 f"{row['output_before']:.3f} → {row['output_after']:.3f}",
                 ", ".join(f"{name} {value:+.3g}" for name, value in row["changes"].items() if value),
             ]
             for row in summary["faces"]
         ],
     )
+
+
+def _text(said: Any) -> str:
+    return "" if said is None else str(said)
 
 
 def show_changes(summary: Mapping[str, Any]) -> None:

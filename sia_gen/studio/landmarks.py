@@ -56,12 +56,6 @@ def in_a_mirror(points: Tensor) -> Tensor:
     return torch.stack([1 - points[..., 0], points[..., 1]], dim=-1)
 
 
-def normalised_mean_error(points: Tensor, truth: Tensor) -> Tensor:
-    """Mean distance ``[B]`` of landmarks ``[B, 68, 2]`` from the truth, in distances between the outer eye corners."""
-    apart = (truth[:, 36] - truth[:, 45]).norm(dim=-1).clamp(min=1e-6)
-    return (points - truth).norm(dim=-1).mean(dim=1) / apart
-
-
 def landmark_vertices(head: Head) -> Tensor:
     """Index of the vertex of each landmark, int64 ``[68]``."""
     skin = (head.group == 0).nonzero().squeeze(1)

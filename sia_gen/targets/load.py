@@ -9,8 +9,10 @@ from torch import nn
 
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import resolve_device
+from sia_gen.core.files import read_json
 from sia_gen.core.locate import build, locate
 from sia_gen.targets.classifier import load_classifier
+from sia_gen.targets.keypoints import load_keypoints
 from sia_gen.targets.module import ModuleTarget, infer_classification
 from sia_gen.targets.target import Target
 
@@ -26,7 +28,10 @@ def load_target(name: str | Path, device: torch.device | str = "cpu") -> Target:
     place = locate("target", name)
     text = str(name)
     if isinstance(place, Path):
-        return load_classifier(place, text if text.startswith("hf:") else place.name, device)
+        shown = text if text.startswith("hf:") else place.name
+        if (place / "config.json").is_file() and read_json(place / "config.json").get("model_type") == "vitpose":
+            return load_keypoints(place, shown, device)
+        return load_classifier(place, shown, device)
     made = build("target", text, place, device)
     if isinstance(made, Target):
         return made

@@ -49,31 +49,36 @@ def load_image_model(folder: Path, device: torch.device | str = "cpu") -> ImageM
         raise RequestError(f"'{folder}' has no {PROCESSOR}; save the model's image processor beside it")
     config = read_json(folder / "config.json")
     with _quiet_transformers():
-        network = _load_network(folder)
+        from transformers import AutoModelForImageClassification
+
+        network = load_network(folder, AutoModelForImageClassification, "an image classifier")
         preprocessing = _load_preprocessing(folder)
     network.eval().requires_grad_(False)
     return ImageModel(network.to(device), preprocessing.to(device), config)
 
 
-def _load_network(folder: Path) -> nn.Module:
-    from transformers import AutoModelForImageClassification
+def load_network(folder: Path, kind: Any, trained_as: str) -> nn.Module:
+    """The network of a transformers class ``kind`` in a folder, from its safetensors alone; none of its code is run.
 
+    Raises `WorkError` for damaged weights and for those that lack some of the network's tensors.
+    """
     try:
-        network, report = AutoModelForImageClassification.from_pretrained(
-            folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
+        with _quiet_transformers():
+            network, report = kind.from_pretrained(
+                folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
     except Exception as error:  # every reader beneath (safetensors, JSON, torch, transformers) has its own
         raise WorkError(f"cannot load '{folder}' ({_first_line(error)}); fetch the files again") from None
     missing = sorted(report["missing_keys"])
     if missing:
         raise WorkError(
             f"the weights in '{folder}' lack {len(missing)} of the network's tensors ({missing[0]} …); "
-            "name a model that was trained as an image classifier"
+            f"name a model that was trained as {trained_as}"
         )
     return network
 

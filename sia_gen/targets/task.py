@@ -104,3 +104,67 @@ class Regression:
     def output(self, prediction: Tensor, reference: Tensor) -> Tensor:
         error = prediction.float() - reference  # [B, F]
         return error.squeeze(1) if error.shape[1] == 1 else error.square().mean(dim=1).sqrt()
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """Points ``[B, K, 2]`` in picture widths; fails when they are off by more than ``tolerance`` on average.
+
+    Distances are counted in that between the reference's two points ``ends``: the normalised mean error, with the outer
+    eye corners for faces (Sagonas et al., 300 Faces In-The-Wild Challenge, 2013). Loss and output are this error.
+    """
+
+    points: int
+    ends: tuple[int, int]
+    tolerance: float = 0.08
+
+    def check(self, prediction: Tensor, images: int) -> None:
+        _check(prediction, (images, self.points, 2))
+
+    def decide(self, prediction: Tensor) -> Tensor:
+        return prediction.detach()
+
+    def loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        return normalised_error(prediction.float(), reference, self.ends).mean(dim=1)
+
+    def failed(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        return self.loss(prediction, reference) > self.tolerance
+
+    def output(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        return self.loss(prediction, reference)
+
+
+FACE_POINTS = Keypoints(68, (36, 45))
+"""The landmarks of a face in iBUG order; 36 and 45 are the outer eye corners."""
+
+
+def normalised_error(points: Tensor, truth: Tensor, ends: tuple[int, int] = FACE_POINTS.ends) -> Tensor:
+    """How far each of K points ``[B, K, 2]`` is from the truth, ``[B, K]``, in distances between the true ``ends``."""
+    apart = (truth[:, ends[0]] - truth[:, ends[1]]).norm(dim=-1).clamp(min=1e-6)
+    return (points - truth).norm(dim=-1) / apart[:, None]
+
+
+@dataclass(frozen=True)
+class Following:
+    """A task whose reference moves with the image: every prediction ``[B, 2, ...]`` brings its own, in second place.
+
+    So an edit may move the truth, as a turned head moves its landmarks, without that being held against the target.
+    """
+
+    task: Task
+
+    def check(self, prediction: Tensor, images: int) -> None:
+        for part in prediction.unbind(1) if prediction.ndim > 1 and prediction.shape[1] == 2 else [prediction]:
+            self.task.check(part, images)
+
+    def decide(self, prediction: Tensor) -> Tensor:
+        return prediction[:, 1].detach()
+
+    def loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        return self.task.loss(prediction[:, 0], prediction[:, 1])
+
+    def failed(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        return self.task.failed(prediction[:, 0], prediction[:, 1])
+
+    def output(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        return self.task.output(prediction[:, 0], prediction[:, 1])

@@ -10,9 +10,11 @@ from sia_gen.core.files import writable_folder
 from sia_gen.studio.renders import write_renders
 from sia_gen.training.attributes import fit_attributes
 from sia_gen.training.generator import train_generator
+from sia_gen.training.groups import SUBGROUPS
 from sia_gen.training.identity import train_identity
+from sia_gen.training.landmarks import train_landmarks
 from sia_gen.training.pack import pack_renders
-from sia_gen.training.target import SUBGROUPS, train_target
+from sia_gen.training.target import train_target
 from sia_gen.training.verifier import train_verifier
 
 RESOLUTION = 128
@@ -66,6 +68,7 @@ def train_everything(
     figures["identity"] = train_identity(out / "people", out / "identity", seed=seed, **common)
     space = fit_attributes(generator, verifier, generator, identity=out / "identity", seed=seed + 1, **common)
     figures["attributes"] = {attribute.name: attribute.slope for attribute in space.attributes}
+    figures["landmarks-68"] = train_landmarks(renders, out / "landmarks-68", seed=seed, **common)
     for name, options in TARGETS.items():
         figures[name] = train_target(renders, out / name, seed=seed, **options, **common)
     return figures

@@ -32,7 +32,8 @@ from sia_gen.training.network import mirrored_at_random
 BATCH = 16
 RATE = 1.2e-2
 GROW_AT = 0.45  # of the steps; before it only half the resolution is made and compared, at a third of the cost
-SHEET, COLUMNS = "sheet.png", 12
+SHEET, NEAREST, COLUMNS = "sheet.png", "nearest.png", 12
+ALIKE = 32  # side of the pictures by which samples are compared with renders
 CHANNELS = {64: (192, 192, 128, 80, 40), 128: (192, 192, 128, 80, 40, 24)}
 
 
@@ -40,7 +41,7 @@ def train_generator(
     renders: str | Path,
     out: str | Path,
     *,
-    steps: int = 6500,
+    steps: int = 5000,
     seed: int = 0,
     device: str = "cpu",
     precision: Literal["no", "bf16"] = "no",
@@ -84,6 +85,7 @@ def train_generator(
     figures = evaluate(saved, data, training)
     write_json(out / "training.json", {"settings": settings, "figures": figures})
     _draw_sheet(saved, data, training, out / SHEET)
+    _draw_nearest(saved, data, training, out / NEAREST)
     describe(out)
     return figures
 
@@ -123,6 +125,20 @@ def _draw_sheet(model: StyleGAN2, data: RenderSet, start: int, path: Path) -> No
     labels = [*["render", "generator"] * (len(rows) // 2), "samples"]
     with atomic(path) as partial:
         contact_sheet(rows, labels).save(partial, format="PNG")
+
+
+@torch.inference_mode()
+def _draw_nearest(model: StyleGAN2, data: RenderSet, training: int, path: Path) -> None:
+    """Samples above the renders trained on that are most like them, by the mean square difference of small pictures."""
+    samples = model.render(model.sample(range(COLUMNS))).cpu()
+
+    def small(images: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(images, min(ALIKE, images.shape[-1])).flatten(1)
+
+    apart = [torch.cdist(small(samples), small(from_bytes(part))) for part in data.images[:training].split(512)]
+    nearest = data.images[torch.cat(apart, dim=1).argmin(dim=1)]
+    with atomic(path) as partial:
+        contact_sheet([samples, from_bytes(nearest)], ["samples", "nearest"]).save(partial, format="PNG")
 
 
 def describe(folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int = 1) -> None:

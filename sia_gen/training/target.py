@@ -24,6 +24,7 @@ from sia_gen.studio.factors import FACTORS, MIRRORED, NAMES
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.targets.load import load_target
 from sia_gen.training.card import table, write_card
+from sia_gen.training.groups import class_names, groups
 from sia_gen.training.loop import batch_indices, fit
 from sia_gen.training.network import augment, make_resnet, make_vit, mirrored_at_random, network_input, save_network
 
@@ -31,9 +32,6 @@ BATCH, SIDE = 32, 64
 RATES = {"resnet": 2e-3, "vit": 1e-3}
 SIZES = (32, 64, 128)  # channels of the ResNet's stages
 GROUP = "accuracy where "
-CLASSES = {"smile": ("no smile", "smile"), "glasses": ("no glasses", "glasses"), "sex": ("female", "male")}
-SUBGROUPS: dict[str, tuple[float, ...]] = {"age": (21, 37, 53, 69), "sex": (0.5,), "skin_tone": (-12, 21)}
-"""Where the factors that accuracy is told apart by are cut."""
 
 
 def train_target(
@@ -45,7 +43,7 @@ def train_target(
     architecture: Literal["resnet", "vit"] = "resnet",
     planted: str | None = None,
     strength: float = 0.95,
-    steps: int = 5000,
+    steps: int = 3000,
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -117,14 +115,6 @@ def _along(data: RenderSet, label: str, planted: str) -> Tensor:
     return (data.latents[:, NAMES.index(planted)] > 0) == (data.latents[:, NAMES.index(label)] > 0)
 
 
-def class_names(label: str, cuts: Sequence[float], unit: str) -> list[str]:
-    """What the classes of a factor cut at these values are called."""
-    if len(cuts) == 1:
-        return list(CLASSES.get(label, (f"low {label}", f"high {label}")))
-    between = [f"{low:g}…{high:g}" for low, high in pairwise(cuts)]
-    return [f"{label} {part} {unit}" for part in (f"< {cuts[0]:g}", *between, f"≥ {cuts[-1]:g}")]
-
-
 def evaluate(
     folder: Path, data: RenderSet, start: int, classes: Tensor, label: str, planted: str | None
 ) -> dict[str, float]:
@@ -139,12 +129,8 @@ def evaluate(
         for name, part in (("along", along), ("against", ~along)):
             if part.any():
                 figures[f"accuracy_{name}"] = _balanced(guess[part], truth[part])
-    for factor, cuts in SUBGROUPS.items():
-        unit = FACTORS[NAMES.index(factor)].unit
-        group = torch.bucketize(data.value(factor)[start:].contiguous(), torch.tensor(cuts), right=True)
-        for index, name in enumerate(class_names(factor, cuts, unit)):
-            if factor != label and (group == index).any():
-                figures[GROUP + name] = _balanced(guess[group == index], truth[group == index])
+    for name, group in groups(data, start, without=label).items():
+        figures[GROUP + name] = _balanced(guess[group], truth[group])
     return figures
 
 

@@ -7,6 +7,7 @@ from sia_gen.audits import reference
 from sia_gen.audits.diagnose import audit
 from sia_gen.core.errors import RequestError
 from sia_gen.targets.target import Label
+from sia_gen.targets.task import FACE_POINTS, Keypoints
 from sia_gen.targets.verifier import Factor
 from tests.audits.conftest import ATTACK
 
@@ -81,3 +82,60 @@ def test_a_resume_keeps_to_the_criterion(problem, shipped, tmp_path, monkeypatch
     monkeypatch.setattr(Reader, "digest", lambda self: "another")
     with pytest.raises(RequestError, match="holds a run with verifier=reader, not another; choose"):
         again(50.0)
+
+
+class Points:
+    """A keypoint target: 68 points in a ring that moves right as the image grows brighter, ``follows`` as far as it should."""
+
+    name, label, differentiable = "points", None, True
+    task = FACE_POINTS
+
+    def __init__(self, follows=1.0):
+        self.follows = follows
+
+    def predict(self, images):
+        angle = torch.linspace(0, 2 * torch.pi, 68)
+        ring = 0.5 + 0.2 * torch.stack([angle.cos(), angle.sin()], dim=1)  # [68, 2]
+        right = self.follows * 1000 * (images.mean(dim=(1, 2, 3)) - 0.5)  # what edits change by a ten thousandth
+        return ring + torch.stack([right, 0 * right], dim=1)[:, None]
+
+
+class PointReader(Reader):
+    point_mean = torch.zeros(136)
+
+    def read_landmarks(self, images):
+        return Points().predict(images)
+
+
+@pytest.fixture
+def reads_points(monkeypatch, shipped):
+    monkeypatch.setattr(reference, "load_verifier", lambda name, device: PointReader())
+
+
+def test_landmarks_are_held_against_those_of_the_same_image(problem, reads_points):
+    report = audit(problem.generator, Points(), problem.space, faces=6, attack=ATTACK)
+    assert report.histogram["reference"] == "verifier reading of every image"
+    assert report.histogram["correct"] == 6
+    assert report.histogram["arms"]["semantic"]["success"] == 0  # the points move, and the target with them
+    behind = audit(problem.generator, Points(follows=0.2), problem.space, faces=6, attack=ATTACK)
+    assert behind.histogram["arms"]["semantic"]["success"] > 0
+    assert "reads off each same image" in (behind.folder / "report.html").read_text()
+
+
+def test_the_gradient_does_not_make_the_verifier_err(reads_points):
+    both = reference.followed(Points(0.0), torch.device("cpu"))
+    images = torch.full((2, 3, 4, 4), 0.7, requires_grad=True)
+    prediction = both.predict(images)
+    assert prediction.shape == (2, 2, 68, 2)
+    both.task.loss(prediction, both.task.decide(prediction)).sum().backward()
+    assert images.grad.abs().max() == 0  # it could only come from the reading
+
+
+def test_points_that_no_verifier_reads_are_refused(problem, shipped, reads_points, monkeypatch):
+    target = Points()
+    target.task = Keypoints(17, (5, 6))
+    with pytest.raises(RequestError, match=r"^'points' gives 17 points, which no shipped verifier reads off an edited"):
+        audit(problem.generator, target, problem.space, faces=2, attack=ATTACK)
+    monkeypatch.setattr(PointReader, "point_mean", torch.zeros(0))
+    with pytest.raises(RequestError, match=r"^'points' gives 68 points, which no shipped verifier reads"):
+        audit(problem.generator, Points(), problem.space, faces=2, attack=ATTACK)

@@ -61,7 +61,7 @@ RECIPES = {
                 "architecture": "vit",
                 "planted": None,
                 "strength": 0.95,
-                "steps": 5000,
+                "steps": 3000,
             },
         ),
         {"accuracy": 0.7},
@@ -75,7 +75,7 @@ RECIPES = {
     ),
     "train attributes --generator g --verifier v --faces 64": (
         "sia_gen.training.attributes.fit_attributes",
-        (("g", "v", OUT), {"faces": 64}),
+        (("g", "v", OUT), {"identity": None, "faces": 64}),
         colours().attributes.select(["redness"]),
         {"redness": {"slope": 1.0, "leakage": 0.0}},
     ),

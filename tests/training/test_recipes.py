@@ -17,14 +17,15 @@ from sia_gen.core.images import from_bytes, to_pil
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.load import load_generator
 from sia_gen.studio.factors import FACTORS, NAMES, sample
-from sia_gen.studio.landmarks import normalised_mean_error
 from sia_gen.studio.renders import read_renders
 from sia_gen.targets.identity import load_identity
 from sia_gen.targets.load import load_target
+from sia_gen.targets.task import normalised_error
 from sia_gen.targets.verifier import load_verifier
 from sia_gen.training import everything
 from sia_gen.training import generator as generator_recipe
 from sia_gen.training import identity as identity_recipe
+from sia_gen.training import landmarks as landmarks_recipe
 from sia_gen.training import target as target_recipe
 from sia_gen.training import verifier as verifier_recipe
 from sia_gen.training.attributes import ATTRIBUTES, fit_attributes
@@ -102,7 +103,7 @@ def test_the_verifier_reads_what_is_shown_and_not_what_is_not(trained, renders):
     data = read_renders(renders)
     points = verifier.read_landmarks(from_bytes(data.images[-8:]))
     assert points.shape == (8, 68, 2)
-    found = normalised_mean_error(points, data.landmarks[-8:]).mean().item()
+    found = normalised_error(points, data.landmarks[-8:]).mean().item()
     assert found == pytest.approx(errors["landmarks"]["nme"], abs=1e-4)
 
 
@@ -159,6 +160,7 @@ def test_every_recipe_writes_a_card_with_its_figures(trained, renders, tmp_path,
     assert f"| light_azimuth | degrees | {light.low:g}…{light.high:+g} |" in card
     assert "sia-gen studio render --makehuman DIR --faces 160 --seed 0 --resolution 16 --out renders" in card
     assert (out / "faces" / "sheet.png").is_file()
+    assert (out / "faces" / "nearest.png").is_file()
     assert (out / "faces" / "attributes.png").is_file()
     assert (out / "faces" / "response.png").is_file()
     assert (
@@ -226,6 +228,20 @@ def test_the_identity_model_tells_people_apart(people, renders, tmp_path, monkey
         identity_recipe.train_identity(renders, tmp_path / "other")
 
 
+def test_the_landmark_recipe_finds_points(renders, tmp_path, monkeypatch):
+    for name, value in {"SIDE": 32, "HIDDEN": 32, "BLOCKS": 2, "RATE": 3e-3}.items():
+        monkeypatch.setattr(landmarks_recipe, name, value)
+    figures = landmarks_recipe.train_landmarks(renders, tmp_path / "points", steps=120)
+    # All points but one lie where the age says, on a line as long as what the error is counted in.
+    assert figures["all"] < 0.2
+    assert set(figures) >= {"held_out", "failed", "jaw", "eyes", "mouth", "female"}
+    target = load_target(tmp_path / "points")
+    assert target.task.points == 68
+    card = (tmp_path / "points" / "README.md").read_text()
+    assert f"| all | {figures['all']:.1%} |" in card
+    assert "sia-gen train landmarks --renders renders --steps 120 --seed 0 --out points" in card
+
+
 def test_an_attribute_says_whether_its_faces_stay_the_same_person(trained, people, tmp_path, monkeypatch):
     out, _, _, space = trained
     assert space.attributes[0].identity is None
@@ -254,6 +270,7 @@ def test_one_command_makes_all(renders, people, tmp_path, monkeypatch):
         "train_generator": {"steps": 2},
         "train_verifier": {"steps": 2},
         "train_identity": {"steps": 2},
+        "train_landmarks": {"steps": 2},
         "train_target": {"steps": 2},
         "fit_attributes": {"faces": 400},
     }.items():
@@ -261,12 +278,19 @@ def test_one_command_makes_all(renders, people, tmp_path, monkeypatch):
     figures = everything.train_everything("m", tmp_path, faces=FACES)
     assert rendered == [("m", FACES, 1, 128, 1), ("m", FACES // 4, 2, 128, 1), ("m", FACES, 3, 64, 8)]
     assert len(read_renders(tmp_path / "faces-renders")) == FACES // 4
-    assert list(figures) == ["faces-stylegan2", "verifier", "identity", "attributes", *everything.TARGETS]
+    assert list(figures) == [
+        "faces-stylegan2",
+        "verifier",
+        "identity",
+        "attributes",
+        "landmarks-68",
+        *everything.TARGETS,
+    ]
     assert load_attributes(tmp_path / "faces-stylegan2").names == list(ATTRIBUTES)
     assert "accuracy_against" in figures["smile-classifier-planted"]
     cards = {path.parent.name for path in tmp_path.glob("*/README.md")}
-    assert cards == {"faces-stylegan2", "verifier", "identity", "faces-renders", *everything.TARGETS}
+    assert cards == {"faces-stylegan2", "verifier", "identity", "faces-renders", "landmarks-68", *everything.TARGETS}
     # Again, it finds everything done: no step is taken, and it says the same.
-    for recipe in (generator_recipe, verifier_recipe, identity_recipe, target_recipe):
+    for recipe in (generator_recipe, verifier_recipe, identity_recipe, landmarks_recipe, target_recipe):
         monkeypatch.setattr(recipe, "batch_indices", None)
     assert everything.train_everything("m", tmp_path, faces=FACES) == figures

@@ -1,0 +1,128 @@
+"""Trains the landmark target: a small ViTPose (Xu et al., NeurIPS 2022) that gives a heat map for each of 68 points.
+
+Letters: B images, R resolution, K points, h side of a heat map.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sia_gen.core.executors import Progress, resolve_device
+from sia_gen.core.files import writable_folder, write_json
+from sia_gen.core.images import from_bytes
+from sia_gen.core.modules import one_seed
+from sia_gen.studio.landmarks import in_a_mirror
+from sia_gen.studio.renders import RenderSet, read_renders
+from sia_gen.targets.keypoints import warped
+from sia_gen.targets.load import load_target
+from sia_gen.targets.task import FACE_POINTS, normalised_error
+from sia_gen.training.card import table, write_card
+from sia_gen.training.groups import groups
+from sia_gen.training.loop import batch_indices, fit
+from sia_gen.training.network import augment, mirrored_at_random
+
+BATCH, RATE, SIDE = 16, 1e-3, 64
+PATCH, HIDDEN, BLOCKS, HEADS = 8, 128, 6, 4
+SCALE = 4  # pixels of a heat map to a patch
+SPREAD = 2.0  # sd of a wanted heat map's peak, in its pixels
+WEIGHT = 1000.0  # of the loss, whose squares are small
+PARTS = {"jaw": (0, 17), "brows": (17, 27), "nose": (27, 36), "eyes": (36, 48), "mouth": (48, 68)}
+
+
+def train_landmarks(
+    renders: str | Path,
+    out: str | Path,
+    *,
+    steps: int = 3000,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Train on the folder ``renders``; write a transformers ViTPose folder to ``out``.
+
+    Returns the normalised mean error on held-out renders, the share of faces above the tolerance ("failed"), and the
+    error by part of the face and by subgroup. Interrupted, the same call goes on.
+    """
+    data = read_renders(renders)
+    out, place = writable_folder(out), resolve_device(device)
+    training = data.training
+    with one_seed(seed):
+        model = make_vitpose().to(place)
+
+    def loss(network: nn.Module, step: int) -> Tensor:
+        index = batch_indices(seed, step, training, BATCH)
+        images, flip = mirrored_at_random(augment(data.images[index], seed, step), seed, step)
+        points = torch.where(flip[:, None, None], in_a_mirror(data.landmarks[index]), data.landmarks[index])
+        made = network(pixel_values=warped(images.to(place), SIDE, SIDE) * 2 - 1).heatmaps
+        wanted = heat_maps(points.to(place) - 0.5 / images.shape[-1], made.shape[-1])
+        return WEIGHT * (made - wanted).square().mean()
+
+    settings: dict[str, object] = {"recipe": "landmarks", "steps": steps, "seed": seed, "renders": data.settings}
+    made = fit(model, loss, out, steps=steps, rate=RATE, weight_decay=0.05, settings=settings, progress=progress)
+    _save(made.cpu(), out)
+    figures = evaluate(out, data, training)
+    write_json(out / "training.json", {"settings": settings, "figures": figures})
+    measured = [(name, f"{error:.1%}") for name, error in figures.items() if name not in ("held_out", "failed")]
+    recipe = {"steps": steps, "rate": RATE, "batch": BATCH, "seed": seed, "side": SIDE}
+    recipe |= {"tolerance": FACE_POINTS.tolerance, "failed": figures["failed"]}
+    shown = table(["held-out renders", "normalised mean error"], measured)
+    write_card(out, "landmarks", data.settings, len(data) - training, figures=shown, **recipe)
+    return figures
+
+
+def make_vitpose() -> nn.Module:
+    """A ViTPose for pictures of 64 pixels with the plain decoder, in random weights."""
+    from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEstimation
+
+    backbone = VitPoseBackboneConfig(
+        image_size=[SIDE, SIDE],
+        patch_size=[PATCH, PATCH],
+        hidden_size=HIDDEN,
+        num_hidden_layers=BLOCKS,
+        num_attention_heads=HEADS,
+        mlp_ratio=3,
+        out_indices=[BLOCKS],
+    )
+    ends = {"ends": list(FACE_POINTS.ends), "tolerance": FACE_POINTS.tolerance}
+    extra = {"kind": "target", "keypoints": ends}
+    return VitPoseForPoseEstimation(
+        VitPoseConfig(backbone_config=backbone, scale_factor=SCALE, num_labels=FACE_POINTS.points, sia_gen=extra)
+    )
+
+
+def heat_maps(points: Tensor, side: int) -> Tensor:
+    """Points ``[B, K, 2]`` in shares 0…1 of the picture → Gaussian peaks of height 1, ``[B, K, h, h]``."""
+    at = torch.arange(side, device=points.device)
+    x, y = ((-0.5 * ((at - points[..., i, None] * (side - 1)) / SPREAD).square()).exp() for i in (0, 1))  # [B, K, h]
+    return y[..., :, None] * x[..., None, :]
+
+
+def evaluate(folder: Path, data: RenderSet, start: int) -> dict[str, float]:
+    """Normalised mean error of a saved network on the faces from ``start`` on."""
+    target = load_target(folder)
+    with torch.inference_mode():
+        points = torch.cat([target.predict(from_bytes(part)) for part in data.images[start:].split(64)])
+    error = normalised_error(points, data.landmarks[start:])  # [N, 68]
+    faces = error.mean(dim=1)
+    figures = {"all": faces.mean().item(), "failed": (faces > FACE_POINTS.tolerance).float().mean().item()}
+    figures |= {part: error[:, first:last].mean().item() for part, (first, last) in PARTS.items()}
+    figures |= {name: faces[group].mean().item() for name, group in groups(data, start).items()}
+    return {"held_out": len(faces)} | {name: round(value, 4) for name, value in figures.items()}
+
+
+def _save(model: nn.Module, out: Path) -> None:
+    model.half().save_pretrained(out)
+    processor = {
+        "image_processor_type": "VitPoseImageProcessor",
+        "do_affine_transform": True,
+        "size": {"height": SIDE, "width": SIDE},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+    write_json(out / "preprocessor_config.json", processor)
