@@ -85,7 +85,7 @@ def test_a_resume_keeps_to_the_criterion(problem, shipped, tmp_path, monkeypatch
 
 
 class Points:
-    """A keypoint target: 68 points in a ring that moves right as the image grows brighter, ``follows`` as far as it should."""
+    """A keypoint target: a ring of 68 points that moves right with brightness, ``follows`` of the way it should."""
 
     name, label, differentiable = "points", None, True
     task = FACE_POINTS

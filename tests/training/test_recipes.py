@@ -35,8 +35,11 @@ from sia_gen.training.pack import pack_renders
 FACES, SIDE = 160, 16
 
 
-def write_flat(folder, faces, shown, pictures=1):
-    """What the studio writes, less the studio: stripes whose brightness is that of the three factors ``shown``."""
+def write_flat(folder, faces, shown, pictures=1, dot=False):
+    """What the studio writes, less the studio: stripes whose brightness is that of the three factors ``shown``.
+
+    A ``dot`` marks where most landmarks lie.
+    """
     (folder / "images").mkdir()
     seeds = face_seeds(0, faces)
     people = [seeds[index - index % pictures] for index in range(faces)]
@@ -49,6 +52,9 @@ def write_flat(folder, faces, shown, pictures=1):
         picture[:, :, : SIDE // 2], picture[:, :, SIDE // 2 :] = 1 - sides, sides
         picture[1, SIDE // 2 :] = right
         picture[2] = all_over
+        if dot:
+            at = int(SIDE / 2 + SIDE / 4 * all_over)
+            picture[:, at - 2 : at + 2, at - 2 : at + 2] = 0
         to_pil(picture).save(folder / name)
     columns = {"file_name": names, "seed": seeds, "identity": people} | {name: spec[name].numpy() for name in NAMES}
     landmarks = np.full((faces, 68, 2), SIDE / 2) + SIDE / 4 * shown[:, None, 2:].numpy()  # all where the last says
@@ -228,18 +234,20 @@ def test_the_identity_model_tells_people_apart(people, renders, tmp_path, monkey
         identity_recipe.train_identity(renders, tmp_path / "other")
 
 
-def test_the_landmark_recipe_finds_points(renders, tmp_path, monkeypatch):
+def test_the_landmark_recipe_finds_points(tmp_path, monkeypatch):
+    (tmp_path / "renders").mkdir()
+    renders = write_flat(tmp_path / "renders", FACES, ("light_azimuth", "smile", "age"), dot=True)
     for name, value in {"SIDE": 32, "HIDDEN": 32, "BLOCKS": 2, "RATE": 3e-3}.items():
         monkeypatch.setattr(landmarks_recipe, name, value)
-    figures = landmarks_recipe.train_landmarks(renders, tmp_path / "points", steps=120)
-    # All points but one lie where the age says, on a line as long as what the error is counted in.
+    figures = landmarks_recipe.train_landmarks(renders, tmp_path / "points", steps=200)
+    # Most points lie on a line as long as what the error is counted in; its middle is 0.35 off on average.
     assert figures["all"] < 0.2
     assert set(figures) >= {"held_out", "failed", "jaw", "eyes", "mouth", "female"}
     target = load_target(tmp_path / "points")
     assert target.task.points == 68
     card = (tmp_path / "points" / "README.md").read_text()
     assert f"| all | {figures['all']:.1%} |" in card
-    assert "sia-gen train landmarks --renders renders --steps 120 --seed 0 --out points" in card
+    assert "sia-gen train landmarks --renders renders --steps 200 --seed 0 --out points" in card
 
 
 def test_an_attribute_says_whether_its_faces_stay_the_same_person(trained, people, tmp_path, monkeypatch):
