@@ -87,3 +87,23 @@ def contact_sheet(
             tile = to_pil(image).resize((width, height), Image.Resampling.NEAREST)
             sheet.paste(tile, (left + column * width, top + index * height))
     return sheet
+
+
+def matrix_sheet(values: Tensor, row_labels: Sequence[str], column_labels: Sequence[str]) -> Image.Image:
+    """A matrix ``[H, W]`` of numbers around −1…1 as a picture: each as text on blue (negative) over white to red."""
+    left, top, side = (8 + 7 * max(map(len, labels)) for labels in (row_labels, column_labels, ["-0.00"]))
+    names = Image.new("RGB", (top, len(column_labels) * side), "white")  # written across, then turned upright
+    for index, label in enumerate(column_labels):
+        ImageDraw.Draw(names).text((4, index * side + side // 2 - 6), label, fill="black")
+    sheet = Image.new("RGB", (left + len(column_labels) * side, top + len(row_labels) * side), "white")
+    sheet.paste(names.rotate(90, expand=True), (left, 0))
+    draw = ImageDraw.Draw(sheet)
+    for row, (label, numbers) in enumerate(zip(row_labels, values.tolist(), strict=True)):
+        y = top + row * side
+        draw.text((4, y + side // 2 - 6), label, fill="black")
+        for column, number in enumerate(numbers):
+            x, fade = left + column * side, round(255 * (1 - min(1.0, 0.7 * abs(number))))
+            tint = (255, fade, fade) if number > 0 else (fade, fade, 255)
+            draw.rectangle((x, y, x + side - 2, y + side - 2), fill=tint)
+            draw.text((x + 6, y + side // 2 - 6), f"{number:.2f}".replace("-0.00", "0.00"), fill="black")
+    return sheet

@@ -61,9 +61,11 @@ def pack(
     as_json: AsJson = False,
 ) -> None:
     """Pack renders into one small file, a Hugging Face data set."""
+    from sia_gen.service.terminal import progress_bar
     from sia_gen.training.pack import pack_renders
 
-    pack_renders(renders, out, faces)
+    with progress_bar(quiet=as_json) as progress:
+        pack_renders(renders, out, faces, progress)
     if as_json:
         print_json({"faces": faces, "out": str(out)})
     else:

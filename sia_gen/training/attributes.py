@@ -18,7 +18,7 @@ from sia_gen.attributes.load import FILE
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
 from sia_gen.core.files import atomic, writable_folder
-from sia_gen.core.images import contact_sheet, quantise
+from sia_gen.core.images import contact_sheet, matrix_sheet, quantise
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.load import load_generator
 from sia_gen.generators.stylegan2 import StyleGAN2
@@ -96,28 +96,13 @@ def _same_person(generator: StyleGAN2, identity: Identity, space: AttributeSpace
 
 def _draw_response(generator: StyleGAN2, labels: Labels, space: AttributeSpace, seed: int, path: Path) -> None:
     """The matrix of what each attribute moves, in sd per sd, on faces that neither fit nor figures saw."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     codes = generator.sample(face_seeds(seed + 3, MEASURED))
     sd = torch.tensor([attribute.sd for attribute in space.attributes]).to(space.directions)
     per_sd = space.directions * sd.view(-1, *[1] * (space.directions.ndim - 1))
     columns = [list(labels.names).index(name) for name in space.names]
     response = measure(generator, labels, codes, per_sd, space.space)[:, columns]
-    figure = Figure(figsize=(0.45 * len(columns) + 2.5,) * 2, dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    shown = axes.imshow(response.numpy(), cmap="RdBu_r", vmin=-1.2, vmax=1.2)
-    for row, values in enumerate(response.tolist()):
-        for column, value in enumerate(values):
-            axes.text(column, row, f"{value:.1f}".replace("-0.0", "0.0"), ha="center", va="center", fontsize=7)
-    axes.set_xticks(range(len(columns)), space.names, rotation=90)
-    axes.set_yticks(range(len(columns)), space.names)
-    axes.set_ylabel("moved by one sd")
-    axes.set_xlabel("as the verifier reads it, in sd")
-    figure.colorbar(shown, shrink=0.6)
     with atomic(path) as partial:
-        figure.savefig(partial, format="png", metadata={"Software": None})
+        matrix_sheet(response, [f"{name} +1 sd moves" for name in space.names], space.names).save(partial, format="PNG")
 
 
 @torch.inference_mode()

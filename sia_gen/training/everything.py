@@ -57,7 +57,7 @@ def train_everything(
     write_renders(makehuman, renders, faces, seed=seed + 1, resolution=RESOLUTION, **common)
     fresh, shipped = out / "fresh", min(PACKED, max(1, faces // 4))
     write_renders(makehuman, fresh, shipped, seed=seed + 2, resolution=RESOLUTION, **common)
-    pack_renders(fresh, out / "faces-renders", shipped)
+    pack_renders(fresh, out / "faces-renders", shipped, progress)
     figures: dict[str, Any] = {"faces-stylegan2": train_generator(renders, generator, seed=seed, **common)}
     errors = train_verifier(renders, verifier, seed=seed, **common)
     figures["verifier"] = {name: found["r2"] for name, found in errors.items() if "r2" in found}

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from sia_gen.core.errors import RequestError
+from sia_gen.core.executors import Progress
 from sia_gen.core.files import atomic, read_json, writable_folder, write_json
 from sia_gen.core.images import contact_sheet, from_bytes
 from sia_gen.studio.factors import NAMES
@@ -22,7 +23,7 @@ SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_001, "10K<n<100K"))  # as th
 SHEET, ROWS, COLUMNS = "sheet.png", 6, 8
 
 
-def pack_renders(renders: str | Path, out: str | Path, faces: int) -> Path:
+def pack_renders(renders: str | Path, out: str | Path, faces: int, progress: Progress | None = None) -> Path:
     """Write the first ``faces`` faces of the folder ``renders``, and a card, to the data set ``out``.
 
     Pictures are stored lossy and landmarks in half precision. Raises `RequestError` for a folder that holds fewer
@@ -47,6 +48,8 @@ def pack_renders(renders: str | Path, out: str | Path, faces: int) -> Path:
         with Image.open(renders / name) as image:
             image.save(buffer, "WEBP", quality=QUALITY, method=6)
         encoded.append({"bytes": buffer.getvalue(), "path": f"{Path(name).stem}.webp"})
+        if progress and (len(encoded) % 50 == 0 or len(encoded) == faces):
+            progress(len(encoded), faces, "packing")
     landmarks = [np.asarray(row, np.float16) for row in table["landmarks"].to_pylist()]
     columns = {"image": pa.array(encoded, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))}
     columns |= {name: table[name] for name in table.column_names if name not in ("file_name", "landmarks")}

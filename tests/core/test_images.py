@@ -4,7 +4,16 @@ import torch
 from PIL import Image
 
 from sia_gen.core.errors import WorkError
-from sia_gen.core.images import contact_sheet, from_bytes, from_pil, quantise, read_image, to_bytes, to_pil
+from sia_gen.core.images import (
+    contact_sheet,
+    from_bytes,
+    from_pil,
+    matrix_sheet,
+    quantise,
+    read_image,
+    to_bytes,
+    to_pil,
+)
 
 EVERY_BYTE = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16)
 
@@ -62,3 +71,14 @@ def test_contact_sheet_makes_room_for_labels():
     sheet = contact_sheet([torch.zeros(1, 3, 4, 4)], row_labels=["before"], column_labels=["face 0"])
     assert sheet.size == (8 + 6 * 7 + 4, 16 + 4)
     assert isinstance(sheet, Image.Image)
+
+
+def test_a_matrix_is_blue_over_white_to_red():
+    sheet = matrix_sheet(torch.tensor([[1.0, 0.0], [-1.0, -0.001]]), ["a", "bb"], ["left", "right"])
+    side = 8 + 7 * 5
+    assert sheet.size == (8 + 7 * 2 + 2 * side, 8 + 7 * 5 + 2 * side)
+    pixels = np.asarray(sheet)
+    corners = pixels[-2 * side + 1 :: side, -2 * side + 1 :: side][:2, :2].astype(int)  # of each cell
+    assert corners[0, 0, 0] - corners[0, 0, 2] > 100
+    assert corners[1, 0, 2] - corners[1, 0, 0] > 100
+    assert (corners[0, 1] == 255).all()
