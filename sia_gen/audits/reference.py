@@ -15,8 +15,9 @@ from sia_gen.core.executors import Batches
 from sia_gen.core.files import shipped
 from sia_gen.core.images import Images, quantise
 from sia_gen.generators.generator import Codes, Generator
+from sia_gen.targets.points import FACE_POINTS, Keypoints
 from sia_gen.targets.target import Label, Target
-from sia_gen.targets.task import FACE_POINTS, Classification, Following, Keypoints, Task
+from sia_gen.targets.task import Classification, Following, Task
 from sia_gen.targets.verifier import Verifier, load_verifier
 
 VERIFIER = "verifier"

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import read_json
 from sia_gen.core.images import Images
+from sia_gen.targets.points import FACE_POINTS, Keypoints
 from sia_gen.targets.pretrained import PROCESSOR, WEIGHTS, load_network
-from sia_gen.targets.task import FACE_POINTS, Keypoints
 
 FLOOR = 1e-3  # of a heat map, before its logarithm
 BLUR = (0.239, 0.522, 0.239)  # a Gaussian of 0.8 pixels, as the processor's: it calms a heat map's peak

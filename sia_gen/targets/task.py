@@ -1,18 +1,18 @@
 """What a target does: the loss to ascend, the error to report, and the criterion of failure.
 
-Letters: B images, C classes, F values.
+Letters: B images, C classes, L labels, F values, E numbers of an embedding.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sia_gen.core.errors import WorkError
+from sia_gen.core.errors import WorkError, unknown
 
 
 class Task(Protocol):
@@ -39,7 +39,8 @@ class Task(Protocol):
         ...
 
 
-def _check(prediction: Tensor, shape: tuple[int, ...]) -> None:
+def check_prediction(prediction: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise `WorkError` unless a target gave finite numbers of this shape, one row an image."""
     if tuple(prediction.shape) != shape:
         raise WorkError(f"the target gave shape {list(prediction.shape)}, not {list(shape)}; return one row per image")
     bad = ~torch.isfinite(prediction).reshape(len(prediction), -1).all(dim=1)
@@ -52,31 +53,118 @@ def _check(prediction: Tensor, shape: tuple[int, ...]) -> None:
 
 @dataclass(frozen=True)
 class Classification:
-    """Multi-class logits ``[B, C]``, C ≥ 2; fails when another class wins.
+    """Multi-class logits ``[B, C]``, C ≥ 2; fails when another class wins, or with ``towards`` when that one does.
 
-    The loss is the margin of the best wrong class over the reference class (Carlini & Wagner, arXiv 1608.04644),
-    which keeps its gradient where cross-entropy saturates.
+    The ``measure`` that is ascended is the margin of the best wrong class over the reference class (Carlini & Wagner,
+    arXiv 1608.04644), which keeps its gradient where the other, "cross-entropy", saturates. Faces whose reference is
+    the class ``towards`` count as failing from the start, so that they are not attacked.
     """
 
     classes: tuple[str, ...]
+    towards: str | None = None
+    measure: Literal["margin", "cross-entropy"] = "margin"
+
+    def __post_init__(self) -> None:
+        if self.towards is not None and self.towards not in self.classes:
+            raise unknown("class", self.towards, list(self.classes))
 
     def check(self, prediction: Tensor, images: int) -> None:
-        _check(prediction, (images, len(self.classes)))
+        check_prediction(prediction, (images, len(self.classes)))
 
     def decide(self, prediction: Tensor) -> Tensor:
         return prediction.argmax(dim=1)  # [B]
 
     def loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
-        prediction = prediction.float()
-        own = prediction.gather(1, reference[:, None]).squeeze(1)  # [B]
-        others = prediction.scatter(1, reference[:, None], -torch.inf)  # [B, C]
-        return others.amax(dim=1) - own
+        prediction, sign, pivot = prediction.float(), -1.0, reference
+        if self.towards is not None:
+            sign, pivot = 1.0, torch.full_like(reference, self.classes.index(self.towards))
+        if self.measure == "cross-entropy":
+            return -sign * F.cross_entropy(prediction, pivot, reduction="none")
+        return sign * _margin(prediction, pivot)
 
     def failed(self, prediction: Tensor, reference: Tensor) -> Tensor:
-        return self.loss(prediction, reference) > 0
+        if self.towards is None:
+            return _margin(prediction.float(), reference) < 0
+        wanted = torch.full_like(reference, self.classes.index(self.towards))
+        return (_margin(prediction.float(), wanted) > 0) | (reference == wanted)
 
     def output(self, prediction: Tensor, reference: Tensor) -> Tensor:
         return F.softmax(prediction.float(), dim=1).gather(1, reference[:, None]).squeeze(1)
+
+
+def _margin(logits: Tensor, which: Tensor) -> Tensor:
+    """By how much the class ``which`` ``[B]`` wins over the best other one, ``[B]``."""
+    own = logits.gather(1, which[:, None]).squeeze(1)
+    return own - logits.scatter(1, which[:, None], -torch.inf).amax(dim=1)
+
+
+@dataclass(frozen=True)
+class MultiLabel:
+    """Logits ``[B, L]`` of L things that are each there or not; fails when one changes sides.
+
+    The reference is bool ``[B, L]``; the loss is the margin of the label that is nearest to changing, the output the
+    lowest probability that a label is given to be as the reference says.
+    """
+
+    labels: tuple[str, ...]
+
+    def check(self, prediction: Tensor, images: int) -> None:
+        check_prediction(prediction, (images, len(self.labels)))
+
+    def decide(self, prediction: Tensor) -> Tensor:
+        return prediction > 0
+
+    def loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        return torch.where(reference, -prediction.float(), prediction.float()).amax(dim=1)
+
+    def failed(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        return ((prediction > 0) != reference).any(dim=1)
+
+    def output(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        return (-self.loss(prediction, reference)).sigmoid()
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One score ``[B]``, above 0 where what is looked for was found; every image shows it, so failing is to miss it."""
+
+    def check(self, prediction: Tensor, images: int) -> None:
+        check_prediction(prediction, (images,))
+
+    def decide(self, prediction: Tensor) -> Tensor:
+        return torch.ones_like(prediction, dtype=torch.bool)
+
+    def loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        return -prediction.float()
+
+    def failed(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        return prediction <= 0
+
+    def output(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        return prediction.float()
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Embeddings ``[B, E]``; fails when the cosine with the reference's falls below ``threshold``: another person."""
+
+    numbers: int
+    threshold: float
+
+    def check(self, prediction: Tensor, images: int) -> None:
+        check_prediction(prediction, (images, self.numbers))
+
+    def decide(self, prediction: Tensor) -> Tensor:
+        return prediction.detach()
+
+    def loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        return -F.cosine_similarity(prediction.float(), reference.float(), dim=1)
+
+    def failed(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        return -self.loss(prediction, reference) < self.threshold
+
+    def output(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        return -self.loss(prediction, reference)
 
 
 @dataclass(frozen=True)
@@ -90,7 +178,7 @@ class Regression:
     tolerance: float
 
     def check(self, prediction: Tensor, images: int) -> None:
-        _check(prediction, (images, len(self.values)))
+        check_prediction(prediction, (images, len(self.values)))
 
     def decide(self, prediction: Tensor) -> Tensor:
         return prediction.detach()
@@ -104,44 +192,6 @@ class Regression:
     def output(self, prediction: Tensor, reference: Tensor) -> Tensor:
         error = prediction.float() - reference  # [B, F]
         return error.squeeze(1) if error.shape[1] == 1 else error.square().mean(dim=1).sqrt()
-
-
-@dataclass(frozen=True)
-class Keypoints:
-    """Points ``[B, K, 2]`` in picture widths; fails when they are off by more than ``tolerance`` on average.
-
-    Distances are counted in that between the reference's two points ``ends``: the normalised mean error, with the outer
-    eye corners for faces (Sagonas et al., 300 Faces In-The-Wild Challenge, 2013). Loss and output are this error.
-    """
-
-    points: int
-    ends: tuple[int, int]
-    tolerance: float = 0.08
-
-    def check(self, prediction: Tensor, images: int) -> None:
-        _check(prediction, (images, self.points, 2))
-
-    def decide(self, prediction: Tensor) -> Tensor:
-        return prediction.detach()
-
-    def loss(self, prediction: Tensor, reference: Tensor) -> Tensor:
-        return normalised_error(prediction.float(), reference, self.ends).mean(dim=1)
-
-    def failed(self, prediction: Tensor, reference: Tensor) -> Tensor:
-        return self.loss(prediction, reference) > self.tolerance
-
-    def output(self, prediction: Tensor, reference: Tensor) -> Tensor:
-        return self.loss(prediction, reference)
-
-
-FACE_POINTS = Keypoints(68, (36, 45))
-"""The landmarks of a face in iBUG order; 36 and 45 are the outer eye corners."""
-
-
-def normalised_error(points: Tensor, truth: Tensor, ends: tuple[int, int] = FACE_POINTS.ends) -> Tensor:
-    """How far each of K points ``[B, K, 2]`` is from the truth, ``[B, K]``, in distances between the true ``ends``."""
-    apart = (truth[:, ends[0]] - truth[:, ends[1]]).norm(dim=-1).clamp(min=1e-6)
-    return (points - truth).norm(dim=-1) / apart[:, None]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from sia_gen.studio.landmarks import in_a_mirror
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.targets.keypoints import warped
 from sia_gen.targets.load import load_target
-from sia_gen.targets.task import FACE_POINTS, normalised_error
+from sia_gen.targets.points import FACE_POINTS, normalised_error
 from sia_gen.training.card import table, write_card
 from sia_gen.training.groups import groups
 from sia_gen.training.loop import batch_indices, fit

@@ -20,7 +20,7 @@ from sia_gen.studio.factors import FACTORS, MIRRORED
 from sia_gen.studio.landmarks import in_a_mirror
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.targets import verifier as reader
-from sia_gen.targets.task import normalised_error
+from sia_gen.targets.points import normalised_error
 from sia_gen.training.card import table, write_card
 from sia_gen.training.loop import batch_indices, fit
 from sia_gen.training.network import augment, make_resnet, mirrored_at_random, network_input, save_network

@@ -6,8 +6,8 @@ import torch
 from sia_gen.audits import reference
 from sia_gen.audits.diagnose import audit
 from sia_gen.core.errors import RequestError
+from sia_gen.targets.points import FACE_POINTS, Keypoints
 from sia_gen.targets.target import Label
-from sia_gen.targets.task import FACE_POINTS, Keypoints
 from sia_gen.targets.verifier import Factor
 from tests.audits.conftest import ATTACK
 

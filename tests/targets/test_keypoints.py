@@ -10,7 +10,7 @@ from sia_gen.core.images import from_pil, to_pil
 from sia_gen.core.seeds import uniforms
 from sia_gen.targets.keypoints import decoded, warped
 from sia_gen.targets.load import load_target
-from sia_gen.targets.task import FACE_POINTS, Keypoints
+from sia_gen.targets.points import FACE_POINTS, Keypoints
 from tests.contracts import TargetSuite
 
 

@@ -20,7 +20,7 @@ from sia_gen.studio.factors import FACTORS, NAMES, sample
 from sia_gen.studio.renders import read_renders
 from sia_gen.targets.identity import load_identity
 from sia_gen.targets.load import load_target
-from sia_gen.targets.task import normalised_error
+from sia_gen.targets.points import normalised_error
 from sia_gen.targets.verifier import load_verifier
 from sia_gen.training import everything
 from sia_gen.training import generator as generator_recipe
