@@ -132,11 +132,11 @@ class ActiveSet:
                     self.results[name] = torch.empty(len(self.correct), *values.shape[1:], dtype=values.dtype)
                 self.results[name][faces] = values[index].cpu()
 
-    def advance(self, verdict: Verdict) -> None:
-        """Count the point just shown, and let those who are done leave."""
+    def advance(self, verdict: Verdict, asked: int = 0) -> None:
+        """Count the point just shown, and ``asked`` more for who goes on; let those who are done leave."""
         self.correct[self.face] |= self.first & ~verdict.failed
         self.success[self.face] |= verdict.succeeds
-        self.queries[self.face] += 1
+        self.queries[self.face] += 1 + asked * verdict.steps
         self.taken[self.face] += verdict.steps
         self.point = np.where(verdict.again, 0, self.point + 1)
         self.restart = self.restart + verdict.again

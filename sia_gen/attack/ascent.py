@@ -16,6 +16,7 @@ from torch import Tensor
 from sia_gen.attack.active_set import ActiveSet, Rows, Verdict
 from sia_gen.attack.balls import NOISE, Step, ascent, largest, per_face, project_ball, project_box
 from sia_gen.attack.edit import edit
+from sia_gen.attack.evolution import estimate, random_ways
 from sia_gen.attack.starts import random_delta, random_omega, random_signed
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.core.errors import RequestError, WorkError
@@ -71,8 +72,13 @@ class Ascent:
 
     @property
     def ascends(self) -> bool:
-        """Whether any face takes a gradient step from the point it shows."""
+        """Whether any face takes a step uphill from the point it shows."""
         return self.attack.step != "sweep" and bool((self.faces.point < self.faces.steps).any())
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether that step needs a gradient of the target's."""
+        return self.ascends and self.attack.step != "evolve"
 
     def step(self) -> None:
         """Sample, edit, predict, ascend, project, keep the best, drop the finished.
@@ -84,15 +90,18 @@ class Ascent:
         variables = {name: faces.rows[name].detach().requires_grad_() for name in self.shapes}
         point, loss = self.predict(variables)
         verdict = self.judge(point)
-        ascends = self.ascends and verdict.steps.any()
-        gradients = self.gradients(variables, loss) if ascends else {}
+        gradients: Rows = {}
+        if self.ascends and verdict.steps.any():
+            gradients = (
+                self.gradients(variables, loss) if self.differentiates else self.estimates(variables, verdict.steps)
+            )
         self.keep_best(point, verdict)
         if self.attack.step == "sweep":
             self.sweep()
         else:
-            self.ascend(gradients, self.attack.step)
+            self.ascend(gradients, "normalised" if self.attack.step == "evolve" else self.attack.step)
         self.start_over(verdict)
-        faces.advance(verdict)
+        faces.advance(verdict, 2 * self.attack.pairs if self.attack.step == "evolve" else 0)
 
     def sample(self, new: NDArray) -> Rows:
         """The rows of faces that start now, at ω = 0 and δ = 0."""
@@ -114,10 +123,20 @@ class Ascent:
 
     def predict(self, variables: Rows) -> tuple[Rows, Tensor]:
         """The point at ω and δ, and its loss ``[B]`` with a graph: what the target makes of the 8-bit images."""
-        rows = self.faces.rows
-        with torch.set_grad_enabled(self.ascends), autocast(self.device, self.attack.precision):
+        with torch.set_grad_enabled(self.differentiates):
+            semantic, images, prediction = self._show(variables, self.faces.rows)
+            self._settle_reference(prediction.detach())
+            loss = self.target.task.loss(prediction, self.faces.rows["reference"])  # [B]
+        point = {"images": images, "prediction": prediction, "loss": loss} | variables
+        if len(variables) == 2:
+            point["semantic"] = semantic
+        return {name: values.detach() for name, values in point.items()}, loss
+
+    def _show(self, variables: Rows, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+        """The faces at ω and at ω and δ, ``[B, 3, R, R]``, the latter in 8 bit, and what the target says of these."""
+        with autocast(self.device, self.attack.precision):
             if "omega" in variables:
-                semantic = edit(self.generator, self.space, rows["codes"], variables["omega"])  # [B, 3, R, R]
+                semantic = edit(self.generator, self.space, rows["codes"], variables["omega"])
             else:
                 semantic = rows["rendered"]
             images = semantic
@@ -125,14 +144,38 @@ class Ascent:
                 images = edit(None, self.space, semantic, delta=variables["delta"])
             images = quantise(images)
             prediction = self.target.predict(images)
-        with torch.set_grad_enabled(self.ascends):
-            prediction = prediction.to(torch.promote_types(prediction.dtype, torch.float32))
-            self._settle_reference(prediction.detach())
-            loss = self.target.task.loss(prediction, self.faces.rows["reference"])  # [B]
-        point = {"images": images, "prediction": prediction, "loss": loss} | variables
-        if len(variables) == 2:
-            point["semantic"] = semantic
-        return {name: values.detach() for name, values in point.items()}, loss
+        return semantic, images, prediction.to(torch.promote_types(prediction.dtype, torch.float32))
+
+    @torch.no_grad()
+    def estimates(self, variables: Rows, steps: NDArray) -> Rows:
+        """What `gradients` gives, for a target that can only be asked: 2 · pairs times for each face that ``steps``."""
+        faces, index = self.faces, np.flatnonzero(steps)
+        where = faces.on_device(index)
+        rows = {name: values[where] for name, values in faces.rows.items()}
+        seeds = self._seeds(steps)
+        points = [
+            f"attack {restart} {point}" for restart, point in zip(faces.restart[steps], faces.point[steps], strict=True)
+        ]
+
+        def ways(pair: int) -> Rows:
+            drawn = random_ways(seeds, [f"{point} {pair}" for point in points], self.shapes)
+            return {name: way.to(self.device) for name, way in drawn.items()}
+
+        found = estimate(
+            lambda tried: self.target.task.loss(self._show(tried, rows)[2], rows["reference"]),
+            {name: values[where] for name, values in variables.items()},
+            {"omega": _half_range(rows), "delta": self.attack.epsilon},
+            lambda name, values: self._project(name, values, rows),
+            ways,
+            self.attack.pairs,
+        )
+        zero = {name: torch.zeros_like(values) for name, values in variables.items()}
+        return {name: zero[name].index_put((where,), values) for name, values in found.items()}
+
+    def _project(self, name: str, values: Tensor, rows: Rows) -> Tensor:
+        if name == "omega":
+            return project_box(values, rows["low"], rows["high"])
+        return project_ball(values, self.attack.epsilon, self.attack.norm)
 
     def _settle_reference(self, prediction: Tensor) -> None:
         """Where no reference is given, it is what the target says while a face is as sampled."""
@@ -154,7 +197,7 @@ class Ascent:
         """
         rows, loss = self.faces.rows, point["loss"]
         failed = self.target.task.failed(point["prediction"], rows["reference"])
-        finite = torch.isfinite(point["prediction"]).flatten(1).all(dim=1) & torch.isfinite(loss)
+        finite = torch.isfinite(point["prediction"]).view(len(loss), -1).all(dim=1) & torch.isfinite(loss)
         best = self.faces.best.get("loss", loss)
         higher = loss > best + NOISE * best.abs()
         failed, finite, steady, higher = torch.stack([failed, finite, rows["steady"], higher]).cpu().numpy()
@@ -188,7 +231,7 @@ class Ascent:
                     away = random_signed(seeds, shape, f"{name} leave").to(self.device)
                     gradients[name] = gradients[name].index_put(index, away)
         if "omega" in gradients:
-            gradients["omega"] = gradients["omega"] * self._half_range()
+            gradients["omega"] = gradients["omega"] * _half_range(self.faces.rows)
         return gradients
 
     def keep_best(self, point: Rows, verdict: Verdict) -> None:
@@ -211,12 +254,12 @@ class Ascent:
                 gradient = attack.momentum * rows[f"{name}_momentum"] + gradient
                 moved[f"{name}_momentum"] = gradient
             if name == "omega":
-                uphill = attack.semantic_step * self._half_range() * ascent(gradient, "linf", step)
-                moved[name] = project_box(rows[name] + uphill, rows["low"], rows["high"])
+                uphill = attack.semantic_step * _half_range(self.faces.rows) * ascent(gradient, "linf", step)
+                stepped = rows[name] + uphill
             else:
                 uphill = ascent(gradient, attack.norm, step)
                 stepped = torch.add(rows[name], uphill, alpha=attack.pixel_step * attack.epsilon)
-                moved[name] = project_ball(stepped, attack.epsilon, attack.norm)
+            moved[name] = self._project(name, stepped, rows)
         rows |= moved
 
     def sweep(self) -> None:
@@ -243,11 +286,12 @@ class Ascent:
                 start |= {f"{name}_momentum": torch.zeros_like(values) for name, values in start.items()}
             faces.put(index, start)
 
-    def _half_range(self) -> Tensor:
-        return (self.faces.rows["high"] - self.faces.rows["low"]) / 2  # [B, K]
-
     def _seeds(self, rows: NDArray) -> list[int]:
         return [self.seeds[face] for face in self.faces.face[rows]]
+
+
+def _half_range(rows: Rows) -> Tensor:
+    return (rows["high"] - rows["low"]) / 2  # [B, K]
 
 
 def _require_fit(
@@ -260,10 +304,8 @@ def _require_fit(
     seeds: Sequence[int],
     allowed: Tensor,
 ) -> None:
-    if not target.differentiable and attack.step != "sweep":
-        raise RequestError(
-            f"target '{target.name}' gives no gradients, which this attack ascends; use a differentiable target"
-        )
+    if not target.differentiable and attack.step not in ("sweep", "evolve"):
+        raise RequestError(f"target '{target.name}' gives no gradients, which this attack ascends; use step='evolve'")
     if faces == 0:
         raise RequestError("faces=0 leaves nothing to attack; give the codes of 1 face or more")
     shape = generator.edit_shapes.get(space.space)

@@ -36,6 +36,9 @@ class SemanticImageAttack:
     step            "sign", or "normalised" in proportion to the gradient; the l2 ball always takes the latter. "sweep"
                     asks no gradient: from the face outwards, up and down in turn, evenly to both ends of every range at
                     once, which finds the worst value of one attribute (epsilon 0, steps even, one restart, no momentum)
+                    "evolve" asks none either: it steps along an estimate from points around the face, for targets
+                    that can only be asked
+    pairs           of points asked for such an estimate; a face costs at most 1 + steps · (1 + 2 · pairs) queries
     momentum        decay of the accumulated, L1-normalised gradient (MI-FGSM; Dong et al., arXiv 1710.06081)
     restarts        the first starts at the face, later ones anywhere in box × ball, for faces not yet successful
     stop            "success" drops a face at its first success, "never" spends all steps on each
@@ -49,7 +52,8 @@ class SemanticImageAttack:
     norm: Norm = "linf"
     semantic_step: float = Field(0.2, gt=0, le=2)
     pixel_step: float = Field(0.25, gt=0, le=2)
-    step: Step | Literal["sweep"] = "sign"
+    step: Step | Literal["sweep", "evolve"] = "sign"
+    pairs: int = Field(8, ge=1)
     momentum: float = Field(0.0, ge=0, allow_inf_nan=False)
     restarts: int = Field(1, ge=1)
     stop: Literal["success", "never"] = "success"

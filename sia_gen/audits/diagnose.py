@@ -9,7 +9,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -69,7 +69,8 @@ def audit(
     ``attributes`` are names among the generator's, by default all, or a space of one's own; the attribute that the
     target predicts is left out. ``device`` is where named models go and where objects lie. A target with a label that
     the shipped verifier reads is held against that reading, one of 68 landmarks against those that the verifier reads
-    off each image, any other against its own prediction on the unedited face.
+    off each image, any other against its own prediction on the unedited face. One that is not differentiable is asked
+    only: its attack's steps follow estimates (step "evolve").
 
     ``out`` is the run folder. Each (chunk of faces, arm) is kept there as it finishes: after an error, a `Cancelled`
     from ``progress`` or a kill, the same call does what is missing and gives the same bytes. A chunk is
@@ -84,6 +85,8 @@ def audit(
     known, audited = _spaces(generator, attributes, where)
     generator = generator if isinstance(generator, Generator) else load_generator(str(generator), device)
     target = target if isinstance(target, Target) else load_target(target, device)
+    if not target.differentiable and attack.step != "evolve":
+        attack = replace(attack, step="evolve")
     left_out = [name for name in audited.names if target.label is not None and name == target.label.attribute]
     audited = audited.select([name for name in audited.names if name not in left_out])
     _require_work(attack, audited, left_out)

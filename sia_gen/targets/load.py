@@ -11,6 +11,7 @@ from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import resolve_device
 from sia_gen.core.files import read_json
 from sia_gen.core.locate import build, locate
+from sia_gen.targets.cascade import PREFIX, load_cascade
 from sia_gen.targets.classifier import load_classifier
 from sia_gen.targets.keypoints import load_keypoints
 from sia_gen.targets.module import ModuleTarget, infer_classification
@@ -18,15 +19,16 @@ from sia_gen.targets.target import Target
 
 
 def load_target(name: str | Path, device: torch.device | str = "cpu") -> Target:
-    """The target behind a shipped name, a folder, a hub id ``hf:owner/name``, or ``module:callable``.
+    """The target behind a shipped name, a folder, a hub id ``hf:owner/name``, ``opencv:NAME`` or ``module:callable``.
 
     The callable is called with ``device=`` if it takes one, else with nothing, and gives a target, or a torch module
     that turns images ``[B, 3, H, W]`` in [0, 1] into logits. Raises `RequestError` that names what exists, `WorkError`
     on damaged files and for a callable that fails.
     """
-    device = resolve_device(str(device))
+    device, text = resolve_device(str(device)), str(name)
+    if text.startswith(PREFIX):
+        return load_cascade(text)
     place = locate("target", name)
-    text = str(name)
     if isinstance(place, Path):
         shown = text if text.startswith("hf:") else place.name
         if (place / "config.json").is_file() and read_json(place / "config.json").get("model_type") == "vitpose":

@@ -1,0 +1,78 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sia_gen.attack.evolution import estimate, random_ways
+from sia_gen.attack.sia import SemanticImageAttack
+from tests.problems import LinearTarget, linear_problem
+
+EVOLVE = SemanticImageAttack(steps=20, epsilon=0.0, step="evolve", stop="never")
+
+
+class BlackBox(LinearTarget):
+    """Answers, counts how often, and gives no gradient."""
+
+    differentiable = False
+    asked = 0
+
+    def predict(self, images):
+        self.asked += len(images)
+        return super().predict(images).detach()
+
+
+def run(attack=EVOLVE, faces=6):
+    problem = replace(linear_problem(), target=BlackBox())
+    codes = problem.generator.sample(range(faces))
+    return problem, codes, attack(problem.generator, problem.space, problem.target, codes)
+
+
+def test_comes_near_the_optimum_without_a_gradient():
+    problem, codes, result = run()
+    reached = problem.loss(codes, result.omega, result.delta, result.reference)
+    optimum = problem.optimum(codes, 1.0, 0.0, "linf")
+    assert (reached > 0.95 * optimum).all()
+    assert result.success.all()
+
+
+def test_the_residual_moves_too():
+    _, _, result = run(replace(EVOLVE, epsilon=0.02, box=0.0, steps=10))
+    assert (result.loss_after > result.loss_before).all()
+    assert result.delta.abs().max() <= 0.02 + 1e-6
+
+
+def test_every_question_is_counted():
+    problem, _, result = run(replace(EVOLVE, steps=3, pairs=2))
+    assert result.queries.tolist() == [1 + 3 * (1 + 2 * 2)] * 6
+    assert problem.target.asked == result.queries.sum()
+
+
+def test_who_succeeds_stops_asking():
+    problem, _, result = run(replace(EVOLVE, stop="success"))
+    assert result.success.all()
+    assert problem.target.asked == result.queries.sum() < 6 * 100
+
+
+def quadratic(points):
+    return -(points["omega"] - 3).square().sum(dim=1)
+
+
+def test_the_estimate_points_uphill_on_average_as_the_gradient_does():
+    variables = {"omega": torch.zeros(400, 2)}
+    ways = lambda pair: random_ways(range(400), [f"{pair}"] * 400, {"omega": (2,)})  # noqa: E731
+    found = estimate(quadratic, variables, {"omega": 1.0}, lambda name, values: values, ways, pairs=4)["omega"].mean(0)
+    assert found[0] / found[1] == pytest.approx(1, rel=0.1)
+    assert (found > 0).all()
+
+
+def test_where_the_loss_is_flat_it_moves_somewhere():
+    variables = {"omega": torch.zeros(2, 3)}
+    ways = lambda pair: random_ways([7, 8], [f"{pair}"] * 2, {"omega": (3,)})  # noqa: E731
+    found = estimate(lambda points: torch.zeros(2), variables, {"omega": 1.0}, lambda name, v: v, ways, pairs=2)
+    assert torch.equal(found["omega"], ways(0)["omega"])
+
+
+def test_a_residual_varies_by_blocks():
+    way = random_ways([1], [""], {"delta": (3, 32, 32)})["delta"]
+    assert set(way.unique().tolist()) == {-1.0, 1.0}
+    assert torch.equal(way[:, :, :4, :4], way[:, :, :1, :1].expand(1, 3, 4, 4))
