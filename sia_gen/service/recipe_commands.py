@@ -150,7 +150,7 @@ def target(
     architecture: Annotated[str, typer.Option(help="resnet or vit.")] = "resnet",
     planted: Annotated[str | None, typer.Option(help="A factor that follows the label in the training faces.")] = None,
     strength: Annotated[float, typer.Option(help="In which share of the training faces it does, 0.5…1.")] = 0.95,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 3_000,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 4_000,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",

@@ -19,7 +19,7 @@ from sia_gen.training.verifier import train_verifier
 
 RESOLUTION = 128
 PACKED = 5000  # faces of the shipped data set, none of which is trained on
-PEOPLE, PICTURES, SMALL = 1500, 8, 64  # for the identity model: people, pictures of each, and their side
+PEOPLE, PICTURES = 1500, 8  # for the identity model: people, and pictures of each
 BANDS = SUBGROUPS["age"]
 TARGETS: dict[str, dict[str, Any]] = {
     "smile-classifier": {},
@@ -63,7 +63,7 @@ def train_everything(
     figures["verifier"] = {name: found["r2"] for name, found in errors.items() if "r2" in found}
     figures["verifier"]["landmarks (nme)"] = errors["landmarks"]["nme"]
     shown = min(PEOPLE * PICTURES, faces)
-    several = {"seed": seed + 3, "resolution": SMALL, "pictures": PICTURES}
+    several = {"seed": seed + 3, "resolution": RESOLUTION, "pictures": PICTURES}
     write_renders(makehuman, out / "people", shown, **several, **common)
     figures["identity"] = train_identity(out / "people", out / "identity", seed=seed, **common)
     space = fit_attributes(generator, verifier, generator, identity=out / "identity", seed=seed + 1, **common)

@@ -23,10 +23,9 @@ from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.targets.identity import load_identity
 from sia_gen.training.card import write_card
 from sia_gen.training.loop import batch_indices, fit
-from sia_gen.training.network import augment, make_resnet, mirrored_at_random, network_input, save_network
+from sia_gen.training.network import SIDE, SIZES, augment, make_resnet, mirrored_at_random, network_input, save_network
 
-BATCH, RATE, SIDE = 64, 2e-3, 64
-SIZES, EMBEDDING = (48, 96, 192), 64
+BATCH, RATE, EMBEDDING = 64, 2e-3, 64
 SCALE, MARGIN = 20.0, 0.2
 FALSELY = 0.01  # of the pairs of two people, how many the threshold takes for one
 

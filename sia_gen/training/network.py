@@ -17,6 +17,9 @@ from sia_gen.core.files import write_json
 from sia_gen.core.images import Images, from_bytes
 from sia_gen.core.seeds import stream
 
+SIDE = 128  # pixels that they see
+SIZES = (24, 48, 96, 192)  # channels of a ResNet's stages, the first at a quarter of the side
+
 
 def make_resnet(labels: Sequence[str], sizes: Sequence[int], regression: bool, extra: dict[str, Any]) -> nn.Module:
     """A ResNet of basic blocks, two in each stage, of these channel ``sizes``; ``extra`` is kept in its config."""
@@ -36,12 +39,12 @@ def make_resnet(labels: Sequence[str], sizes: Sequence[int], regression: bool, e
 
 
 def make_vit(labels: Sequence[str], side: int, extra: dict[str, Any]) -> nn.Module:
-    """A vision transformer of six blocks on patches of 8 pixels; ``extra`` is kept in its config."""
+    """A vision transformer of six blocks on 8 × 8 patches; ``extra`` is kept in its config."""
     from transformers import ViTConfig, ViTForImageClassification
 
     config = ViTConfig(
         image_size=side,
-        patch_size=8,
+        patch_size=side // 8,
         hidden_size=128,
         num_hidden_layers=6,
         num_attention_heads=4,

@@ -26,11 +26,19 @@ from sia_gen.targets.load import load_target
 from sia_gen.training.card import table, write_card
 from sia_gen.training.groups import class_names, groups
 from sia_gen.training.loop import batch_indices, fit
-from sia_gen.training.network import augment, make_resnet, make_vit, mirrored_at_random, network_input, save_network
+from sia_gen.training.network import (
+    SIDE,
+    SIZES,
+    augment,
+    make_resnet,
+    make_vit,
+    mirrored_at_random,
+    network_input,
+    save_network,
+)
 
-BATCH, SIDE = 32, 64
+BATCH = 32
 RATES = {"resnet": 2e-3, "vit": 1e-3}
-SIZES = (32, 64, 128)  # channels of the ResNet's stages
 GROUP = "accuracy where "
 
 
@@ -43,7 +51,7 @@ def train_target(
     architecture: Literal["resnet", "vit"] = "resnet",
     planted: str | None = None,
     strength: float = 0.95,
-    steps: int = 3000,
+    steps: int = 4000,
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,

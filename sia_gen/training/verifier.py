@@ -23,11 +23,10 @@ from sia_gen.targets import verifier as reader
 from sia_gen.targets.points import normalised_error
 from sia_gen.training.card import table, write_card
 from sia_gen.training.loop import batch_indices, fit
-from sia_gen.training.network import augment, make_resnet, mirrored_at_random, network_input, save_network
+from sia_gen.training.network import SIDE, SIZES, augment, make_resnet, mirrored_at_random, network_input, save_network
 
-BATCH, RATE, SIDE = 32, 2e-3, 128
+BATCH, RATE = 32, 2e-3
 SMALLEST = 1e-3  # picture widths that a coordinate varies by, at the least
-SIZES = (24, 48, 96, 192)
 
 
 def train_verifier(

@@ -61,7 +61,7 @@ RECIPES = {
                 "architecture": "vit",
                 "planted": None,
                 "strength": 0.95,
-                "steps": 3000,
+                "steps": 4000,
             },
         ),
         {"accuracy": 0.7},

@@ -124,6 +124,7 @@ def test_the_attributes_cover_what_the_recipe_names(trained):
 
 def test_a_planted_target_is_worse_where_the_cause_is_against_it(renders, tmp_path, monkeypatch):
     monkeypatch.setattr(target_recipe, "SIZES", (8, 16))
+    monkeypatch.setattr(target_recipe, "SIDE", 32)
     figures = target_recipe.train_target(renders, tmp_path, planted="light_azimuth", steps=60)
     assert figures["accuracy_along"] > figures["accuracy_against"]
     target = load_target(tmp_path)
@@ -174,6 +175,7 @@ def test_every_recipe_writes_a_card_with_its_figures(trained, renders, tmp_path,
         in (out / "verifier" / "README.md").read_text()
     )
     monkeypatch.setattr(target_recipe, "SIZES", (8, 16))
+    monkeypatch.setattr(target_recipe, "SIDE", 32)
     found = target_recipe.train_target(renders, tmp_path, planted="light_azimuth", strength=0.9, steps=2)
     card = (tmp_path / "README.md").read_text()
     assert "in 90% of its training faces light_azimuth lies" in card
@@ -220,6 +222,7 @@ def test_packed_renders_read_as_the_folder_does(renders, tmp_path):
 
 def test_the_identity_model_tells_people_apart(people, renders, tmp_path, monkeypatch):
     monkeypatch.setattr(identity_recipe, "SIZES", (8, 16))
+    monkeypatch.setattr(identity_recipe, "SIDE", 32)
     figures = identity_recipe.train_identity(people, tmp_path / "identity", steps=150)
     assert figures["people"] == 57
     assert figures["pairs"] == 3 * 6
@@ -254,6 +257,7 @@ def test_an_attribute_says_whether_its_faces_stay_the_same_person(trained, peopl
     out, _, _, space = trained
     assert space.attributes[0].identity is None
     monkeypatch.setattr(identity_recipe, "SIZES", (8, 16))
+    monkeypatch.setattr(identity_recipe, "SIDE", 32)
     identity_recipe.train_identity(people, tmp_path / "identity", steps=30)
     told = fit_attributes(out / "faces", out / "verifier", tmp_path, identity=tmp_path / "identity", faces=400)
     assert all(-1 <= attribute.identity <= 1 for attribute in told.attributes)
@@ -284,7 +288,7 @@ def test_one_command_makes_all(renders, people, tmp_path, monkeypatch):
     }.items():
         monkeypatch.setattr(everything, name, partial(getattr(everything, name), **options))
     figures = everything.train_everything("m", tmp_path, faces=FACES)
-    assert rendered == [("m", FACES, 1, 128, 1), ("m", FACES // 4, 2, 128, 1), ("m", FACES, 3, 64, 8)]
+    assert rendered == [("m", FACES, 1, 128, 1), ("m", FACES // 4, 2, 128, 1), ("m", FACES, 3, 128, 8)]
     assert len(read_renders(tmp_path / "faces-renders")) == FACES // 4
     assert list(figures) == [
         "faces-stylegan2",
