@@ -24,18 +24,19 @@ from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.arms import SINGLE_STEPS, Arm, Job, arms
 from sia_gen.audits.audit_report import HISTOGRAM, AuditReport
+from sia_gen.audits.checks import LOOKED_AT, checks, in_training_mode
 from sia_gen.audits.control import control_space, random_directions, reaches
 from sia_gen.audits.examples import Examples
 from sia_gen.audits.figure import draw_histogram
 from sia_gen.audits.histogram import histogram
-from sia_gen.audits.reference import Followed, VerifiedLabel, followed, reference_name, verified_label
+from sia_gen.audits.reference import Followed, VerifiedLabel, followed, reference_name, reference_of, verified_label
 from sia_gen.audits.report import write_report
 from sia_gen.audits.results import ARMS, CONTROL, is_control, write_results
 from sia_gen.audits.run_folder import RunFolder
 from sia_gen.core.errors import Cancelled, RequestError, WorkError
 from sia_gen.core.executors import Progress, resolve_device
 from sia_gen.core.files import read_tensors, write_json, write_tensors
-from sia_gen.core.images import from_bytes, to_bytes
+from sia_gen.core.images import from_bytes, quantise, to_bytes
 from sia_gen.core.modules import eval_mode
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Generator
@@ -90,7 +91,7 @@ def audit(
     left_out = [name for name in audited.names if target.label is not None and name == target.label.attribute]
     audited = audited.select([name for name in audited.names if name not in left_out])
     _require_work(attack, audited, left_out)
-    modules = [part for part in (generator, target) if isinstance(part, nn.Module)]
+    modules, said = [part for part in (generator, target) if isinstance(part, nn.Module)], in_training_mode(target)
     target, verified = followed(target, where), verified_label(target, where)
     settings = {
         "generator": generator.name,
@@ -109,10 +110,11 @@ def audit(
     with _folder(out) as path, eval_mode(*modules):
         with _blame("the first face"):
             folder = RunFolder(path, settings, _probe(generator, target, seeds[0]))
+            said += _look(generator, target, verified, seeds[:LOOKED_AT])
         plan = arms(attack, audited, _controls(folder, generator, known, audited, seed))
         job = Job(generator, target, verified, width=len(audited.attributes) + 1)
         chunks = _attack(folder, job, plan, seeds, attack.batch, progress or (lambda done, total, what: None))
-        _conclude(folder, audited, plan, chunks, settings)
+        _conclude(folder, audited, plan, chunks, settings, said)
         report = AuditReport.load(folder.path)
     if out is None:
         weakref.finalize(report, shutil.rmtree, folder.path, ignore_errors=True)
@@ -202,6 +204,14 @@ def _probe(generator: Generator, target: Target, seed: int) -> list[float]:
     return [round(value, 6) for value in prediction.flatten()[:PROBED].tolist()]
 
 
+def _look(generator: Generator, target: Target, verified: VerifiedLabel | None, seeds: Sequence[int]) -> list[str]:
+    """What is to be said of the target before it is audited, from the first faces."""
+    codes = generator.sample(seeds)
+    with torch.no_grad():
+        images = quantise(generator.render(codes).float())
+    return checks(target, images, reference_of(verified, generator, codes))
+
+
 def _controls(
     folder: RunFolder, generator: Generator, known: AttributeSpace, audited: AttributeSpace, seed: int
 ) -> list[AttributeSpace]:
@@ -242,13 +252,18 @@ def _attack(
 
 
 def _conclude(
-    folder: RunFolder, audited: AttributeSpace, plan: Sequence[Arm], chunks: int, settings: dict[str, Any]
+    folder: RunFolder,
+    audited: AttributeSpace,
+    plan: Sequence[Arm],
+    chunks: int,
+    settings: dict[str, Any],
+    said: Sequence[str],
 ) -> None:
     """From parts to results, histogram, pictures and report; each file is whole or absent."""
     names = [arm.name for arm in plan]
     columns = [*audited.names, CONTROL]
     write_results(folder, names, columns, chunks)
-    content = histogram(folder.path, audited.attributes, settings)
+    content = histogram(folder.path, audited.attributes, settings) | {"checks": list(said)}
     examples = Examples(folder, columns)
     content["examples"] = examples.joint(names.index("joint"), chunks)
     for row in content["attributes"][:PICTURED]:

@@ -59,7 +59,10 @@ def show_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]
 def show_audit(histogram: Mapping[str, Any]) -> None:
     """Print an audit's finding, its histogram with bars, and its arms."""
     print(histogram["finding"])
-    print(f"{histogram['correct']} of {histogram['faces']} faces correct before any edit; only these are attacked.\n")
+    print(f"{histogram['correct']} of {histogram['faces']} faces correct before any edit; only these are attacked.")
+    for said in histogram["checks"]:
+        print(f"Before you trust this: {said}.")
+    print()
     rows = histogram["attributes"]
     most = max((row["output_change"] or 0.0 for row in rows), default=0.0)
     show_table(

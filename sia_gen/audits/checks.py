@@ -1,0 +1,86 @@
+"""What to look at before an audit is believed: each check says what is wrong and what would mend it.
+
+Letters: B faces looked at.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sia_gen.core.images import Images
+from sia_gen.targets.target import Target
+from sia_gen.targets.task import Classification
+
+LOOKED_AT, FEWEST = 16, 8  # faces, and how many can tell a classifier from a guess
+SAME = 1e-4  # relative: what float32 changes leave between two runs
+UNLIKELY = 0.05  # chance of as many right answers by guessing
+
+
+def in_training_mode(target: Target) -> list[str]:
+    """What is to be said of a target that was handed over in training mode; ask before it is put into eval mode."""
+    parts = [target, getattr(target, "module", None), getattr(target, "network", None)]
+    if not any(isinstance(part, nn.Module) and part.training for part in parts):
+        return []
+    return ["it was in training mode and is audited in eval mode; call .eval() where it is used, too"]
+
+
+def checks(target: Target, images: Images, reference: Tensor | None) -> list[str]:
+    """What is to be said of a target by unedited 8-bit faces ``[B, 3, R, R]``: nothing where all is well.
+
+    ``reference`` ``[B]`` is the true label where one is known.
+    """
+    with torch.no_grad():
+        prediction, again = (target.predict(images).float() for _ in range(2))
+    said = []
+    size = prediction.abs().amax().clamp(min=1e-6)
+    apart = (prediction - again).abs().amax() / size
+    if apart > SAME:
+        said.append(
+            f"it answers the same image differently, by up to {apart:.2g} of its outputs; fix its seed or switch its "
+            "randomness off, or what succeeds may be chance"
+        )
+    elif len(images) > 1 and (prediction - prediction[:1]).abs().amax() <= SAME * size:
+        said.append("it says the same of every face; check its weights and that it looks at the image")
+    if isinstance(target.task, Classification):
+        said += _of_classes(target.task, prediction, reference)
+    if target.differentiable:
+        said += _of_gradients(target, images)
+    return said
+
+
+def _of_classes(task: Classification, prediction: Tensor, reference: Tensor | None) -> list[str]:
+    said = []
+    if (prediction >= 0).all() and (prediction.sum(dim=1) - 1).abs().amax() < 1e-3:
+        said.append("it gives probabilities, on which gradients fade; return the logits before the softmax")
+    if reference is not None and len(reference) >= FEWEST:
+        count, right = len(reference), int((task.decide(prediction) == reference.to(prediction.device)).sum())
+        guessing = int(torch.bincount(reference).amax()) / count
+        if guessing < 1 and right < (1 + guessing) / 2 * count and _tail(right, count, guessing) > UNLIKELY:
+            said.append(
+                f"it is right on {right} of {count} unedited faces, hardly better than always saying the commonest "
+                "class; check its normalisation and the order of its classes"
+            )
+    return said
+
+
+def _of_gradients(target: Target, images: Images) -> list[str]:
+    asked = images.clone().requires_grad_()
+    prediction = target.predict(asked)
+    if not prediction.requires_grad:
+        return []  # the attack refuses it with its own words
+    (gradient,) = torch.autograd.grad(prediction.float().pow(2).sum(), asked)
+    dead = int((gradient.flatten(1).abs().amax(dim=1) == 0).sum())
+    if not dead:
+        return []
+    return [
+        f"its gradient is zero on {dead} of {len(images)} unedited faces, where an ascent learns nothing; return what "
+        "comes before rounding, clipping or a saturated softmax, or set differentiable = False"
+    ]
+
+
+def _tail(right: int, count: int, share: float) -> float:
+    """How likely guessing is right as often."""
+    from scipy.stats import binom
+
+    return float(binom.sf(right - 1, count, share))

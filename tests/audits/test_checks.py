@@ -1,0 +1,70 @@
+import pytest
+import torch
+from torch import nn
+
+from sia_gen.audits.checks import checks, in_training_mode
+from sia_gen.audits.diagnose import audit
+from sia_gen.targets.module import ModuleTarget
+from sia_gen.targets.task import Classification
+from tests.audits.conftest import ATTACK
+
+IMAGES = torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+CLASSES = Classification(("no", "yes"))
+
+
+def target(answer, **options):
+    return ModuleTarget(answer, CLASSES, **options)
+
+
+def logits(images):
+    value = (images.mean(dim=(1, 2, 3)) - 0.5) * 100
+    return torch.stack([-value, value], dim=1)
+
+
+TRUE = logits(IMAGES).argmax(dim=1)
+
+
+def test_of_a_sound_target_there_is_nothing_to_say():
+    assert checks(target(logits), IMAGES, TRUE) == []
+    assert in_training_mode(target(logits)) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda images: logits(images) + torch.randn(len(images), 2), "answers the same image differently"),
+        (lambda images: logits(images).softmax(dim=1), "gives probabilities, on which gradients fade; return the log"),
+        (lambda images: 0 * logits(images) + torch.tensor([1.0, 2.0]), "says the same of every face; check its wei"),
+        (lambda images: logits(images).flip(1), "is right on 0 of 16 unedited faces, hardly better than always say"),
+        (lambda images: logits(images).round() + 0 * images.sum(), "gradient is zero on 16 of 16 unedited faces"),
+    ],
+    ids=["random", "probabilities", "constant", "classes swapped", "rounded"],
+)
+def test_what_is_wrong_is_said_with_its_remedy(answer, words):
+    said = checks(target(answer), IMAGES, TRUE)
+    assert any(words in text for text in said)
+    assert all("; " in text for text in said)
+
+
+def test_a_black_box_needs_no_gradient():
+    assert checks(target(lambda images: logits(images).detach(), differentiable=False), IMAGES, TRUE) == []
+
+
+def test_a_module_in_training_mode_is_named():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(192, 2))
+    (said,) = in_training_mode(target(module))
+    assert "was in training mode" in said
+    assert in_training_mode(target(module.eval())) == []
+
+
+def test_an_audit_prints_what_is_wrong(problem):
+    weight = problem.target.weight.detach()
+
+    def probabilities(images):
+        value = (images.flatten(1) - 0.5) @ weight / 10
+        return torch.stack([-value, value], dim=1).softmax(dim=1)
+
+    report = audit(problem.generator, target(probabilities), problem.space, faces=4, attack=ATTACK)
+    (said,) = report.histogram["checks"]
+    assert "it gives probabilities" in said
+    assert said in (report.folder / "report.html").read_text()
