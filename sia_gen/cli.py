@@ -141,6 +141,7 @@ def audit(
     steps: Steps = 10,
     box: Box = 1.0,
     epsilon: Epsilon = "1/255",
+    towards: Annotated[str | None, typer.Option(help="A class that the target is to be driven towards.")] = None,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -161,6 +162,7 @@ def audit(
             seed=seed,
             out=folder,
             attack=settings,
+            towards=towards,
             device=resolve(device),
             progress=progress,
         )

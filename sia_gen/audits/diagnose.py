@@ -42,7 +42,7 @@ from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
 from sia_gen.targets.load import load_target
-from sia_gen.targets.target import Target
+from sia_gen.targets.target import Target, aim
 
 DIRECTIONS = "control.safetensors"
 PICTURED = 6  # attributes whose best face is shown
@@ -58,6 +58,7 @@ def audit(
     seed: int = 0,
     out: str | Path | None = None,
     attack: SemanticImageAttack | None = None,
+    towards: str | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> AuditReport:
@@ -71,7 +72,8 @@ def audit(
     target predicts is left out. ``device`` is where named models go and where objects lie. A target with a label that
     the shipped verifier reads is held against that reading, one of 68 landmarks against those that the verifier reads
     off each image, any other against its own prediction on the unedited face. One that is not differentiable is asked
-    only: its attack's steps follow estimates (step "evolve").
+    only: its attack's steps follow estimates (step "evolve"). With ``towards``, the name of a class, a classifier fails
+    where it says that class; faces that are of it are not attacked.
 
     ``out`` is the run folder. Each (chunk of faces, arm) is kept there as it finishes: after an error, a `Cancelled`
     from ``progress`` or a kill, the same call does what is missing and gives the same bytes. A chunk is
@@ -86,6 +88,8 @@ def audit(
     known, audited = _spaces(generator, attributes, where)
     generator = generator if isinstance(generator, Generator) else load_generator(str(generator), device)
     target = target if isinstance(target, Target) else load_target(target, device)
+    if towards is not None:
+        target = aim(target, towards)
     if not target.differentiable and attack.step != "evolve":
         attack = replace(attack, step="evolve")
     left_out = [name for name in audited.names if target.label is not None and name == target.label.attribute]

@@ -19,10 +19,12 @@ def generators() -> list[dict[str, Any]]:
 def targets() -> list[dict[str, Any]]:
     """One entry per shipped target."""
     found = []
-    for name in shipped("target"):
+    for name in [*shipped("target"), *shipped("identity")]:
         config = read_json(pretrained_folder() / name / "config.json")
         label = config["sia_gen"].get("label") or {}
         classes = [text for _, text in sorted(config.get("id2label", {}).items(), key=lambda item: int(item[0]))]
+        if not label:  # points or an embedding, which have no names worth a list
+            classes = []
         entry = {"name": name, "predicts": label.get("attribute"), "classes": classes, "size_mb": _size(name)}
         found.append(entry)
     return found

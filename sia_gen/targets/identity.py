@@ -17,6 +17,7 @@ from sia_gen.core.executors import resolve_device
 from sia_gen.core.images import Images
 from sia_gen.core.locate import locate
 from sia_gen.targets.pretrained import ImageModel, load_image_model
+from sia_gen.targets.task import Verification
 
 
 @dataclass(frozen=True)
@@ -51,3 +52,21 @@ def load_identity(name: str | Path = "identity", device: torch.device | str = "c
         return Identity(model, float(extra["threshold"]))
     except (KeyError, TypeError, ValueError) as error:
         raise WorkError(f"the threshold in '{place}' is damaged ({error!r}); fetch config.json again") from None
+
+
+@dataclass(frozen=True)
+class FaceVerifier:
+    """The identity model as a target: it fails where it takes an edited face for another person than the unedited."""
+
+    name: str
+    identity: Identity
+    task: Verification
+    label: None = None
+    differentiable: bool = True
+
+    def predict(self, images: Images) -> Tensor:
+        return self.identity.embed(images)  # [B, E]
+
+
+def as_target(identity: Identity, name: str) -> FaceVerifier:
+    return FaceVerifier(name, identity, Verification(identity.model.network.config.num_labels, identity.threshold))

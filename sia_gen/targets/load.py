@@ -9,10 +9,11 @@ from torch import nn
 
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import resolve_device
-from sia_gen.core.files import read_json
+from sia_gen.core.files import read_json, shipped
 from sia_gen.core.locate import build, locate
 from sia_gen.targets.cascade import PREFIX, load_cascade
 from sia_gen.targets.classifier import load_classifier
+from sia_gen.targets.identity import as_target, load_identity
 from sia_gen.targets.keypoints import load_keypoints
 from sia_gen.targets.module import ModuleTarget, infer_classification
 from sia_gen.targets.target import Target
@@ -28,11 +29,16 @@ def load_target(name: str | Path, device: torch.device | str = "cpu") -> Target:
     device, text = resolve_device(str(device)), str(name)
     if text.startswith(PREFIX):
         return load_cascade(text)
+    if text in shipped("identity"):
+        return as_target(load_identity(text, device), text)
     place = locate("target", name)
     if isinstance(place, Path):
         shown = text if text.startswith("hf:") else place.name
-        if (place / "config.json").is_file() and read_json(place / "config.json").get("model_type") == "vitpose":
+        config = read_json(place / "config.json") if (place / "config.json").is_file() else {}
+        if config.get("model_type") == "vitpose":
             return load_keypoints(place, shown, device)
+        if config.get("sia_gen", {}).get("kind") == "identity":
+            return as_target(load_identity(place, device), shown)
         return load_classifier(place, shown, device)
     made = build("target", text, place, device)
     if isinstance(made, Target):

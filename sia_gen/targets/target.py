@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from sia_gen.core.errors import RequestError
 from sia_gen.core.images import Images
-from sia_gen.targets.task import Task
+from sia_gen.targets.task import Classification, Task
 
 
 @dataclass(frozen=True)
@@ -35,3 +37,12 @@ class Target(Protocol):
     def predict(self, images: Images) -> Tensor:
         """Images ``[B, 3, H, W]`` in [0, 1] → prediction ``[B, ...]`` as the task expects it."""
         ...
+
+
+def aim(target: Target, towards: str) -> Target:
+    """The same classifier, to be driven towards one class; raises `RequestError` for another task or class."""
+    if not isinstance(target.task, Classification):
+        raise RequestError(f"'{target.name}' has no classes, so nothing to be driven towards; leave 'towards' out")
+    aimed = copy(target)
+    object.__setattr__(aimed, "task", replace(target.task, towards=towards))  # of a copy, frozen or not
+    return aimed

@@ -183,7 +183,9 @@ def test_refuses_a_folder_with_other_settings(problem, finished, changes, differ
 
 def test_refuses_a_folder_of_another_task(problem, finished):
     problem.target.task = Classification(("yes", "no"))
-    with pytest.raises(RequestError, match=r"holds a run with task=Classification\(classes=\('no', 'yes'\), .*\), not Cla"):
+    with pytest.raises(
+        RequestError, match=r"holds a run with task=Classification\(classes=\('no', 'yes'\), .*\), not Cla"
+    ):
         run(problem, finished)
 
 
@@ -313,3 +315,11 @@ def test_a_full_disk_is_said_in_one_line(problem, tmp_path, monkeypatch):
     message = f"cannot write to '{tmp_path}' any more (No space left on device); make room and run the same again"
     with pytest.raises(WorkError, match=re.escape(message)):
         run(problem, tmp_path)
+
+
+def test_a_classifier_may_be_driven_towards_a_class(problem):
+    report = run(problem, towards="yes")
+    said = problem.target.predict(problem.generator.render(problem.generator.sample(range(FACES)))).argmax(dim=1)
+    assert report.histogram["correct"] == int((said == 0).sum())  # the others say so already
+    joint = report.to_pandas().query("arm == 'joint' and success")
+    assert set(joint["reference"]) == {0}

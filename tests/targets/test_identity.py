@@ -3,6 +3,8 @@ import torch
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.targets.identity import load_identity
+from sia_gen.targets.load import load_target
+from sia_gen.targets.task import Verification
 
 
 @pytest.fixture
@@ -26,6 +28,17 @@ def test_a_face_is_most_like_itself(identity_folder):
     images = torch.rand(3, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(identity.likeness(images, images), torch.ones(3))
     assert (identity.likeness(images, images.flip(0))[[0, 2]] < 1).all()
+
+
+def test_is_a_target_that_fails_where_the_person_changes(identity_folder):
+    target = load_target(identity_folder)
+    assert target.task == Verification(target.identity.model.network.config.num_labels, 0.4)
+    images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    points = target.predict(images)
+    assert not target.task.failed(points, target.task.decide(points)).any()
+    torch.testing.assert_close(
+        target.task.output(points, points.flip(0)), target.identity.likeness(images, images.flip(0))
+    )
 
 
 def test_refuses_other_models(resnet_folder, edit_config):
