@@ -21,6 +21,7 @@ from sia_gen.core.executors import Progress
 from sia_gen.core.images import from_bytes
 from sia_gen.generators.generator import Codes, Generator
 from sia_gen.targets.target import Target
+from sia_gen.targets.verifier import Verifier
 
 SINGLE_STEPS = 10  # values of one attribute that are tried: every fifth of the way to both ends of its range
 
@@ -47,12 +48,17 @@ class Arm:
 
 @dataclass(frozen=True)
 class Job:
-    """What every arm of an audit shares; ``width`` is the number of columns of ω."""
+    """What every arm of an audit shares; ``width`` is the number of columns of ω.
+
+    ``kept`` are the factors of which the ``verifier``'s readings are kept.
+    """
 
     generator: Generator
     target: Target
     verified: VerifiedLabel | None
     width: int
+    verifier: Verifier | None = None
+    kept: Sequence[str] = ()
 
     def chunk(self, first: int, seeds: Sequence[int]) -> Chunk:
         """The faces of these seeds, with the reference where the verifier reads it."""
@@ -78,10 +84,13 @@ class Job:
             progress=progress,
         )
         part = part_of(result, chunk.seeds, arm.columns, self.width, direction)
-        if self.verified is not None:
-            with torch.no_grad():
-                read = self.verified.read(from_bytes(result.semantic).to(chunk.codes.device))
-            part["label_kept"] = read.cpu() == result.reference  # if not, the truth moved with the face
+        if self.verifier is not None:
+            with torch.no_grad():  # of the pixel arm, the face as sampled
+                values = self.verifier.read(from_bytes(result.semantic).to(chunk.codes.device))
+            names = [factor.name for factor in self.verifier.factors]
+            part["read"] = values[:, [names.index(name) for name in self.kept]].float().cpu()
+            if self.verified is not None:  # if it is not kept, the truth moved with the face
+                part["label_kept"] = self.verified.classify(values).cpu() == result.reference
         if arm.name == "joint":
             part |= joint_pictures(result, chunk.first)
         elif arm.name not in ARMS and direction is None:

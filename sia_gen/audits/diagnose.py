@@ -27,9 +27,18 @@ from sia_gen.audits.audit_report import HISTOGRAM, AuditReport
 from sia_gen.audits.checks import LOOKED_AT, checks, in_training_mode
 from sia_gen.audits.control import control_space, random_directions, reaches
 from sia_gen.audits.examples import Examples
-from sia_gen.audits.figure import draw_histogram
+from sia_gen.audits.figure import draw_collateral, draw_histogram
 from sia_gen.audits.histogram import histogram
-from sia_gen.audits.reference import Followed, VerifiedLabel, followed, reference_name, reference_of, verified_label
+from sia_gen.audits.readings import read_names
+from sia_gen.audits.reference import (
+    Followed,
+    VerifiedLabel,
+    followed,
+    reference_name,
+    reference_of,
+    shipped_verifier,
+    verified_label,
+)
 from sia_gen.audits.report import write_report
 from sia_gen.audits.results import ARMS, CONTROL, is_control, write_results
 from sia_gen.audits.run_folder import RunFolder
@@ -43,6 +52,7 @@ from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
 from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Target, aim
+from sia_gen.targets.verifier import Verifier
 
 DIRECTIONS = "control.safetensors"
 PICTURED = 6  # attributes whose best face is shown
@@ -116,9 +126,9 @@ def audit(
             folder = RunFolder(path, settings, _probe(generator, target, seeds[0]))
             said += _look(generator, target, verified, seeds[:LOOKED_AT])
         plan = arms(attack, audited, _controls(folder, generator, known, audited, seed))
-        job = Job(generator, target, verified, width=len(audited.attributes) + 1)
+        job = Job(generator, target, verified, len(audited.attributes) + 1, *_reader(target, verified, audited, where))
         chunks = _attack(folder, job, plan, seeds, attack.batch, progress or (lambda done, total, what: None))
-        _conclude(folder, audited, plan, chunks, settings, said)
+        _conclude(folder, audited, plan, chunks, settings, said, job)
         report = AuditReport.load(folder.path)
     if out is None:
         weakref.finalize(report, shutil.rmtree, folder.path, ignore_errors=True)
@@ -208,6 +218,18 @@ def _probe(generator: Generator, target: Target, seed: int) -> list[float]:
     return [round(value, 6) for value in prediction.flatten()[:PROBED].tolist()]
 
 
+def _reader(
+    target: Target, verified: VerifiedLabel | None, audited: AttributeSpace, device: torch.device
+) -> tuple[Verifier | None, list[str]]:
+    """The verifier whose readings are kept, and of which factors; none where it knows no audited attribute."""
+    if verified is not None:
+        verifier: Verifier | None = verified.verifier
+    else:
+        verifier = target.verifier if isinstance(target, Followed) else shipped_verifier(device)
+    kept = read_names(verifier, audited.names)
+    return (verifier if kept or verified is not None else None), kept
+
+
 def _look(generator: Generator, target: Target, verified: VerifiedLabel | None, seeds: Sequence[int]) -> list[str]:
     """What is to be said of the target before it is audited, from the first faces."""
     codes = generator.sample(seeds)
@@ -262,16 +284,20 @@ def _conclude(
     chunks: int,
     settings: dict[str, Any],
     said: Sequence[str],
+    job: Job,
 ) -> None:
     """From parts to results, histogram, pictures and report; each file is whole or absent."""
     names = [arm.name for arm in plan]
     columns = [*audited.names, CONTROL]
-    write_results(folder, names, columns, chunks)
-    content = histogram(folder.path, audited.attributes, settings) | {"checks": list(said)}
+    write_results(folder, names, columns, chunks, job.kept)
+    factors = job.verifier.factors if job.verifier is not None else ()
+    units = {factor.name: factor.unit for factor in factors if factor.name in job.kept}
+    content = histogram(folder.path, audited.attributes, settings, units) | {"checks": list(said)}
     examples = Examples(folder, columns)
     content["examples"] = examples.joint(names.index("joint"), chunks)
     for row in content["attributes"][:PICTURED]:
         content["examples"] += examples.single(names.index(row["name"]), row["name"], chunks)
     draw_histogram(content, folder.path)
+    draw_collateral(content, folder.path)
     write_report(content, audited.attributes, folder.path)
     write_json(folder.path / HISTOGRAM, content)  # last: where it lies, the audit is finished

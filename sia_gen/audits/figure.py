@@ -1,4 +1,4 @@
-"""`histogram.png`: how far each attribute alone moves the target's output, against its control."""
+"""`histogram.png`: how far each attribute alone moves the target's output, against its control; `collateral.png`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sia_gen.core.files import atomic
+import torch
 
-FIGURE = "histogram.png"
+from sia_gen.core.files import atomic
+from sia_gen.core.images import matrix_sheet
+
+FIGURE, MATRIX = "histogram.png", "collateral.png"
 BAR, OUTSTANDING = "#cfdae4", "#5f97cc"
 
 
@@ -64,3 +67,12 @@ def draw_histogram(content: Mapping[str, Any], folder: Path) -> None:
     axes.set_title(f"{content['target']} on {faces}", loc="left", fontsize=11)
     with atomic(folder / FIGURE) as partial:
         figure.savefig(partial, metadata={"Software": None})
+
+
+def draw_collateral(content: Mapping[str, Any], folder: Path) -> None:
+    """The matrix of what each attribute moved besides itself; nothing where no verifier read it."""
+    found = content["collateral"]
+    if found["names"]:
+        rows = [f"{name} moves" for name in found["names"]]
+        with atomic(folder / MATRIX) as partial:
+            matrix_sheet(torch.tensor(found["moved"]), rows, found["names"]).save(partial, format="PNG")

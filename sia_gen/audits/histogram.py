@@ -14,6 +14,7 @@ import numpy as np
 
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.audits.finding import above_control, above_others, finding
+from sia_gen.audits.readings import collateral, explained, subgroups
 from sia_gen.audits.results import ARMS, CONTROL, control_of, is_control, read_results
 from sia_gen.audits.statistics import Floats, Groups, benjamini_hochberg, bootstrap, sign_flip, wilson
 
@@ -32,13 +33,16 @@ class Tally:
     direction: Groups  # [N] the random direction of each face; its own number in every arm but the controls
 
 
-def histogram(folder: Path, attributes: Sequence[Attribute], settings: Mapping[str, Any]) -> dict[str, Any]:
+def histogram(
+    folder: Path, attributes: Sequence[Attribute], settings: Mapping[str, Any], units: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The content of `histogram.json`, attributes most sensitive first.
 
     Sensitivity is the mean |change of the task's output| with one attribute moved alone: in the joint attack every
     attribute moves, whichever did the damage. An attribute is paired face by face with random directions that change
     the picture as much, its row's "control"; faces that share a direction count as one draw. The content's "control" is
-    the arm of random directions of the attributes' mean size.
+    the arm of random directions of the attributes' mean size. ``units`` are those of the factors whose readings the
+    results hold: from these come "collateral" and "subgroups".
     """
     seed = int(settings["seed"])
     tallies = {arm: _tally(folder, arm, "", seed) for arm in ARMS}
@@ -74,6 +78,10 @@ def histogram(folder: Path, attributes: Sequence[Attribute], settings: Mapping[s
         "change_at_failure": change_at_failure,
         "settings": dict(settings),
     }
+    spread = {attribute.name: attribute.sd for attribute in attributes if attribute.name in (units or {})}
+    content["collateral"] = collateral(folder, list(spread), spread)
+    content["subgroups"] = subgroups(folder, units or {})
+    explained(rows, content["collateral"])
     return {"finding": finding(content), **content}
 
 

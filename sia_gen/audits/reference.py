@@ -35,7 +35,11 @@ class VerifiedLabel:
 
     def read(self, images: Images) -> Tensor:
         """Images ``[B, 3, H, W]`` → classes ``[B]``: how many thresholds lie at or below the verifier's reading."""
-        value = self.verifier.read(images)[:, self.factor].float().contiguous()  # [B]
+        return self.classify(self.verifier.read(images))
+
+    def classify(self, values: Tensor) -> Tensor:
+        """The verifier's readings ``[B, F]`` → classes ``[B]``."""
+        value = values[:, self.factor].float().contiguous()  # [B]
         return torch.bucketize(value, torch.tensor(self.thresholds, device=value.device), right=True)
 
 
@@ -61,6 +65,11 @@ class Followed:
         return torch.stack([points, read.to(points)], dim=1)
 
 
+def shipped_verifier(device: torch.device) -> Verifier | None:
+    """The verifier that comes with the package, where one does."""
+    return load_verifier(VERIFIER, device) if VERIFIER in shipped("verifier") else None
+
+
 def followed(target: Target, device: torch.device) -> Target:
     """A keypoint target beside the verifier's reading of its landmarks, any other as it is.
 
@@ -69,7 +78,7 @@ def followed(target: Target, device: torch.device) -> Target:
     """
     if not isinstance(target.task, Keypoints):
         return target
-    verifier = load_verifier(VERIFIER, device) if VERIFIER in shipped("verifier") else None
+    verifier = shipped_verifier(device)
     if target.task.points != FACE_POINTS.points or verifier is None or not len(verifier.point_mean):
         raise RequestError(
             f"'{target.name}' gives {target.task.points} points, which no shipped verifier reads off an edited face; "
@@ -80,9 +89,9 @@ def followed(target: Target, device: torch.device) -> Target:
 
 def verified_label(target: Target, device: torch.device) -> VerifiedLabel | None:
     """How to read this target's label, or None where the shipped verifier cannot."""
-    if target.label is None or not isinstance(target.task, Classification) or VERIFIER not in shipped("verifier"):
+    verifier = shipped_verifier(device)
+    if target.label is None or not isinstance(target.task, Classification) or verifier is None:
         return None
-    verifier = load_verifier(VERIFIER, device)
     names = [factor.name for factor in verifier.factors]
     if target.label.attribute not in names:
         return None

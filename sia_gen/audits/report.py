@@ -9,7 +9,7 @@ from typing import Any
 
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.audits import finding
-from sia_gen.audits.figure import FIGURE
+from sia_gen.audits.figure import FIGURE, MATRIX
 from sia_gen.audits.reference import MOVING, VERIFIED
 from sia_gen.core.files import atomic
 
@@ -37,6 +37,7 @@ def write_report(content: Mapping[str, Any], attributes: Sequence[Attribute], fo
         label_read=content["reference"] == VERIFIED,
         landmarks_read=content["reference"] == MOVING,
         figure=_data_uri(folder / FIGURE),
+        moved=_data_uri(folder / MATRIX) if content["collateral"]["names"] else "",
         picture=lambda name: _data_uri(folder / name),
         changes=lambda omega: _changes(omega, attributes),
     )

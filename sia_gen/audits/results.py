@@ -63,8 +63,14 @@ def part_of(
     return part
 
 
-def write_results(folder: RunFolder, arms: Sequence[str], names: Sequence[str], chunks: int) -> None:
-    """Join all parts to `results.parquet`, a row per face and arm, arm by arm, without holding more than a few rows."""
+def write_results(
+    folder: RunFolder, arms: Sequence[str], names: Sequence[str], chunks: int, kept: Sequence[str] = ()
+) -> None:
+    """Join all parts to `results.parquet`, a row per face and arm, arm by arm, without holding more than a few rows.
+
+    ``names`` are the columns of ω, ``kept`` the factors that the verifier read off each face's reported point, without
+    the pixel residual.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -74,7 +80,7 @@ def write_results(folder: RunFolder, arms: Sequence[str], names: Sequence[str], 
             for index, arm in enumerate(arms):
                 waiting: list[pa.Table] = []
                 for chunk in range(chunks):
-                    waiting.append(_rows(folder.read(chunk, index), arm, names))
+                    waiting.append(_rows(folder.read(chunk, index), arm, names, kept))
                     if sum(map(len, waiting)) < ROWS_AT_ONCE and chunk < chunks - 1:
                         continue
                     table = pa.concat_tables(waiting).combine_chunks()
@@ -94,7 +100,7 @@ def read_results(path: Path, columns: Sequence[str] | None = None, arm: str | No
     return pq.read_table(path / RESULTS, columns=None if columns is None else list(columns), filters=filters)
 
 
-def _rows(part: dict[str, Tensor], arm: str, names: Sequence[str]) -> pa.Table:
+def _rows(part: dict[str, Tensor], arm: str, names: Sequence[str], kept: Sequence[str]) -> pa.Table:
     import pyarrow as pa
 
     faces = len(part["face"])
@@ -108,6 +114,8 @@ def _rows(part: dict[str, Tensor], arm: str, names: Sequence[str]) -> pa.Table:
     for column, name in enumerate(names):
         rows[f"omega_{name}"] = pa.array(part["omega"][:, column].contiguous().numpy())
         rows[f"needed_{name}"] = pa.array(part["needed"][:, column].contiguous().numpy())
+    for column, name in enumerate(kept):
+        rows[f"read_{name}"] = pa.array(part["read"][:, column].contiguous().numpy())
     return pa.table(rows)
 
 

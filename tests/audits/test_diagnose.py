@@ -16,9 +16,11 @@ import torch
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.audits.audit_report import AuditReport
 from sia_gen.audits.diagnose import audit
+from sia_gen.audits.reference import VerifiedLabel
 from sia_gen.core.errors import Cancelled, RequestError, WorkError
 from sia_gen.targets.target import Label
 from sia_gen.targets.task import Classification
+from sia_gen.targets.verifier import Factor
 from tests.audits.conftest import ATTACK, FACES, PLANTED, run
 from tests.problems import linear_problem
 
@@ -288,13 +290,12 @@ def test_a_target_that_fits_its_task_from_no_face_on_starts_nothing(problem, tmp
 
 
 def test_a_target_that_is_always_wrong_is_said_to_be(problem, tmp_path, monkeypatch):
-    class Wrong:
-        thresholds, verifier = (), SimpleNamespace(digest=lambda: "wrong")
+    def read(images):
+        return 1.0 - problem.target.predict(images).argmax(dim=1, keepdim=True)
 
-        def read(self, images):
-            return 1 - problem.target.predict(images).argmax(dim=1)
-
-    monkeypatch.setattr("sia_gen.audits.diagnose.verified_label", lambda target, device: Wrong())
+    wrong = SimpleNamespace(digest=lambda: "wrong", read=read, factors=(Factor("opposite", "", 0, 1),))
+    verified = VerifiedLabel(wrong, 0, (0.5,))
+    monkeypatch.setattr("sia_gen.audits.diagnose.verified_label", lambda target, device: verified)
     report = run(problem, tmp_path, faces=3)
     assert report.finding == "The target is wrong on all 3 faces before any edit, so nothing was attempted."
     assert report.histogram["reference"] == "verifier reading"

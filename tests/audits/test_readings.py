@@ -1,0 +1,78 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sia_gen.audits import reference
+from sia_gen.audits.audit_report import AuditReport
+from sia_gen.audits.diagnose import audit
+from sia_gen.audits.readings import MOVED, explained
+from sia_gen.targets.verifier import Factor
+from tests.audits.conftest import ATTACK
+
+
+class Reader:
+    """Reads two attributes of the problem, each its own half of the picture, and an age by the place in the batch."""
+
+    factors = (Factor("a0", "units", 0, 1), Factor("a1", "units", 0, 1), Factor("age", "years", 40, 18))
+
+    def read(self, images):
+        upper, lower = images[:, :, :16].mean(dim=(1, 2, 3)), images[:, :, 16:].mean(dim=(1, 2, 3))
+        return torch.stack([1000 * upper, 1000 * lower, torch.linspace(10, 80, 8)[: len(images)]], dim=1)
+
+    def digest(self):
+        return "reader"
+
+
+@pytest.fixture
+def report(problem, monkeypatch):
+    monkeypatch.setattr(reference, "shipped", lambda kind: ["verifier"])
+    monkeypatch.setattr(reference, "load_verifier", lambda name, device: Reader())
+    return audit(problem.generator, problem.target, problem.space, faces=8, attack=replace(ATTACK, batch=8))
+
+
+def test_the_matrix_is_what_the_readings_say(report):
+    frame = report.to_pandas().query("correct")
+    found = report.histogram["collateral"]
+    assert found["names"] == ["a0", "a1"]
+    before = frame[frame["arm"] == "pixel"]
+    for arm, row in zip(found["names"], found["moved"], strict=True):
+        after = frame[frame["arm"] == arm]
+        for name, moved in zip(found["names"], row, strict=True):
+            change = np.abs(after[f"read_{name}"].to_numpy() - before[f"read_{name}"].to_numpy()).mean()
+            assert moved == pytest.approx(change, rel=1e-3, abs=1e-3)  # an sd is 1
+    assert len(found["control"]) == 2
+    assert (report.folder / "collateral.png").is_file()
+    assert "What else each attribute moved" in (report.folder / "report.html").read_text()
+
+
+def test_failures_are_told_apart_by_group(report):
+    frame = report.to_pandas().query("correct and arm == 'semantic'")
+    rows = report.histogram["subgroups"]
+    assert [row["group"] for row in rows][:2] == ["age < 21 years", "age 21…37 years"]
+    assert sum(row["attempted"] for row in rows) == len(frame)
+    young = frame[frame["read_age"] < 21]
+    assert rows[0]["attempted"] == len(young)
+    assert rows[0]["success"] == pytest.approx(young["success"].mean())
+    assert rows[0]["interval"][0] <= rows[0]["success"] <= rows[0]["interval"][1]
+    assert "age 21…37 years" in (report.folder / "report.html").read_text()
+
+
+def test_without_a_verifier_nothing_is_read(finished):
+    report = AuditReport.load(finished)
+    assert report.histogram["collateral"]["names"] == []
+    assert report.histogram["subgroups"] == []
+    assert "What else each attribute moved" not in (report.folder / "report.html").read_text()
+
+
+def test_a_weaker_attribute_that_drags_a_stronger_one_is_marked():
+    rows = [
+        {"name": "yaw", "output_change": 0.6, "above_control": True},
+        {"name": "roll", "output_change": 0.3, "above_control": True},
+        {"name": "age", "output_change": 0.2, "above_control": True},
+        {"name": "smile", "output_change": 0.1, "above_control": False},
+    ]
+    moved = [[1, MOVED, 0, 0], [MOVED, 1, 0, 0], [MOVED / 2, 0, 1, 0], [1, 0, 0, 1]]
+    explained(rows, {"names": ["yaw", "roll", "age", "smile"], "moved": moved})
+    assert [row["explained_by"] for row in rows] == [None, "yaw", None, None]
