@@ -5,6 +5,7 @@ Letters: N faces, B faces in the batch, K attributes, R resolution.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from sia_gen.core.executors import autocast
 from sia_gen.core.images import quantise
 from sia_gen.generators.generator import Codes, Generator
 from sia_gen.targets.target import Target
+from sia_gen.targets.task import Classification
 
 if TYPE_CHECKING:
     from sia_gen.attack.sia import SemanticImageAttack
@@ -164,13 +166,19 @@ class Ascent:
         found = estimate(
             lambda tried: self.target.task.loss(self._show(tried, rows)[2], rows["reference"]),
             {name: values[where] for name, values in variables.items()},
-            {"omega": _half_range(rows), "delta": self.attack.epsilon},
+            {"omega": _half_range(rows), "delta": self.attack.epsilon / self._blocks_long()},
             lambda name, values: self._project(name, values, rows),
             ways,
             self.attack.pairs,
         )
+        steady = torch.stack([torch.isfinite(largest(values)) for values in found.values()]).all(dim=0)
+        faces.put(index, {"steady": steady})
         zero = {name: torch.zeros_like(values) for name, values in variables.items()}
         return {name: zero[name].index_put((where,), values) for name, values in found.items()}
+
+    def _blocks_long(self) -> float:
+        """The length of a way of ±1 in the norm of δ."""
+        return 1.0 if self.attack.norm == "linf" else math.prod(self.shapes.get("delta", ())) ** 0.5
 
     def _project(self, name: str, values: Tensor, rows: Rows) -> Tensor:
         if name == "omega":
@@ -196,8 +204,12 @@ class Ascent:
         It comes before the backward pass, which a batch that ends together is then spared.
         """
         rows, loss = self.faces.rows, point["loss"]
-        failed = self.target.task.failed(point["prediction"], rows["reference"])
-        finite = torch.isfinite(point["prediction"]).view(len(loss), -1).all(dim=1) & torch.isfinite(loss)
+        task, prediction, reference = self.target.task, point["prediction"], rows["reference"]
+        failed = task.failed(prediction, reference)
+        if isinstance(task, Classification) and self.faces.first.any():
+            first = torch.from_numpy(self.faces.first).to(self.device)
+            failed = torch.where(first, ~task.eligible(prediction, reference), failed)
+        finite = torch.isfinite(prediction).reshape(len(loss), -1).all(dim=1) & torch.isfinite(loss)
         best = self.faces.best.get("loss", loss)
         higher = loss > best + NOISE * best.abs()
         failed, finite, steady, higher = torch.stack([failed, finite, rows["steady"], higher]).cpu().numpy()
@@ -223,8 +235,9 @@ class Ascent:
         steepest = torch.stack([largest(gradient) for gradient in found]).amax(dim=0)  # [B]
         self.faces.rows["steady"] = torch.isfinite(steepest)
         if self.faces.first.any():
-            stuck = (steepest == 0).cpu().numpy() & self.faces.first
-            # A loss measured from the face's own prediction is least at the face itself: leave it at random.
+            # A loss measured from the face's own prediction is least at the face itself, where rounding is all there is
+            # of a gradient: leave it at random.
+            stuck = ((steepest == 0) | self._least()).cpu().numpy() & self.faces.first
             if stuck.any():
                 seeds, index = self._seeds(stuck), (self.faces.on_device(np.flatnonzero(stuck)),)
                 for name, shape in self.shapes.items():
@@ -233,6 +246,11 @@ class Ascent:
         if "omega" in gradients:
             gradients["omega"] = gradients["omega"] * _half_range(self.faces.rows)
         return gradients
+
+    def _least(self) -> Tensor:
+        """Whether the loss is the distance from the target's own prediction, ``[]`` bool."""
+        reference = self.faces.rows["reference"]
+        return torch.tensor(self.reference is None and reference.is_floating_point(), device=self.device)
 
     def keep_best(self, point: Rows, verdict: Verdict) -> None:
         faces = self.faces

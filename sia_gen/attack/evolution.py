@@ -27,7 +27,7 @@ def estimate(
     ways: Callable[[int], Rows],
     pairs: int,
 ) -> Rows:
-    """The mean of random ways, weighted by how much higher the loss ``[B]`` is ahead than behind, for each variable.
+    """The sum of random ways, weighted by how much higher the loss ``[B]`` is ahead than behind, for each variable.
 
     That is the evolution strategy of Salimans et al. (arXiv 1703.03864), by antithetic pairs. ``scale`` is what a
     variable is counted in, ``project`` puts one back into its set, ``ways`` gives a pair's directions. Where the loss
@@ -44,7 +44,7 @@ def estimate(
             for sign in (1, -1)
         )
         ahead, behind = (loss(point) for point in tried)
-        rise = (ahead - behind).nan_to_num()
+        rise = ahead - behind
         for name, random in way.items():
             weighted = per_face(rise, random) * random
             sums[name] = weighted if pair == 0 else sums[name] + weighted

@@ -6,6 +6,7 @@ Letters: N faces, K attributes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -38,7 +39,7 @@ class SemanticImageAttack:
                     once, which finds the worst value of one attribute (epsilon 0, steps even, one restart, no momentum)
                     "evolve" asks none either: it steps along an estimate from points around the face, for targets
                     that can only be asked
-    pairs           of points asked for such an estimate; a face costs at most 1 + steps · (1 + 2 · pairs) queries
+    pairs           of points asked for such an estimate; a restart costs at most 1 + steps · (1 + 2 · pairs) queries
     momentum        decay of the accumulated, L1-normalised gradient (MI-FGSM; Dong et al., arXiv 1710.06081)
     restarts        the first starts at the face, later ones anywhere in box × ball, for faces not yet successful
     stop            "success" drops a face at its first success, "never" spends all steps on each
@@ -73,6 +74,12 @@ class SemanticImageAttack:
             for what, fault in wrong.items():
                 if fault:
                     raise ValueError(f"{what}, which step='sweep' has no use for; change it")
+
+    def suited(self, target: Target) -> SemanticImageAttack:
+        """This attack, or for a target that gives no gradient the one that steps by estimates instead of uphill."""
+        if target.differentiable or self.step in ("sweep", "evolve"):
+            return self
+        return replace(self, step="evolve")
 
     def __call__(
         self,

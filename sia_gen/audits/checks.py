@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from sia_gen.core.images import Images
+from sia_gen.core.seeds import normals
+from sia_gen.targets.module import ModuleTarget
 from sia_gen.targets.target import Target
-from sia_gen.targets.task import Classification
+from sia_gen.targets.task import Classification, Following
 
 LOOKED_AT, FEWEST = 16, 8  # faces, and how many can tell a classifier from a guess
 SAME = 1e-4  # relative: what float32 changes leave between two runs
@@ -19,8 +21,8 @@ UNLIKELY = 0.05  # chance of as many right answers by guessing
 
 def in_training_mode(target: Target) -> list[str]:
     """What is to be said of a target that was handed over in training mode; ask before it is put into eval mode."""
-    parts = [target, getattr(target, "module", None), getattr(target, "network", None)]
-    if not any(isinstance(part, nn.Module) and part.training for part in parts):
+    network = target.module if isinstance(target, ModuleTarget) else target
+    if not (isinstance(network, nn.Module) and network.training):
         return []
     return ["it was in training mode and is audited in eval mode; call .eval() where it is used, too"]
 
@@ -31,7 +33,7 @@ def checks(target: Target, images: Images, reference: Tensor | None) -> list[str
     ``reference`` ``[B]`` is the true label where one is known.
     """
     with torch.no_grad():
-        prediction, again = (target.predict(images).float() for _ in range(2))
+        prediction, again = (_own(target, target.predict(images).float()) for _ in range(2))
     said = []
     size = prediction.abs().amax().clamp(min=1e-6)
     apart = (prediction - again).abs().amax() / size
@@ -49,9 +51,16 @@ def checks(target: Target, images: Images, reference: Tensor | None) -> list[str
     return said
 
 
+def _own(target: Target, prediction: Tensor) -> Tensor:
+    """What the target said itself, without the reference that may come along."""
+    return prediction[:, 0] if isinstance(target.task, Following) else prediction
+
+
 def _of_classes(task: Classification, prediction: Tensor, reference: Tensor | None) -> list[str]:
     said = []
-    if (prediction >= 0).all() and (prediction.sum(dim=1) - 1).abs().amax() < 1e-3:
+    single = prediction.shape[1] == 2 and not prediction[:, 0].any()  # of one output, see `ModuleTarget`
+    sure = prediction[:, 1] if single else prediction.sum(dim=1)
+    if (prediction >= 0).all() and (sure <= 1.001).all() and (single or (sure > 0.999).all()):
         said.append("it gives probabilities, on which gradients fade; return the logits before the softmax")
     if reference is not None and len(reference) >= FEWEST:
         count, right = len(reference), int((task.decide(prediction) == reference.to(prediction.device)).sum())
@@ -69,7 +78,8 @@ def _of_gradients(target: Target, images: Images) -> list[str]:
     prediction = target.predict(asked)
     if not prediction.requires_grad:
         return []  # the attack refuses it with its own words
-    (gradient,) = torch.autograd.grad(prediction.float().pow(2).sum(), asked)
+    ways = normals([0], prediction.shape[1:], "checks").to(prediction.device)  # any mixture of the outputs
+    (gradient,) = torch.autograd.grad((prediction.float() * ways).sum(), asked)
     dead = int((gradient.flatten(1).abs().amax(dim=1) == 0).sum())
     if not dead:
         return []

@@ -9,7 +9,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -100,13 +100,13 @@ def audit(
     target = target if isinstance(target, Target) else load_target(target, device)
     if towards is not None:
         target = aim(target, towards)
-    if not target.differentiable and attack.step != "evolve":
-        attack = replace(attack, step="evolve")
+    attack = attack.suited(target)
     left_out = [name for name in audited.names if target.label is not None and name == target.label.attribute]
     audited = audited.select([name for name in audited.names if name not in left_out])
     _require_work(attack, audited, left_out)
     modules, said = [part for part in (generator, target) if isinstance(part, nn.Module)], in_training_mode(target)
     target, verified = followed(target, where), verified_label(target, where)
+    verifier, kept = _reader(target, verified, audited, where)
     settings = {
         "generator": generator.name,
         "target": target.name,
@@ -119,14 +119,16 @@ def audit(
         "attack": asdict(attack),
         "single": {"step": "sweep", "steps": SINGLE_STEPS, "controls": "of each attribute's size"},
         **_criterion(target, verified),
+        "readings": {"of": kept, "by": None if verifier is None else verifier.digest()},
+        "towards": towards,
         "edits": _fingerprint(known, audited),
     }
     with _folder(out) as path, eval_mode(*modules):
         with _blame("the first face"):
             folder = RunFolder(path, settings, _probe(generator, target, seeds[0]))
-            said += _look(generator, target, verified, seeds[:LOOKED_AT])
+            said += _look(generator, target, verified, seeds[: min(LOOKED_AT, attack.batch)])
         plan = arms(attack, audited, _controls(folder, generator, known, audited, seed))
-        job = Job(generator, target, verified, len(audited.attributes) + 1, *_reader(target, verified, audited, where))
+        job = Job(generator, target, verified, len(audited.attributes) + 1, verifier, kept)
         chunks = _attack(folder, job, plan, seeds, attack.batch, progress or (lambda done, total, what: None))
         _conclude(folder, audited, plan, chunks, settings, said, job)
         report = AuditReport.load(folder.path)

@@ -47,6 +47,12 @@ def finding(content: Mapping[str, Any]) -> str:
     """What `histogram.json` amounts to, in one plain sentence."""
     rows = content["attributes"]
     if not content["correct"]:
+        towards = content["settings"].get("towards")
+        if towards is not None:
+            return (
+                f"None of {content['faces']} faces was read right and of a class other than '{towards}' before any "
+                "edit, so nothing was attempted."
+            )
         return f"The target is wrong on all {content['faces']} faces before any edit, so nothing was attempted."
     named = [row for row in rows if row["stands_out"]]
     if named:

@@ -17,8 +17,9 @@ from sia_gen.audits.finding import above_control, above_others, finding
 from sia_gen.audits.readings import collateral, explained, subgroups
 from sia_gen.audits.results import ARMS, CONTROL, control_of, is_control, read_results
 from sia_gen.audits.statistics import Floats, Groups, benjamini_hochberg, bootstrap, sign_flip, wilson
+from sia_gen.core.errors import WorkError
 
-COLUMNS = ("correct", "success", "output_before", "output_after", "direction", "label_kept")
+COLUMNS = ("face", "correct", "success", "output_before", "output_after", "direction", "label_kept")
 RANGE = "of its range"  # the unit of random directions
 ROUNDING = 1e-6  # of their size: what float32 changes leave where ups and downs cancel
 
@@ -30,6 +31,7 @@ class Tally:
     row: dict[str, Any]
     change: Floats  # [N] |change of output|
     at_failure: Floats  # the same where the face failed
+    face: Groups  # [N] the seeds of these faces
     direction: Groups  # [N] the random direction of each face; its own number in every arm but the controls
 
 
@@ -53,6 +55,12 @@ def histogram(
     for attribute in attributes:
         tally = _tally(folder, attribute.name, attribute.unit, seed)
         control = _tally(folder, control_of(attribute.name), RANGE, seed)
+        for other in (tally, control):
+            if not np.array_equal(other.face, common.face):
+                raise WorkError(
+                    f"the target was right on other faces in arm '{other.row['name']}' than in the control: it answers "
+                    "the same image differently; fix its seed or switch its randomness off, and start over"
+                )
         tally.row["control"] = control.row
         excess = tally.change - control.change  # [N]
         p_values.append(sign_flip(excess, control.direction) if len(excess) else 1.0)
@@ -114,4 +122,4 @@ def _tally(folder: Path, arm: str, unit: str, seed: int) -> Tally:
         "output_change_signed": float(signed.mean()) if attempted else None,
         "label_kept": float(kept.mean()) if len(kept) else None,
     }
-    return Tally(row, change, change[success], direction)
+    return Tally(row, change, change[success], table["face"].to_numpy(), direction)

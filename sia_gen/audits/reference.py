@@ -62,7 +62,7 @@ class Followed:
         self.target.task.check(points.detach().nan_to_num(), len(images))
         with torch.no_grad():
             read = self.verifier.read_landmarks(images)
-        return torch.stack([points, read.to(points)], dim=1)
+        return torch.stack([points.float(), read.to(points.device).float()], dim=1)
 
 
 def shipped_verifier(device: torch.device) -> Verifier | None:

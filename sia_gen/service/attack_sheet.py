@@ -15,7 +15,7 @@ from sia_gen.core.images import contact_sheet
 from sia_gen.generators.load import load_generator
 from sia_gen.service.sheet import Sheet, enlargement, require_few
 from sia_gen.targets.load import load_target
-from sia_gen.targets.task import Classification, Following, Task
+from sia_gen.targets.task import Classification, Detection, Following, Task, Verification
 
 COLUMNS = ("before", "semantic", "adversarial")
 
@@ -45,7 +45,7 @@ def attack_sheet(
     codes = generator.sample(seeds)
     verified, target = verified_label(target, torch.device(device)), followed(target, torch.device(device))
     reference = reference_of(verified, generator, codes)  # [N]
-    result = attack(generator, space, target, codes, reference, seeds=seeds, progress=progress)
+    result = attack.suited(target)(generator, space, target, codes, reference, seeds=seeds, progress=progress)
     pictures = torch.stack([result.original, result.semantic, result.adversarial], dim=1)  # [N, 3, 3, R, R]
     rows = []
     for index, (number, seed) in enumerate(faces.items()):
@@ -53,9 +53,9 @@ def attack_sheet(
             {
                 "face": number,
                 "seed": seed,
-                "reference": _said(target.task, result.reference[index]),
-                "before": _said(target.task, target.task.decide(result.prediction_before)[index]),
-                "after": _said(target.task, target.task.decide(result.prediction_after)[index]),
+                "reference": _named(target.task, result.reference[index]),
+                "before": _said(target.task, result.prediction_before[index]),
+                "after": _said(target.task, result.prediction_after[index]),
                 "correct": bool(result.correct[index]),
                 "success": bool(result.success[index]),
                 "output_before": float(result.output_before[index]),
@@ -76,11 +76,18 @@ def attack_sheet(
     return Sheet(image, summary)
 
 
-def _said(task: Task, decided: torch.Tensor) -> Any:
-    """What the task decided on one face: the class's name, the values, or nothing short where it is points."""
-    if isinstance(task, Following):
-        return None
-    return task.classes[int(decided)] if isinstance(task, Classification) else decided.tolist()
+def _said(task: Task, prediction: torch.Tensor) -> Any:
+    """What the target said of one face, in short."""
+    if isinstance(task, Detection):
+        return "found" if prediction > 0 else "missed"
+    return _named(task, task.decide(prediction[None])[0])
+
+
+def _named(task: Task, decided: torch.Tensor) -> Any:
+    """The class's name or the values; nothing where it is points or an embedding."""
+    if isinstance(task, Classification):
+        return task.classes[int(decided)]
+    return None if isinstance(task, Following | Verification | Detection) else decided.tolist()
 
 
 def _label(row: Mapping[str, Any]) -> str:

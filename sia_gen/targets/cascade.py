@@ -23,7 +23,7 @@ STEP, NEIGHBOURS, SMALLEST = 1.05, 3, 0.25  # between sizes tried; OpenCV's defa
 
 @dataclass(frozen=True)
 class Cascade:
-    """The score ``[B]`` of what a cascade finds: how many windows agree on it, less the 3 that must be exceeded."""
+    """The score ``[B]`` of what a cascade finds: how many windows agree on it, less 3.5: it takes more than 3."""
 
     name: str
     classifier: Any

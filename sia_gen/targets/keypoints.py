@@ -8,6 +8,7 @@ Letters: B images, K points, H height and W width of a picture, h and w of a hea
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,12 @@ from sia_gen.targets.points import FACE_POINTS, Keypoints
 from sia_gen.targets.pretrained import PROCESSOR, WEIGHTS, load_network
 
 FLOOR = 1e-3  # of a heat map, before its logarithm
-BLUR = (0.239, 0.522, 0.239)  # a Gaussian of 0.8 pixels, as the processor's: it calms a heat map's peak
+BLUR = (0.239, 0.522, 0.239)  # a Gaussian of 0.8 pixels, the processor's at kernel_size=3: it calms a heat map's peak
 
 
 @dataclass(frozen=True)
 class KeypointNetwork:
-    """Points ``[B, K, 2]`` in picture widths, x right and y down, of a frozen network that resizes for itself."""
+    """Points ``[B, K, 2]`` in shares of width and height, x right and y down, of a network that resizes for itself."""
 
     name: str
     network: nn.Module
@@ -52,9 +53,9 @@ def load_keypoints(folder: Path, name: str, device: torch.device) -> KeypointNet
     """
     from transformers import VitPoseForPoseEstimation
 
-    for needed in (WEIGHTS[0], PROCESSOR):
-        if not (folder / needed).is_file():
-            raise RequestError(f"'{folder}' has no {needed}; save the network and its image processor there")
+    for needed in (WEIGHTS, (PROCESSOR,)):
+        if not any((folder / file).is_file() for file in needed):
+            raise RequestError(f"'{folder}' has no {needed[0]}; save the network and its image processor there")
     config, settings = read_json(folder / "config.json"), read_json(folder / PROCESSOR)
     network = load_network(folder, VitPoseForPoseEstimation, "a keypoint network")
     try:
@@ -68,6 +69,12 @@ def load_keypoints(folder: Path, name: str, device: torch.device) -> KeypointNet
         expected = tuple(network.config.backbone_config.image_size)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WorkError(f"'{folder / PROCESSOR}' is damaged ({error!r}); fetch the file again") from None
+    experts, scaled = getattr(network.config.backbone_config, "num_experts", 1), settings.get("do_rescale", True)
+    if experts > 1 or not scaled or not math.isclose(settings.get("rescale_factor", 1 / 255), 1 / 255):
+        raise RequestError(
+            f"'{name}' has {experts} experts and do_rescale={scaled}, which is not reproduced; wrap it as "
+            "module:callable"
+        )
     if size != expected:
         raise WorkError(f"'{folder}' resizes to {size}, but its network was built for {expected}; fetch it again")
     network = network.eval().requires_grad_(False).to(device)
@@ -109,9 +116,14 @@ def decoded(heat: Tensor) -> Tensor:
     From the highest pixel, one Newton step on the logarithm, exact for a Gaussian (Zhang et al., "Distribution-Aware
     Coordinate Representation", CVPR 2020), of at most a pixel; gradients flow through the step.
     """
+    with torch.autocast(heat.device.type, enabled=False):  # second differences of a logarithm want all digits
+        return _peaks(heat.float())
+
+
+def _peaks(heat: Tensor) -> Tensor:
     height, width = heat.shape[-2:]
-    flat = F.pad(heat.float().flatten(0, 1)[:, None], (1, 1, 1, 1), mode="replicate")
-    kernel = heat.new_tensor(BLUR, dtype=torch.float32)
+    flat = F.pad(heat.flatten(0, 1)[:, None], (1, 1, 1, 1), mode="replicate")
+    kernel = heat.new_tensor(BLUR)
     flat = F.conv2d(F.conv2d(flat, kernel.view(1, 1, 3, 1)), kernel.view(1, 1, 1, 3)).squeeze(1)  # [B·K, h, w]
     peak = heat.detach().flatten(0, 1).flatten(1).argmax(dim=1)
     row, column = (peak // width).clamp(1, height - 2), (peak % width).clamp(1, width - 2)

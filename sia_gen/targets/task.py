@@ -57,7 +57,7 @@ class Classification:
 
     The ``measure`` that is ascended is the margin of the best wrong class over the reference class (Carlini & Wagner,
     arXiv 1608.04644), which keeps its gradient where the other, "cross-entropy", saturates. Faces whose reference is
-    the class ``towards`` count as failing from the start, so that they are not attacked.
+    the class ``towards``, and those read wrongly, are not attacked.
     """
 
     classes: tuple[str, ...]
@@ -85,8 +85,12 @@ class Classification:
     def failed(self, prediction: Tensor, reference: Tensor) -> Tensor:
         if self.towards is None:
             return _margin(prediction.float(), reference) < 0
-        wanted = torch.full_like(reference, self.classes.index(self.towards))
-        return (_margin(prediction.float(), wanted) > 0) | (reference == wanted)
+        return _margin(prediction.float(), torch.full_like(reference, self.classes.index(self.towards))) > 0
+
+    def eligible(self, prediction: Tensor, reference: Tensor) -> Tensor:
+        """Which faces ``[B]`` are attacked, by their prediction before any edit: those read right, less that class."""
+        right = _margin(prediction.float(), reference) >= 0
+        return right if self.towards is None else right & (reference != self.classes.index(self.towards))
 
     def output(self, prediction: Tensor, reference: Tensor) -> Tensor:
         return F.softmax(prediction.float(), dim=1).gather(1, reference[:, None]).squeeze(1)

@@ -82,10 +82,10 @@ def fit_attributes(
 def _same_person(generator: StyleGAN2, identity: Identity, space: AttributeSpace, seed: int) -> AttributeSpace:
     """The same space, its attributes with the cosine between faces and the same moved by one sd down and up."""
     codes = generator.sample(face_seeds(seed + 3, MEASURED))
-    faces = quantise(generator.render(codes))
+    faces, there = quantise(generator.render(codes)), space.to(codes.device)
 
     def likeness(omega: Tensor) -> float:
-        edits = space.edits(omega[None]).expand(len(codes), *space.directions.shape[1:])
+        edits = there.edits(omega[None]).expand(len(codes), *space.directions.shape[1:])
         return identity.likeness(faces, quantise(generator.render(codes, edits, space.space))).mean().item()
 
     sd = torch.tensor([attribute.sd for attribute in space.attributes], device=codes.device).diag()
@@ -109,7 +109,7 @@ def _draw_response(generator: StyleGAN2, labels: Labels, space: AttributeSpace, 
 def _draw_sweeps(generator: StyleGAN2, space: AttributeSpace, path: Path) -> None:
     """A row an attribute: each of a few faces from the low end of the safe range to the high one."""
     codes = generator.sample(PICTURED).repeat_interleave(5, dim=0)
-    rows = []
+    rows, space = [], space.to(codes.device)
     for index, attribute in enumerate(space.attributes):
         omega = torch.zeros(len(codes), len(space.attributes), device=codes.device)
         omega[:, index] = torch.linspace(attribute.low, attribute.high, 5, device=codes.device).repeat(len(PICTURED))

@@ -66,8 +66,9 @@ def train_identity(
     training = data.training
     people, who = data.identity[:training].unique(return_inverse=True)
     strangers = training + (~torch.isin(data.identity[training:], people)).nonzero().squeeze(1)
-    if len(data.identity[strangers].unique()) < 2:
-        raise RequestError(f"{len(data)} renders hold out fewer than two people to try it on; render more")
+    shown = data.identity[strangers].unique(return_counts=True)[1]
+    if len(shown) < 2 or shown.amax() < 2:
+        raise RequestError(f"{len(data)} renders hold out fewer than two people and a pair to try it on; render more")
     extra = {"kind": "identity", "threshold": 0.0}
     with one_seed(seed):
         network = make_resnet([f"embedding {i}" for i in range(EMBEDDING)], SIZES, True, extra)

@@ -5,6 +5,8 @@ import torch
 
 from sia_gen.attack.evolution import estimate, random_ways
 from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.core.errors import WorkError
+from sia_gen.targets.task import Verification
 from tests.problems import LinearTarget, linear_problem
 
 EVOLVE = SemanticImageAttack(steps=20, epsilon=0.0, step="evolve", stop="never")
@@ -39,6 +41,20 @@ def test_the_residual_moves_too():
     _, _, result = run(replace(EVOLVE, epsilon=0.02, box=0.0, steps=10))
     assert (result.loss_after > result.loss_before).all()
     assert result.delta.abs().max() <= 0.02 + 1e-6
+
+
+def test_a_residual_in_the_other_norm_stays_near_where_it_is():
+    _, _, result = run(replace(EVOLVE, epsilon=2.0, norm="l2", box=0.0, steps=10))
+    assert (result.loss_after > result.loss_before).all()
+    assert (result.delta.flatten(1).norm(dim=1) <= 2.0 * (1 + 1e-6)).all()
+
+
+def test_a_loss_that_is_no_number_names_the_face():
+    problem = replace(linear_problem(), target=BlackBox())
+    said = problem.target.predict
+    problem.target.predict = lambda images: said(images) + (torch.nan if problem.target.asked > 4 else 0.0)
+    with pytest.raises(WorkError, match=r"is NaN or Inf on the face with seed 0"):
+        EVOLVE(problem.generator, problem.space, problem.target, problem.generator.sample(range(2)))
 
 
 def test_every_question_is_counted():
@@ -76,3 +92,14 @@ def test_a_residual_varies_by_blocks():
     way = random_ways([1], [""], {"delta": (3, 32, 32)})["delta"]
     assert set(way.unique().tolist()) == {-1.0, 1.0}
     assert torch.equal(way[:, :, :4, :4], way[:, :, :1, :1].expand(1, 3, 4, 4))
+
+
+def test_a_face_leaves_its_own_embedding_the_same_way_in_any_batch():
+    problem = linear_problem()
+    problem.target.task = Verification(2, 0.5)
+    attack = SemanticImageAttack(steps=4, epsilon=0.0, stop="never")
+    codes = problem.generator.sample(range(6))
+    together = attack(problem.generator, problem.space, problem.target, codes)
+    alone = attack(problem.generator, problem.space, problem.target, codes[3:4], seeds=[3])
+    torch.testing.assert_close(alone.omega, together.omega[3:4], rtol=1e-4, atol=1e-4)
+    assert (together.loss_after > together.loss_before).any()

@@ -34,11 +34,12 @@ def test_of_a_sound_target_there_is_nothing_to_say():
     [
         (lambda images: logits(images) + torch.randn(len(images), 2), "answers the same image differently"),
         (lambda images: logits(images).softmax(dim=1), "gives probabilities, on which gradients fade; return the log"),
+        (lambda images: logits(images)[:, 1].sigmoid(), "gives probabilities, on which gradients fade; return the log"),
         (lambda images: 0 * logits(images) + torch.tensor([1.0, 2.0]), "says the same of every face; check its wei"),
         (lambda images: logits(images).flip(1), "is right on 0 of 16 unedited faces, hardly better than always say"),
         (lambda images: logits(images).round() + 0 * images.sum(), "gradient is zero on 16 of 16 unedited faces"),
     ],
-    ids=["random", "probabilities", "constant", "classes swapped", "rounded"],
+    ids=["random", "probabilities", "one probability", "constant", "classes swapped", "rounded"],
 )
 def test_what_is_wrong_is_said_with_its_remedy(answer, words):
     said = checks(target(answer), IMAGES, TRUE)

@@ -10,7 +10,7 @@ from sia_gen.core.images import from_pil, to_pil
 from sia_gen.core.seeds import uniforms
 from sia_gen.targets.keypoints import decoded, warped
 from sia_gen.targets.load import load_target
-from sia_gen.targets.points import FACE_POINTS, Keypoints
+from sia_gen.targets.points import Keypoints
 from tests.contracts import TargetSuite
 
 
@@ -117,4 +117,10 @@ def test_damaged_folders_are_named(vitpose_folder):
     (vitpose_folder / "preprocessor_config.json").unlink()
     with pytest.raises(RequestError, match=r"has no preprocessor_config.json; save the network and its image proc"):
         load_target(vitpose_folder)
-    assert FACE_POINTS.points == 68
+
+
+def test_mixed_precision_costs_a_place_no_digits():
+    heat = uniforms([0], (1, 4, 16, 16), "heat") + 1
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = decoded(heat)
+    assert torch.equal(mixed, decoded(heat))

@@ -65,8 +65,10 @@ def test_a_classifier_driven_towards_a_class_fails_when_that_one_wins():
         loss = task.loss(LOGITS, FIRST)
         assert loss.argmax() == 2
         assert loss[2] > loss[1]
-    # What shows the class already is not attacked.
-    assert Classification(("a", "b", "c"), towards="c").failed(LOGITS[:1], torch.tensor([2])).tolist() == [True]
+    # What is read wrongly, or shows the class already, is not attacked.
+    task = Classification(("a", "b", "c"), towards="c")
+    assert task.eligible(LOGITS, torch.tensor([0, 0, 2])).tolist() == [True, False, False]
+    assert Classification(("a", "b", "c")).eligible(LOGITS, torch.tensor([0, 0, 2])).tolist() == [True, False, True]
     with pytest.raises(RequestError, match=r"^unknown class 'd': there are a, b, c"):
         Classification(("a", "b", "c"), towards="d")
 
