@@ -120,7 +120,7 @@ def test_damaged_folders_are_named(vitpose_folder):
 
 
 def test_mixed_precision_costs_a_place_no_digits():
-    heat = uniforms([0], (1, 4, 16, 16), "heat") + 1
+    heat = uniforms([0], (4, 16, 16), "heat") + 1
     with torch.autocast("cpu", torch.bfloat16):
         mixed = decoded(heat)
     assert torch.equal(mixed, decoded(heat))
