@@ -89,8 +89,10 @@ def followed(target: Target, device: torch.device) -> Target:
 
 def verified_label(target: Target, device: torch.device) -> VerifiedLabel | None:
     """How to read this target's label, or None where the shipped verifier cannot."""
+    if target.label is None or not isinstance(target.task, Classification):
+        return None
     verifier = shipped_verifier(device)
-    if target.label is None or not isinstance(target.task, Classification) or verifier is None:
+    if verifier is None:
         return None
     names = [factor.name for factor in verifier.factors]
     if target.label.attribute not in names:
