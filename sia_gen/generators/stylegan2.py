@@ -1,12 +1,15 @@
 """A StyleGAN2-style generator (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020).
 
 What differs from the paper, for the sake of small networks learnt by paired regression on a CPU: the first 4 × 4
-picture is a linear map of w instead of a constant; the mapping network has a linear path beside its MLP; z is not
-normalised, since its length carries meaning when every latent is a factor; where the resolution doubles, the
-convolution comes before the filter, at a quarter of the cost; activations carry no gain of √2, as demodulation keeps
-their scale.
+picture is a linear map of w instead of a constant; w also says where P landmarks lie, and a bump at each of them joins
+the activations (as in He et al., "LatentKeypointGAN", arXiv 2103.15812), so that no layer learns pose by heart; the
+mapping network has a linear path and a piecewise linear one beside its MLP, the latter for latents that switch
+something on; z is not normalised, since its length carries meaning when every latent is a factor; where the resolution
+doubles, the convolution comes before the filter, at a quarter of the cost; activations carry no gain of √2, as
+demodulation keeps their scale.
 
-Letters: B faces, Z latents, W width of w, L layers that a w steers, C channels, S numbers of a style, R resolution.
+Letters: B faces, Z latents, W width of w, L layers that a w steers, C channels, S numbers of a style, R resolution,
+P landmarks.
 """
 
 from __future__ import annotations
@@ -28,10 +31,17 @@ from sia_gen.core.images import Images
 from sia_gen.core.seeds import normals
 from sia_gen.generators.generator import Codes
 
+SPREAD = 0.1  # picture widths that a landmark moves per unit of what w says
+FINEST_BUMPS = 64  # pixels: layers of a higher resolution get the landmarks through those before
+
 
 @dataclass(frozen=True, kw_only=True)
 class StyleGAN2Config:
-    """Sizes: ``channels[i]`` at resolution 4·2ⁱ; ``noise`` adds a fixed, learnt-strength noise picture per layer."""
+    """Sizes: ``channels[i]`` at resolution 4·2ⁱ; ``noise`` adds a fixed, learnt-strength noise picture per layer.
+
+    ``knots`` is at how many values of a latent its piecewise linear path bends, ``landmarks`` the number of points that
+    w places; 0 leaves either out.
+    """
 
     name: str
     latents: int
@@ -39,6 +49,8 @@ class StyleGAN2Config:
     channels: tuple[int, ...] = (224, 224, 160, 96, 48)
     mapping_layers: int = 3
     noise: bool = False
+    knots: int = 0
+    landmarks: int = 0
 
     @property
     def resolution(self) -> int:
@@ -63,19 +75,32 @@ class Linear(nn.Module):
 
 
 class Mapping(nn.Module):
-    """z ``[B, Z]`` → w ``[B, W]``: a linear path plus half an MLP."""
+    """z ``[B, Z]`` → w ``[B, W]``: a linear path, half an MLP, and a piecewise linear function of each latent."""
 
     def __init__(self, config: StyleGAN2Config) -> None:
         super().__init__()
         self.straight = Linear(config.latents, config.width)
         sizes = [config.latents] + [config.width] * config.mapping_layers
         self.bent = nn.ModuleList(Linear(inputs, outputs) for inputs, outputs in pairwise(sizes))
+        self.knots = config.knots
+        if config.knots:
+            self.stepped = Linear(config.latents * config.knots, config.width)
+            nn.init.zeros_(self.stepped.weight)
 
     def forward(self, z: Tensor) -> Tensor:
         bent = z
         for layer in self.bent:
             bent = F.leaky_relu(layer(bent), 0.2) * math.sqrt(2.0)
-        return self.straight(z) + 0.5 * bent
+        w = self.straight(z) + 0.5 * bent
+        return w + self.stepped(_tents(z, self.knots)) if self.knots else w
+
+
+def _tents(z: Tensor, knots: int) -> Tensor:
+    """Latents ``[B, Z]`` → ``[B, Z · knots]``: how near each is to knots at equally likely values, around 0."""
+    place = torch.special.ndtr(z)[..., None] * knots - 0.5
+    place = place.clamp(0, knots - 1)
+    near = (1 - (place - torch.arange(knots, device=z.device)).abs()).clamp(min=0)
+    return ((near - 1 / knots) * 2 * math.sqrt(knots)).flatten(1)
 
 
 class ModulatedConv(nn.Module):
@@ -144,36 +169,61 @@ class Synthesis(nn.Module):
             self.second.append(Layer(channels, channels, resolution, config))
             self.rgb.append(ModulatedConv(channels, 3, 1, config.width, demodulate=False))
             before = channels
+        self.landmarks = config.landmarks
+        if config.landmarks:
+            self.points = Linear(config.width, 2 * config.landmarks)
+            coarse = [channels for index, channels in enumerate(config.channels) if 4 * 2**index <= FINEST_BUMPS]
+            self.bumps = nn.ParameterList(torch.randn(channels, config.landmarks, 1, 1) for channels in coarse)
+
+    def place(self, w: Tensor, shift: Tensor | None = None) -> Tensor:
+        """w ``[B, W]`` → landmarks ``[B, P, 2]`` in picture widths, 0…1 inside, x right and y down."""
+        points = self.points(w) if shift is None else self.points(w) + shift
+        return 0.5 + SPREAD * points.view(len(w), -1, 2)
+
+    def _bumps(self, points: Tensor, index: int) -> Tensor:
+        """What Gaussians at the points, a pixel wide, add to the activations of resolution 4·2^index."""
+        resolution, weight = 4 * 2**index, self.bumps[index] / math.sqrt(self.landmarks)
+        centres = (torch.arange(resolution, device=points.device) + 0.5) / resolution
+        along = torch.exp(-0.5 * ((points[..., None] - centres) * resolution).square())  # [B, P, 2, R]
+        maps = along[:, :, 1, :, None] * along[:, :, 0, None, :]
+        return F.conv2d(maps.contiguous(memory_format=torch.channels_last), weight.to(maps.dtype))
 
     def steered(self) -> list[tuple[Linear, int]]:
         """Every linear map out of w, in order, and which of the L layers of w it reads: together they make the style.
 
-        What the first of them makes is no scale of channels but the 4 × 4 picture that all begins with.
+        What the first of them makes is no scale of channels but the 4 × 4 picture that all begins with, and what the
+        last one makes, where there are landmarks, is their places.
         """
         found = [(self.start, 0), (self.second[0].conv.style, 1), (self.rgb[0].style, 1)]
         for index, (first, second, rgb) in enumerate(zip(self.first, self.second[1:], self.rgb[1:], strict=True), 1):
             found += [(first.conv.style, 2 * index), (second.conv.style, 2 * index + 1), (rgb.style, 2 * index + 1)]
-        return found
+        return [*found, (self.points, 0)] if self.landmarks else found
 
     def forward(self, w: Tensor, levels: int | None = None, shift: Tensor | None = None) -> Tensor:
         """``levels`` stops at the picture of resolution 4·2^(levels − 1), which is all there is without.
 
         ``shift`` ``[B, S]`` is added to the style, see `steered`.
         """
-        shifts: list[Tensor | None] = [None] * (3 * len(self.rgb))
+        shifts: list[Tensor | None] = [None] * (3 * len(self.rgb) + 1)
         if shift is not None:
             shifts = list(shift.split([linear.bias.numel() for linear, _ in self.steered()], dim=1))
+        points = self.place(w[:, 0], shifts[-1]) if self.landmarks else None
         start = self.start(w[:, 0])
         x = (start if shifts[0] is None else start + shifts[0]).view(len(w), -1, 4, 4)
+        x = self._marked(x, points, 0)
         x = self.second[0](x, w[:, 1], shifts[1])
         picture = self.rgb[0](x, w[:, 1], shifts[2])
         for index, (first, second, rgb) in enumerate(zip(self.first, self.second[1:], self.rgb[1:], strict=True), 1):
             if index == levels:
                 break
             by_first, by_second, by_rgb = shifts[3 * index : 3 * index + 3]
-            x = second(first(x, w[:, 2 * index], by_first), w[:, 2 * index + 1], by_second)
+            x = self._marked(first(x, w[:, 2 * index], by_first), points, index)
+            x = second(x, w[:, 2 * index + 1], by_second)
             picture = _double(picture) + rgb(x, w[:, 2 * index + 1], by_rgb)
         return picture
+
+    def _marked(self, x: Tensor, points: Tensor | None, index: int) -> Tensor:
+        return x if points is None or index >= len(self.bumps) else x + self._bumps(points, index)
 
 
 class StyleGAN2(nn.Module):

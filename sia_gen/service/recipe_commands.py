@@ -76,7 +76,7 @@ def pack(
 def generator(
     renders: Renders,
     out: Out,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 24_000,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 26_000,
     precision: Annotated[str, typer.Option(help="no or bf16.")] = "no",
     as_json: AsJson = False,
     seed: Seed = 0,

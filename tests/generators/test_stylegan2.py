@@ -1,10 +1,12 @@
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.modules import one_seed
-from sia_gen.generators.stylegan2 import ModulatedConv, StyleGAN2, StyleGAN2Config
+from sia_gen.generators.stylegan2 import ModulatedConv, StyleGAN2, StyleGAN2Config, _tents
 from sia_gen.studio.factors import NAMES, sample_latents
 from tests.contracts import GeneratorSuite
 
@@ -28,6 +30,12 @@ class TestStyleGAN2WithNoise(GeneratorSuite):
         for layer in (*model.synthesis.first, *model.synthesis.second):
             layer.noise_strength.fill_(0.3)
         return model
+
+
+class TestStyleGAN2WithLandmarks(GeneratorSuite):
+    @pytest.fixture
+    def generator(self):
+        return tiny(knots=4, landmarks=3)
 
 
 def test_modulating_activations_equals_modulating_weights():
@@ -54,6 +62,30 @@ def test_fewer_levels_give_the_smaller_picture():
     assert model.synthesis(codes).shape == (1, 3, 16, 16)
     assert model.synthesis(codes, 2).shape == (1, 3, 8, 8)
     assert torch.equal(model.synthesis(codes, 3), model.synthesis(codes))
+
+
+def test_where_landmarks_lie_is_seen_in_the_picture():
+    model = tiny(knots=4, landmarks=3)
+    codes = model.sample([0])
+    points = model.synthesis.place(codes[:, 0])
+    assert points.shape == (1, 3, 2)
+    start = model.edit_shapes["s"].numel() - 6
+    moved = torch.zeros(1, *model.edit_shapes["s"])
+    moved[0, start:] = 1.0  # the last of the style
+    torch.testing.assert_close(
+        model.synthesis.place(codes[:, 0], moved[:, start:]) - points, torch.full((1, 3, 2), 0.1)
+    )
+    assert (model.render(codes, moved, "s") - model.render(codes)).abs().max() > 0.01
+
+
+def test_a_piecewise_path_bends_where_the_latent_does():
+    tents = _tents(torch.tensor([[-9.0], [0.0], [0.3], [9.0]], dtype=torch.double), 4)
+    assert tents.shape == (4, 4)
+    near = tents / (2 * math.sqrt(4)) + 1 / 4
+    torch.testing.assert_close(near.sum(1), torch.ones(4, dtype=torch.double))
+    assert near[0].argmax() == 0
+    assert near[3].argmax() == 3
+    torch.testing.assert_close(near[1], torch.tensor([0, 0.5, 0.5, 0], dtype=torch.double))
 
 
 def test_noise_changes_the_picture_and_is_fixed():
