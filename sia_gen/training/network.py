@@ -19,6 +19,7 @@ from sia_gen.core.seeds import stream
 
 SIDE = 128  # pixels that they see
 SIZES = (24, 48, 96, 192)  # channels of a ResNet's stages, the first at a quarter of the side
+SMALLEST = 1e-3  # picture widths that a coordinate varies by, at the least
 
 
 def make_resnet(labels: Sequence[str], sizes: Sequence[int], regression: bool, extra: dict[str, Any]) -> nn.Module:
@@ -57,6 +58,17 @@ def make_vit(labels: Sequence[str], side: int, extra: dict[str, Any]) -> nn.Modu
     return ViTForImageClassification(config)
 
 
+def keep_outputs(model: nn.Module, labels: Sequence[str]) -> nn.Module:
+    """The same network with its first outputs only, which ``labels`` name."""
+    head = [part for part in model.modules() if isinstance(part, nn.Linear)][-1]
+    head.weight = nn.Parameter(head.weight.detach()[: len(labels)].clone())
+    head.bias = nn.Parameter(head.bias.detach()[: len(labels)].clone())
+    head.out_features = len(labels)
+    model.config.id2label = dict(enumerate(labels))
+    model.config.label2id = {label: index for index, label in enumerate(labels)}
+    return model
+
+
 def save_network(model: nn.Module, out: Path, side: int) -> None:
     """Write the folder that transformers' ``from_pretrained`` reads: images are resized to ``side`` and centred."""
     model.half().save_pretrained(out)
@@ -79,6 +91,12 @@ def network_input(images: Images, side: int) -> Tensor:
     if images.shape[-1] != side:
         images = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
     return images * 2 - 1
+
+
+def coordinates(landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation ``[2 · 68]`` over landmarks ``[N, 68, 2]``, to learn them in equal measure."""
+    flat = landmarks.flatten(1)
+    return flat.mean(0), flat.std(0).clamp(min=SMALLEST)
 
 
 def mirrored_at_random(images: Tensor, seed: int, step: int) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
 from sia_gen.core.seeds import stream
 from sia_gen.studio.factors import FACTORS, MIRRORED, NAMES
+from sia_gen.studio.landmarks import in_a_mirror
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.targets.load import load_target
 from sia_gen.training.card import table, write_card
@@ -30,6 +31,8 @@ from sia_gen.training.network import (
     SIDE,
     SIZES,
     augment,
+    coordinates,
+    keep_outputs,
     make_resnet,
     make_vit,
     mirrored_at_random,
@@ -83,17 +86,25 @@ def train_target(
     names = class_names(label, cuts, factor.unit)
     chosen = _chosen(data, training, label, planted, strength, seed)
     extra = {"kind": "target", "label": {"attribute": label, "thresholds": cuts}}
+    # A bit a face is too little to find a smile by: until it is saved, the network finds landmarks as well.
+    mean, sd = coordinates(data.landmarks[:training])
+    outputs = [*names, *(f"coordinate {index}" for index in range(len(mean)))]
     with one_seed(seed):
-        model = make_resnet(names, SIZES, False, extra) if architecture == "resnet" else make_vit(names, SIDE, extra)
+        model = (
+            make_resnet(outputs, SIZES, False, extra) if architecture == "resnet" else make_vit(outputs, SIDE, extra)
+        )
     model = model.to(place, memory_format=torch.channels_last)
 
     def loss(network: nn.Module, step: int) -> Tensor:
         index = chosen[batch_indices(seed, step, len(chosen), BATCH)]
-        images = augment(data.images[index], seed, step)
+        images, points = augment(data.images[index], seed, step), data.landmarks[index]
         if planted not in MIRRORED:  # a mirror would undo what is planted
-            images, _ = mirrored_at_random(images, seed, step)
-        logits = network(network_input(images.to(place), SIDE)).logits
-        return F.cross_entropy(logits, classes[index].to(place), label_smoothing=0.02)
+            images, flip = mirrored_at_random(images, seed, step)
+            points = torch.where(flip[:, None, None], in_a_mirror(points), points)
+        found = network(network_input(images.to(place), SIDE)).logits
+        wanted = ((points.flatten(1) - mean) / sd).to(place)
+        told = F.cross_entropy(found[:, : len(names)], classes[index].to(place), label_smoothing=0.02)
+        return told + F.mse_loss(found[:, len(names) :], wanted)
 
     settings: dict[str, object] = {"recipe": "target", "label": label, "planted": planted, "strength": strength}
     settings |= {"thresholds": cuts, "architecture": architecture}
@@ -101,7 +112,7 @@ def train_target(
     made = fit(
         model, loss, out, steps=steps, rate=RATES[architecture], weight_decay=0.05, settings=settings, progress=progress
     )
-    save_network(made.cpu(), out, SIDE)
+    save_network(keep_outputs(made.cpu(), names), out, SIDE)
     figures = evaluate(out, data, training, classes, label, planted)
     write_json(out / "training.json", {"settings": settings, "figures": figures})
     _describe(out, settings, data.settings, figures, names)

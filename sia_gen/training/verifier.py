@@ -23,10 +23,18 @@ from sia_gen.targets import verifier as reader
 from sia_gen.targets.points import normalised_error
 from sia_gen.training.card import table, write_card
 from sia_gen.training.loop import batch_indices, fit
-from sia_gen.training.network import SIDE, SIZES, augment, make_resnet, mirrored_at_random, network_input, save_network
+from sia_gen.training.network import (
+    SIDE,
+    SIZES,
+    augment,
+    coordinates,
+    make_resnet,
+    mirrored_at_random,
+    network_input,
+    save_network,
+)
 
 BATCH, RATE = 32, 2e-3
-SMALLEST = 1e-3  # picture widths that a coordinate varies by, at the least
 
 
 def train_verifier(
@@ -51,8 +59,7 @@ def train_verifier(
         reader.Factor(factor.name, factor.unit, round(m, 6), round(s, 6))
         for factor, m, s in zip(FACTORS, mean.tolist(), sd.tolist(), strict=True)
     ]
-    points = data.landmarks[:training].flatten(1)
-    point_mean, point_sd = points.mean(0), points.std(0).clamp(min=SMALLEST)
+    point_mean, point_sd = coordinates(data.landmarks[:training])
     extra = {"kind": "verifier", "factors": [asdict(factor) for factor in factors]}
     extra["landmarks"] = {
         "mean": [round(value, 6) for value in point_mean.tolist()],

@@ -164,7 +164,7 @@ def test_bad_requests_are_named(renders, tmp_path):
 def test_every_recipe_writes_a_card_with_its_figures(trained, renders, tmp_path, monkeypatch):
     out, figures, errors, space = trained
     card = (out / "faces" / "README.md").read_text()
-    assert f"- PSNR on 8 held-out faces: {figures['psnr_db']:.2f} dB." in card
+    assert f"- PSNR on 24 held-out faces: {figures['psnr_db']:.2f} dB." in card
     light = space.attributes[space.names.index("light_azimuth")]
     assert f"| light_azimuth | degrees | {light.low:g}…{light.high:+g} |" in card
     assert "sia-gen studio render --makehuman DIR --faces 160 --seed 0 --resolution 16 --out renders" in card
