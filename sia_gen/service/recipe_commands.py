@@ -128,7 +128,7 @@ def identity(
 def landmarks(
     renders: Renders,
     out: Out,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 3_000,
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 6_000,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",

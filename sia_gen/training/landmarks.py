@@ -36,7 +36,7 @@ def train_landmarks(
     renders: str | Path,
     out: str | Path,
     *,
-    steps: int = 3000,
+    steps: int = 6000,
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,

@@ -167,7 +167,7 @@ def test_every_recipe_writes_a_card_with_its_figures(trained, renders, tmp_path,
     assert f"- PSNR on 24 held-out faces: {figures['psnr_db']:.2f} dB." in card
     light = space.attributes[space.names.index("light_azimuth")]
     assert f"| light_azimuth | degrees | {light.low:g}…{light.high:+g} |" in card
-    assert "sia-gen studio render --makehuman DIR --faces 160 --seed 0 --resolution 16 --out renders" in card
+    assert "sia-gen studio render --makehuman DIR --faces 480 --seed 0 --resolution 16 --out renders" in card
     assert (out / "faces" / "sheet.png").is_file()
     assert (out / "faces" / "nearest.png").is_file()
     assert (out / "faces" / "attributes.png").is_file()
