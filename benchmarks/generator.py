@@ -26,19 +26,6 @@ HAAR_FACES = 400
 WELL_LIT = {"yaw": 10, "pitch": 10, "light_azimuth": 45, "light_strength": 0.7}  # at most, either way
 
 
-class Features(nn.Module):
-    """The verifier's last hidden layer, ``[B, C]``."""
-
-    def __init__(self, name, device):
-        super().__init__()
-        model = load_verifier(name, device).model
-        self.network, self.preprocessing = model.network, model.preprocessing
-        self.num_features = model.network.config.hidden_sizes[-1]
-
-    def forward(self, images):
-        return self.network.base_model(self.preprocessing(images)).pooler_output.flatten(1)
-
-
 def frechet(real, made):
     """Both are features already, so the metric's own network is none."""
     metric = FrechetInceptionDistance(feature=nn.Identity().requires_grad_(False), input_img_size=(real.shape[1],))
@@ -87,7 +74,7 @@ def main():
         parser.error(
             f"--faces {options.faces} needs {2 * options.faces} renders; '{options.renders}' holds {len(data)}"
         )
-    features = Features(options.verifier, device)
+    features = load_verifier(options.verifier, device).features
 
     @torch.inference_mode()
     def of(count, picture):

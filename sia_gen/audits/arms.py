@@ -15,13 +15,11 @@ from torch.nn.functional import one_hot
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.examples import best_pictures, joint_pictures
-from sia_gen.audits.reference import VerifiedLabel, reference_of
 from sia_gen.audits.results import ARMS, CONTROL, control_of, is_control, part_of
+from sia_gen.audits.validity import Gate
+from sia_gen.audits.witness import Witness
 from sia_gen.core.executors import Progress
-from sia_gen.core.images import from_bytes
 from sia_gen.generators.generator import Codes, Generator
-from sia_gen.targets.target import Target
-from sia_gen.targets.verifier import Verifier
 
 SINGLE_STEPS = 10  # values of one attribute that are tried: every fifth of the way to both ends of its range
 
@@ -48,22 +46,17 @@ class Arm:
 
 @dataclass(frozen=True)
 class Job:
-    """What every arm of an audit shares; ``width`` is the number of columns of ω.
-
-    ``kept`` are the factors of which the ``verifier``'s readings are kept.
-    """
+    """What every arm of an audit shares; ``width`` is the number of columns of ω, ``gate`` says what is valid."""
 
     generator: Generator
-    target: Target
-    verified: VerifiedLabel | None
+    witness: Witness
     width: int
-    verifier: Verifier | None = None
-    kept: Sequence[str] = ()
+    gate: Gate | None = None
 
     def chunk(self, first: int, seeds: Sequence[int]) -> Chunk:
         """The faces of these seeds, with the reference where the verifier reads it."""
         codes = self.generator.sample(seeds)
-        return Chunk(first, seeds, codes, reference_of(self.verified, self.generator, codes))
+        return Chunk(first, seeds, codes, self.witness.reference(self.generator, codes))
 
     def run(self, arm: Arm, chunk: Chunk, progress: Progress) -> dict[str, Tensor]:
         """Attack a chunk and give its part."""
@@ -76,7 +69,7 @@ class Job:
         result = arm.attack(
             self.generator,
             arm.space,
-            self.target,
+            self.witness.target,
             chunk.codes,
             chunk.reference,
             seeds=chunk.seeds,
@@ -84,13 +77,7 @@ class Job:
             progress=progress,
         )
         part = part_of(result, chunk.seeds, arm.columns, self.width, direction)
-        if self.verifier is not None:
-            with torch.no_grad():  # of the pixel arm, the face as sampled
-                values = self.verifier.read(from_bytes(result.semantic).to(chunk.codes.device))
-            names = [factor.name for factor in self.verifier.factors]
-            part["read"] = values[:, [names.index(name) for name in self.kept]].float().cpu()
-            if self.verified is not None:  # if it is not kept, the truth moved with the face
-                part["label_kept"] = self.verified.classify(values).cpu() == result.reference
+        part |= self.witness.statement(result, self.gate, chunk.codes.device)
         if arm.name == "joint":
             part |= joint_pictures(result, chunk.first)
         elif arm.name not in ARMS and direction is None:

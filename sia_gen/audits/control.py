@@ -20,7 +20,7 @@ from sia_gen.attack.edit import edit
 from sia_gen.attributes.attribute_space import Attribute, AttributeSpace
 from sia_gen.audits.statistics import Floats
 from sia_gen.core.errors import WorkError
-from sia_gen.core.seeds import normals, stream
+from sia_gen.core.seeds import normals, seeds_apart
 from sia_gen.generators.generator import Codes, Generator, StyleGenerator
 
 DIRECTIONS = 16
@@ -65,7 +65,7 @@ def reaches(
     over four faces and both ends of a range. It is measured at sizes a factor of two apart and interpolated between
     them; where no size changes the image enough, the largest is taken.
     """
-    codes = generator.sample(_seeds(seed, "control faces", FACES))
+    codes = generator.sample(seeds_apart(seed, "control faces", FACES))
     wanted = _image_change(generator, audited, codes)  # [K]
     wanted = torch.cat([wanted, wanted.mean()[None]])
 
@@ -97,20 +97,15 @@ def _interpolated(wanted: Floats, changes: Floats, sizes: Floats) -> Floats:
     return np.exp(logs) * np.minimum(1, wanted / changes[0])
 
 
-def _seeds(seed: int, purpose: str, count: int) -> list[int]:
-    """Seeds of faces that are no part of the audit: drawn from 2**62, not counted up from the run's seed."""
-    return [int(value) for value in stream(seed, purpose).integers(2**62, size=count)]
-
-
 def _draw(generator: Generator, space: str, seed: int) -> tuple[Tensor, Tensor]:
     """M random directions ``[M, E]``, and ``[P, D]`` the axes along which codes vary, as long as their deviations."""
-    seeds = _seeds(seed, "control directions", 2 * DIRECTIONS)
+    seeds = seeds_apart(seed, "control directions", 2 * DIRECTIONS)
     codes = generator.sample(seeds)
     shape = generator.edit_shapes[space]
     styled = generator if isinstance(generator, StyleGenerator) and space == "s" else None
     if codes.shape[1:] != shape and styled is None:
         return normals(seeds[:DIRECTIONS], shape, "control"), torch.eye(shape.numel())
-    many = generator.sample(_seeds(seed, "control axes", SAMPLED)).flatten(1).float()  # [., D]
+    many = generator.sample(seeds_apart(seed, "control axes", SAMPLED)).flatten(1).float()  # [., D]
     many = many - many.mean(dim=0)
     _, span = _principal(many[:SPANNED])
     deviations, axes = _principal(many @ span.T)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
 import tempfile
 import weakref
@@ -29,19 +28,10 @@ from sia_gen.audits.control import control_space, random_directions, reaches
 from sia_gen.audits.examples import Examples
 from sia_gen.audits.figure import draw_collateral, draw_histogram
 from sia_gen.audits.histogram import histogram
-from sia_gen.audits.readings import read_names
-from sia_gen.audits.reference import (
-    Followed,
-    VerifiedLabel,
-    followed,
-    reference_name,
-    reference_of,
-    shipped_verifier,
-    verified_label,
-)
 from sia_gen.audits.report import write_report
 from sia_gen.audits.results import ARMS, CONTROL, is_control, write_results
 from sia_gen.audits.run_folder import RunFolder
+from sia_gen.audits.witness import Witness
 from sia_gen.core.errors import Cancelled, RequestError, WorkError
 from sia_gen.core.executors import Progress, resolve_device
 from sia_gen.core.files import read_tensors, write_json, write_tensors
@@ -52,7 +42,6 @@ from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
 from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Target, aim
-from sia_gen.targets.verifier import Verifier
 
 DIRECTIONS = "control.safetensors"
 PICTURED = 6  # attributes whose best face is shown
@@ -105,32 +94,32 @@ def audit(
     audited = audited.select([name for name in audited.names if name not in left_out])
     _require_work(attack, audited, left_out)
     modules, said = [part for part in (generator, target) if isinstance(part, nn.Module)], in_training_mode(target)
-    target, verified = followed(target, where), verified_label(target, where)
-    verifier, kept = _reader(target, verified, audited, where)
+    witness = Witness.of(target, audited.names, where)
+    target = witness.target
     settings = {
         "generator": generator.name,
         "target": target.name,
         "attributes": audited.names,
         "left_out": left_out,
-        "reference": reference_name(target, verified),
         "faces": faces,
         "seed": seed,
         "device": where.type,
         "attack": asdict(attack),
         "single": {"step": "sweep", "steps": SINGLE_STEPS, "controls": "of each attribute's size"},
-        **_criterion(target, verified),
-        "readings": {"of": kept, "by": None if verifier is None else verifier.digest()},
+        **witness.settings(),
         "towards": towards,
         "edits": _fingerprint(known, audited),
     }
     with _folder(out) as path, eval_mode(*modules):
         with _blame("the first face"):
             folder = RunFolder(path, settings, _probe(generator, target, seeds[0]))
-            said += _look(generator, target, verified, seeds[: min(LOOKED_AT, attack.batch)])
+            said += _look(generator, witness, seeds[: min(LOOKED_AT, attack.batch)])
         plan = arms(attack, audited, _controls(folder, generator, known, audited, seed))
-        job = Job(generator, target, verified, len(audited.attributes) + 1, verifier, kept)
+        with _blame("unedited faces"):
+            gate = witness.gate(folder, generator, seed, where)
+        job = Job(generator, witness, len(audited.attributes) + 1, gate)
         chunks = _attack(folder, job, plan, seeds, attack.batch, progress or (lambda done, total, what: None))
-        _conclude(folder, audited, plan, chunks, settings, said, job)
+        _conclude(folder, audited, plan, chunks, settings, said, witness)
         report = AuditReport.load(folder.path)
     if out is None:
         weakref.finalize(report, shutil.rmtree, folder.path, ignore_errors=True)
@@ -161,16 +150,6 @@ def _require_work(attack: SemanticImageAttack, audited: AttributeSpace, left_out
     for name in audited.names:
         if name in ARMS or is_control(name):
             raise RequestError(f"attribute '{name}' has the name of an arm ({', '.join((*ARMS, CONTROL))}); rename it")
-
-
-def _criterion(target: Target, verified: VerifiedLabel | None) -> dict[str, Any]:
-    """What counts as wrong: faces judged by different criteria must not end up in one run."""
-    task = {"task": re.sub(r" at 0x[0-9a-f]+", "", repr(target.task))}  # an address is another one in each process
-    if isinstance(target, Followed):
-        return {**task, "verifier": target.verifier.digest()}
-    if verified is None:
-        return task
-    return {**task, "thresholds": verified.thresholds, "verifier": verified.verifier.digest()}
 
 
 def _fingerprint(*spaces: AttributeSpace) -> str:
@@ -220,24 +199,12 @@ def _probe(generator: Generator, target: Target, seed: int) -> list[float]:
     return [round(value, 6) for value in prediction.flatten()[:PROBED].tolist()]
 
 
-def _reader(
-    target: Target, verified: VerifiedLabel | None, audited: AttributeSpace, device: torch.device
-) -> tuple[Verifier | None, list[str]]:
-    """The verifier whose readings are kept, and of which factors; none where it knows no audited attribute."""
-    if verified is not None:
-        verifier: Verifier | None = verified.verifier
-    else:
-        verifier = target.verifier if isinstance(target, Followed) else shipped_verifier(device)
-    kept = read_names(verifier, audited.names)
-    return (verifier if kept or verified is not None else None), kept
-
-
-def _look(generator: Generator, target: Target, verified: VerifiedLabel | None, seeds: Sequence[int]) -> list[str]:
+def _look(generator: Generator, witness: Witness, seeds: Sequence[int]) -> list[str]:
     """What is to be said of the target before it is audited, from the first faces."""
     codes = generator.sample(seeds)
     with torch.no_grad():
         images = quantise(generator.render(codes).float())
-    return checks(target, images, reference_of(verified, generator, codes))
+    return checks(witness.target, images, witness.reference(generator, codes))
 
 
 def _controls(
@@ -286,14 +253,14 @@ def _conclude(
     chunks: int,
     settings: dict[str, Any],
     said: Sequence[str],
-    job: Job,
+    witness: Witness,
 ) -> None:
     """From parts to results, histogram, pictures and report; each file is whole or absent."""
     names = [arm.name for arm in plan]
     columns = [*audited.names, CONTROL]
-    write_results(folder, names, columns, chunks, job.kept)
-    factors = job.verifier.factors if job.verifier is not None else ()
-    units = {factor.name: factor.unit for factor in factors if factor.name in job.kept}
+    write_results(folder, names, columns, chunks, witness.kept)
+    factors = witness.verifier.factors if witness.verifier is not None else ()
+    units = {factor.name: factor.unit for factor in factors if factor.name in witness.kept}
     content = histogram(folder.path, audited.attributes, settings, units) | {"checks": list(said)}
     examples = Examples(folder, columns)
     content["examples"] = examples.joint(names.index("joint"), chunks)

@@ -60,7 +60,7 @@ def finding(content: Mapping[str, Any]) -> str:
         subject = strongest["name"] if more else "it"
         return (
             f"What stands out is {_join([row['name'] for row in named])}: moved alone, {subject} changed the output by "
-            f"{_number(strongest)} on average and made {_percent(strongest)} of faces fail, against "
+            f"{_number(strongest)} on average and made {_percent(strongest)} of faces fail{_valid(strongest)}, against "
             f"{_against(strongest)} for random directions that change the picture as much"
             + "".join(f"; {row['name']} by {_number(row)} and {_percent(row)}, against {_against(row)}" for row in more)
             + "."
@@ -94,6 +94,11 @@ def _number(row: Mapping[str, Any]) -> str:
 
 def _against(row: Mapping[str, Any]) -> str:
     return f"{_number(row['control'])} and {_percent(row['control'])}"
+
+
+def _valid(row: Mapping[str, Any]) -> str:
+    valid = row.get("valid")
+    return "" if valid is None else f" ({valid:.0%} validly)"
 
 
 def _percent(row: Mapping[str, Any]) -> str:

@@ -8,18 +8,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.audits.finding import above_control, above_others, finding
 from sia_gen.audits.readings import collateral, explained, subgroups
-from sia_gen.audits.results import ARMS, CONTROL, control_of, is_control, read_results
+from sia_gen.audits.results import ARMS, CONTROL, JUDGED, MEASURED, control_of, is_control, read_results
 from sia_gen.audits.statistics import Floats, Groups, benjamini_hochberg, bootstrap, sign_flip, wilson
 from sia_gen.core.errors import WorkError
 
-COLUMNS = ("face", "correct", "success", "output_before", "output_after", "direction", "label_kept")
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+COLUMNS = ("face", "correct", "success", "output_before", "output_after", "direction", *JUDGED, *MEASURED)
 RANGE = "of its range"  # the unit of random directions
 ROUNDING = 1e-6  # of their size: what float32 changes leave where ups and downs cancel
 
@@ -90,6 +94,7 @@ def histogram(
     content["collateral"] = collateral(folder, list(spread), spread)
     content["subgroups"] = subgroups(folder, units or {})
     explained(rows, content["collateral"])
+    content["gate"] = settings["gate"]
     return {"finding": finding(content), **content}
 
 
@@ -106,7 +111,7 @@ def _tally(folder: Path, arm: str, unit: str, seed: int) -> Tally:
     omega = table[f"needed_{arm}"].to_numpy()[success].astype(float) if single else np.empty(0)
     size = float(np.abs(omega).mean()) if len(omega) else 0.0
     mean = float(omega.mean()) if len(omega) else 0.0
-    kept = table["label_kept"].filter(table["success"]).drop_null().to_numpy()
+    failed = table.filter(table["success"])
     row = {
         "name": arm,
         "unit": unit,
@@ -120,6 +125,27 @@ def _tally(folder: Path, arm: str, unit: str, seed: int) -> Tally:
         "output_change": float(change.mean()) if attempted else None,
         "output_interval": bootstrap(change, direction, seed) if attempted else None,
         "output_change_signed": float(signed.mean()) if attempted else None,
-        "label_kept": float(kept.mean()) if len(kept) else None,
+        **_valid(table["valid"], attempted),
+        "label_kept": _mean(_known(failed, "label_kept")),
+        "likeness": _mean(_known(failed, "likeness")),
+        "likely": _mean(_known(failed, "distance") <= 1),
     }
     return Tally(row, change, change[success], table["face"].to_numpy(), direction)
+
+
+def _valid(judged: pa.ChunkedArray, attempted: int) -> dict[str, Any]:
+    """How many faces failed and still were what they had been; None where nothing judged that."""
+    if judged.null_count or not attempted:
+        return {"valid_successes": None, "valid": None, "valid_interval": None}
+    count = int(judged.to_numpy().sum())
+    return {"valid_successes": count, "valid": count / attempted, "valid_interval": wilson(count, attempted)}
+
+
+def _known(table: pa.Table, name: str) -> Floats:
+    """The values of a column that are neither null nor NaN."""
+    values = table[name].drop_null().to_numpy().astype(float)
+    return values[~np.isnan(values)]
+
+
+def _mean(values: Floats | NDArray[np.bool_]) -> float | None:
+    return float(values.mean()) if len(values) else None

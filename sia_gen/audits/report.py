@@ -36,6 +36,8 @@ def write_report(content: Mapping[str, Any], attributes: Sequence[Attribute], fo
         rule=finding,
         label_read=content["reference"] == VERIFIED,
         landmarks_read=content["reference"] == MOVING,
+        gated=content["gate"] is not None,
+        same_person=content["gate"]["same_person"] if content["gate"] else None,
         figure=_data_uri(folder / FIGURE),
         moved=_data_uri(folder / MATRIX) if content["collateral"]["names"] else "",
         picture=lambda name: _data_uri(folder / name),

@@ -27,6 +27,7 @@ RESULTS = "results.parquet"
 CONTROL = "random direction"  # of the attributes' mean size; each attribute has one of its own size too
 ARMS = ("joint", "semantic", "pixel")
 PLAIN = ("correct", "success", "loss_before", "loss_after", "output_before", "output_after", "steps", "queries")
+JUDGED, MEASURED = ("label_kept", "valid"), ("likeness", "distance")  # where a verifier looked on
 ROWS_AT_ONCE = 16_384
 
 
@@ -110,7 +111,10 @@ def _rows(part: dict[str, Tensor], arm: str, names: Sequence[str], kept: Sequenc
         rows[name] = pa.array(part[name].numpy())
     attacked = part["correct"].numpy()
     rows["direction"] = _optional(part.get("direction"), np.int32, attacked)
-    rows["label_kept"] = _optional(part.get("label_kept"), np.bool_, attacked)
+    for name in JUDGED:
+        rows[name] = _optional(part.get(name), np.bool_, attacked)
+    for name in MEASURED:
+        rows[name] = _optional(part.get(name), np.float32, attacked)
     for column, name in enumerate(names):
         rows[f"omega_{name}"] = pa.array(part["omega"][:, column].contiguous().numpy())
         rows[f"needed_{name}"] = pa.array(part["needed"][:, column].contiguous().numpy())

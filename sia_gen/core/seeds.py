@@ -26,6 +26,11 @@ def face_seeds(seed: int, faces: int) -> list[int]:
     return [seed * 1_000_000 + index for index in range(faces)]
 
 
+def seeds_apart(seed: int, purpose: str, count: int) -> list[int]:
+    """Seeds of faces that are no part of any run: drawn from 2**62, not counted up from the run's seed."""
+    return [int(value) for value in stream(seed, purpose).integers(2**62, size=count)]
+
+
 def stream(seed: int, purpose: str = "") -> np.random.Generator:
     """An independent random stream for a (seed, purpose) pair; the same on every platform (Philox counter)."""
     words = [seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF, *purpose.encode()]

@@ -67,7 +67,7 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
     most = max((row["output_change"] or 0.0 for row in rows), default=0.0)
     show_table(
         f"Sensitivity of '{histogram['target']}': mean |change of output|, each attribute moved alone",
-        ["attribute", "", ">|Δ output|", ">control", ">fail", ">95 %", ">mean change (size)", ">q"],
+        ["attribute", "", ">|Δ output|", ">control", ">fail", ">95 %", ">valid", ">mean change (size)", ">q"],
         [
             [
                 ("▸ " if row["stands_out"] else "") + row["name"],
@@ -76,6 +76,7 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
                 _number(row["control"]["output_change"], ".3f"),
                 f"{row['success']:.0%}",
                 _interval(row["interval"]),
+                _number(row["valid"], ".0%"),
                 f"{row['mean_change']:+.3g} ({row['mean_size']:.3g}) {row['unit']}" if row["mean_size"] else "–",
                 _number(row["q"], ".3f"),
             ]
@@ -90,9 +91,16 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
     print()
     show_table(
         "Arms: how often the target fails",
-        ["arm", "", ">fail", ">95 %", ">attempted"],
+        ["arm", "", ">fail", ">95 %", ">attempted", ">failed", ">valid"],
         [
-            [name, bar(arm["success"]), f"{arm['success']:.0%}", _interval(arm["interval"]), str(arm["attempted"])]
+            [
+                name,
+                bar(arm["success"]),
+                f"{arm['success']:.0%}",
+                _interval(arm["interval"]),
+                *(str(arm[key]) for key in ("attempted", "successes")),
+                _number(arm["valid_successes"], "d"),
+            ]
             for name, arm in [*histogram["arms"].items(), (histogram["control"]["name"], histogram["control"])]
         ],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,14 @@ class ImageModel:
 
     def __call__(self, images: Images) -> Tensor:
         return self.network(self.preprocessing(images)).logits
+
+    def digest(self) -> str:
+        """Tells these weights from others."""
+        found = hashlib.sha256()
+        for name, values in self.network.state_dict().items():
+            found.update(name.encode())
+            found.update(values.cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()[:16]
 
 
 def load_image_model(folder: Path, device: torch.device | str = "cpu") -> ImageModel:

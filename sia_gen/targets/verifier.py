@@ -61,13 +61,13 @@ class Verifier:
         points = self.model(images)[:, len(self.factors) :] * self.point_sd + self.point_mean
         return points.view(len(images), -1, 2)
 
+    def features(self, images: Images) -> Tensor:
+        """Images ``[B, 3, H, W]`` in [0, 1] → the network's last hidden layer ``[B, C]``."""
+        return self.model.network.base_model(self.model.preprocessing(images)).pooler_output.flatten(1)
+
     def digest(self) -> str:
         """Tells this verifier from others: its factors and weights."""
-        found = hashlib.sha256(repr(self.factors).encode())
-        for name, values in self.model.network.state_dict().items():
-            found.update(name.encode())
-            found.update(values.cpu().contiguous().numpy().tobytes())
-        return found.hexdigest()[:16]
+        return hashlib.sha256((repr(self.factors) + self.model.digest()).encode()).hexdigest()[:16]
 
 
 def load_verifier(name: str | Path = "verifier", device: torch.device | str = "cpu") -> Verifier:

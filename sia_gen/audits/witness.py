@@ -1,0 +1,123 @@
+"""What the verifier says of audited faces: which class they are of, how far an edit moved them, whether they pass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sia_gen.attack.result import AttackResult
+from sia_gen.audits.readings import read_names
+from sia_gen.audits.reference import (
+    Followed,
+    VerifiedLabel,
+    followed,
+    reference_name,
+    reference_of,
+    shipped_verifier,
+    verified_label,
+)
+from sia_gen.audits.run_folder import RunFolder
+from sia_gen.audits.validity import Gate, identity_for, unedited
+from sia_gen.core.files import read_tensors, write_tensors
+from sia_gen.core.images import from_bytes
+from sia_gen.generators.generator import Codes, Generator
+from sia_gen.targets.identity import Identity
+from sia_gen.targets.target import Target
+from sia_gen.targets.verifier import Verifier
+
+UNEDITED = "unedited.safetensors"
+
+
+@dataclass(frozen=True)
+class Witness:
+    """``target`` is the audited one, its landmarks beside those that the verifier reads where it gives any.
+
+    ``verifier`` is None where it knows no audited attribute and no label; ``kept`` are the factors of which its
+    readings are kept.
+    """
+
+    target: Target
+    verified: VerifiedLabel | None
+    verifier: Verifier | None
+    kept: Sequence[str]
+    identity: Identity | None
+
+    @classmethod
+    def of(cls, target: Target, attributes: Sequence[str], device: torch.device) -> Witness:
+        """Raises `RequestError` for points that the shipped verifier does not read."""
+        target, verified = followed(target, device), verified_label(target, device)
+        if verified is not None:
+            verifier: Verifier | None = verified.verifier
+        else:
+            verifier = target.verifier if isinstance(target, Followed) else shipped_verifier(device)
+        kept = read_names(verifier, attributes)
+        verifier = verifier if kept or verified is not None else None
+        return cls(target, verified, verifier, kept, None if verifier is None else identity_for(target, device))
+
+    def settings(self) -> dict[str, Any]:
+        """What counts as wrong, and as valid: faces judged by different criteria must not end up in one run."""
+        settings: dict[str, Any] = {"reference": reference_name(self.target, self.verified)}
+        settings["task"] = re.sub(r" at 0x[0-9a-f]+", "", repr(self.target.task))  # another address in each process
+        digest = None if self.verifier is None else self.verifier.digest()
+        if isinstance(self.target, Followed) or self.verified is not None:
+            settings["verifier"] = digest
+        if self.verified is not None:
+            settings["thresholds"] = self.verified.thresholds
+        settings["readings"] = {"of": list(self.kept), "by": digest}
+        settings["gate"] = None
+        if self.verifier is not None:
+            person = self.identity
+            settings["gate"] = {
+                "same_person": person and person.threshold,
+                "identity": person and person.model.digest(),
+            }
+        return settings
+
+    def reference(self, generator: Generator, codes: Codes) -> Tensor | None:
+        """The label ``[B]`` of unedited faces, or None where nothing reads it."""
+        return reference_of(self.verified, generator, codes)
+
+    def gate(self, folder: RunFolder, generator: Generator, seed: int, device: torch.device) -> Gate | None:
+        """What tells valid faces, from unedited ones that are looked at once in a run and kept."""
+        if self.verifier is None:
+            return None
+        path = folder.path / UNEDITED
+        if not path.exists():
+            write_tensors(path, {"features": unedited(generator, self.verifier, seed).cpu()})
+        return Gate.of(self.verifier, self.identity, read_tensors(path)[0]["features"].to(device))
+
+    def statement(self, result: AttackResult, gate: Gate | None, device: torch.device) -> dict[str, Tensor]:
+        """What is kept of a chunk's reported points ``[N]`` besides the target's answers; nothing without a verifier.
+
+        The verifier reads the face without the pixel residual, and in the pixel arm the face as sampled. Where a
+        ``label_kept`` is False, the truth moved with the face; ``valid`` is False where the face did not fail.
+        """
+        if self.verifier is None:
+            return {}
+        with torch.no_grad():
+            values = self.verifier.read(from_bytes(result.semantic).to(device))
+        names = [factor.name for factor in self.verifier.factors]
+        part = {"read": values[:, [names.index(name) for name in self.kept]].float().cpu()}
+        if self.verified is not None:
+            part["label_kept"] = self.verified.classify(values).cpu() == result.reference
+        if gate is not None:
+            part |= _judged(gate, result, part.get("label_kept"))
+        return part
+
+
+def _judged(gate: Gate, result: AttackResult, label_kept: Tensor | None) -> dict[str, Tensor]:
+    """What the gate says of the faces that failed ``[N]``: NaN and False for the others."""
+    rows = result.success.nonzero().flatten()
+    part = {name: torch.full(result.success.shape, torch.nan) for name in ("likeness", "distance")}
+    part["valid"] = torch.zeros_like(result.success)
+    if len(rows):
+        found = gate.judge(result.original[rows], result.semantic[rows])
+        for name in ("likeness", "distance"):
+            part[name][rows] = found[name]
+        part["valid"][rows] = found["passed"] if label_kept is None else found["passed"] & label_kept[rows]
+    return part
