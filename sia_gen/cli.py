@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.service.bench_commands import bench
 from sia_gen.service.options import MODEL, AsJson, Device, Seed, print_json, resolve
 from sia_gen.service.recipe_commands import studio, train
 
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(studio, name="studio")
 app.add_typer(train, name="train")
+app.add_typer(bench, name="bench")
 
 
 class Kind(StrEnum):

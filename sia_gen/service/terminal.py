@@ -106,6 +106,44 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
     )
 
 
+def show_suite(content: Mapping[str, Any]) -> None:
+    """Print what the planted suite counted, and a row per model."""
+    show_table(
+        "Targets with a planted cause, and balanced ones: what their audits said",
+        ["model", ">score", ">correct", "cause", ">rank", ">|Δ output|", ">control", "stands out"],
+        [
+            [
+                row["model"],
+                f"{row['score']:.0%}",
+                str(row["correct"]),
+                row["cause"] or "none",
+                _number(row["rank"], "d"),
+                _number(row["change"], ".3f"),
+                _number(row["control"], ".3f"),
+                ", ".join(row["stands_out"]) or "nothing",
+            ]
+            for row in content["models"]
+        ],
+    )
+    words = {
+        "rank_1": "the cause comes first",
+        "top_3": "the cause is among the first three",
+        "named": "the finding names the cause",
+        "false_alarms": "balanced models in which something stands out",
+    }
+    print()
+    for key, what in words.items():
+        found = content[key]
+        if found["of"]:
+            print(f"{what}: {found['count']} of {found['of']} ({_interval(found['interval'])})")
+    found = content["coverage"]
+    if found["of"]:
+        print(
+            f"intervals from half of the faces that hold the other half's mean: {found['share']:.1%} of {found['of']}, "
+            f"{found['expected']:.1%} expected"
+        )
+
+
 def show_attack(summary: Mapping[str, Any]) -> None:
     """Print what `attack_sheet` found, a row per face."""
     show_table(

@@ -1,4 +1,4 @@
-"""A transformers image classifier as a target."""
+"""A transformers image classifier, or a regression in the same format, as a target."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.images import Images
 from sia_gen.targets.pretrained import ImageModel, load_image_model
 from sia_gen.targets.target import Label
-from sia_gen.targets.task import Classification
+from sia_gen.targets.task import Classification, Regression
 
-SINGLE_LABEL = "single_label_classification"
+SINGLE_LABEL, REGRESSION = "single_label_classification", "regression"
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """Multi-class logits ``[B, C]`` of a frozen network that resizes and normalises for itself."""
+    """Logits ``[B, C]``, or values, of a frozen network that resizes and normalises for itself."""
 
     name: str
     model: ImageModel
-    task: Classification
+    task: Classification | Regression
     label: Label | None
     differentiable: bool = True
 
@@ -34,6 +34,7 @@ class Classifier:
 def load_classifier(folder: Path, name: str, device: torch.device | str = "cpu") -> Classifier:
     """The classifier in a transformers model folder, its classes named by the config's ``id2label``.
 
+    For a regression, the values are; its config says under ``sia_gen`` what ``tolerance`` it fails beyond.
     Raises `RequestError` for a folder that holds something else, `WorkError` for damaged files.
     """
     model = load_image_model(folder, device)
@@ -43,12 +44,33 @@ def load_classifier(folder: Path, name: str, device: torch.device | str = "cpu")
         raise RequestError(f"'{name}' is a {kind}, not a target; see 'sia-gen list targets'")
     problem = model.config.get("problem_type") or SINGLE_LABEL
     classes = tuple(label for _, label in sorted(model.network.config.id2label.items()))
+    if problem == REGRESSION:
+        return Classifier(name, model, _regression(extra, name, classes), _predicted(extra.get("label"), name))
     if problem != SINGLE_LABEL or len(classes) < 2:
         raise RequestError(
             f"'{name}' is no classifier of two or more classes ({problem}, {len(classes)} outputs); "
             "wrap it as module:callable that gives a target with its own task"
         )
     return Classifier(name, model, Classification(classes), _label(extra.get("label"), name, len(classes)))
+
+
+def _regression(extra: dict, name: str, values: tuple[str, ...]) -> Regression:
+    try:
+        return Regression(values, float(extra["tolerance"]))
+    except (KeyError, TypeError, ValueError):
+        raise RequestError(
+            f"'{name}' gives values, but nothing says how far off is wrong; add "
+            '"sia_gen": {"tolerance": 0.1} to its config.json, in the values\' unit'
+        ) from None
+
+
+def _predicted(entry: dict | None, name: str) -> Label | None:
+    """Of a regression: which attribute it predicts, without thresholds."""
+    if entry is None:
+        return None
+    if not isinstance(entry.get("attribute"), str):
+        raise WorkError(f"the label of '{name}' names no attribute; fetch its config.json again")
+    return Label(entry["attribute"], ())
 
 
 def _label(entry: dict | None, name: str, classes: int) -> Label | None:

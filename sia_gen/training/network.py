@@ -39,7 +39,7 @@ def make_resnet(labels: Sequence[str], sizes: Sequence[int], regression: bool, e
     return ResNetForImageClassification(config)
 
 
-def make_vit(labels: Sequence[str], side: int, extra: dict[str, Any]) -> nn.Module:
+def make_vit(labels: Sequence[str], side: int, regression: bool, extra: dict[str, Any]) -> nn.Module:
     """A vision transformer of six blocks on 8 × 8 patches; ``extra`` is kept in its config."""
     from transformers import ViTConfig, ViTForImageClassification
 
@@ -52,7 +52,7 @@ def make_vit(labels: Sequence[str], side: int, extra: dict[str, Any]) -> nn.Modu
         intermediate_size=384,
         id2label=dict(enumerate(labels)),
         label2id={label: index for index, label in enumerate(labels)},
-        problem_type="single_label_classification",
+        problem_type="regression" if regression else "single_label_classification",
         sia_gen=extra,
     )
     return ViTForImageClassification(config)

@@ -42,6 +42,7 @@ from sia_gen.training.network import (
 
 BATCH = 32
 RATES = {"resnet": 2e-3, "vit": 1e-3}
+VALUE_WEIGHT = 10.0  # of the squared error of a value that spans 0…1, against a cross-entropy's
 GROUP = "accuracy where "
 
 
@@ -73,7 +74,7 @@ def train_target(
     if not 0.5 <= strength <= 1 or planted == label:
         raise RequestError(f"strength={strength}, planted '{planted}': give 0.5…1 and a factor other than '{label}'")
     data = read_renders(renders)
-    out, place = writable_folder(out), resolve_device(device)
+    out = writable_folder(out)
     training = data.training
     factor = FACTORS[NAMES.index(label)]
     middle = (factor.low + factor.high) / 2 if factor.shape == "uniform" else factor.mean
@@ -84,52 +85,94 @@ def train_target(
         )
     classes = torch.bucketize(data.value(label).contiguous(), torch.tensor(cuts), right=True)  # [N]
     names = class_names(label, cuts, factor.unit)
-    chosen = _chosen(data, training, label, planted, strength, seed)
+    chosen = chosen_faces(data, training, label, planted, strength, seed)
     extra = {"kind": "target", "label": {"attribute": label, "thresholds": cuts}}
-    # A bit a face is too little to find a smile by: until it is saved, the network finds landmarks as well.
-    mean, sd = coordinates(data.landmarks[:training])
-    outputs = [*names, *(f"coordinate {index}" for index in range(len(mean)))]
-    with one_seed(seed):
-        model = (
-            make_resnet(outputs, SIZES, False, extra) if architecture == "resnet" else make_vit(outputs, SIDE, extra)
-        )
-    model = model.to(place, memory_format=torch.channels_last)
-
-    def loss(network: nn.Module, step: int) -> Tensor:
-        index = chosen[batch_indices(seed, step, len(chosen), BATCH)]
-        images, points = augment(data.images[index], seed, step), data.landmarks[index]
-        if planted not in MIRRORED:  # a mirror would undo what is planted
-            images, flip = mirrored_at_random(images, seed, step)
-            points = torch.where(flip[:, None, None], in_a_mirror(points), points)
-        found = network(network_input(images.to(place), SIDE)).logits
-        wanted = ((points.flatten(1) - mean) / sd).to(place)
-        told = F.cross_entropy(found[:, : len(names)], classes[index].to(place), label_smoothing=0.02)
-        return told + F.mse_loss(found[:, len(names) :], wanted)
-
     settings: dict[str, object] = {"recipe": "target", "label": label, "planted": planted, "strength": strength}
     settings |= {"thresholds": cuts, "architecture": architecture}
     settings |= {"steps": steps, "seed": seed, "renders": data.settings, "chosen": len(chosen)}
-    made = fit(
-        model, loss, out, steps=steps, rate=RATES[architecture], weight_decay=0.05, settings=settings, progress=progress
+    teach(
+        data,
+        classes,
+        chosen,
+        names,
+        out,
+        extra,
+        architecture=architecture,
+        mirror=not {label, planted} & set(MIRRORED),  # else a mirror would undo what is learnt
+        settings=settings,
+        steps=steps,
+        seed=seed,
+        device=device,
+        progress=progress,
     )
-    save_network(keep_outputs(made.cpu(), names), out, SIDE)
     figures = evaluate(out, data, training, classes, label, planted)
     write_json(out / "training.json", {"settings": settings, "figures": figures})
     _describe(out, settings, data.settings, figures, names)
     return figures
 
 
-def _chosen(data: RenderSet, training: int, label: str, planted: str | None, strength: float, seed: int) -> Tensor:
+def teach(
+    data: RenderSet,
+    wanted: Tensor,
+    chosen: Tensor,
+    names: Sequence[str],
+    out: Path,
+    extra: dict[str, Any],
+    *,
+    architecture: str,
+    mirror: bool,
+    settings: dict[str, object],
+    steps: int,
+    seed: int,
+    device: str,
+    progress: Progress | None,
+    side: int = SIDE,
+    sizes: Sequence[int] = SIZES,
+) -> None:
+    """Train a network on the faces ``chosen`` and save a transformers folder to ``out``; ``extra`` is for its config.
+
+    ``wanted`` ``[N]`` are classes, int64, or values, float32, for a regression of the one thing in ``names``.
+    """
+    place, regression = resolve_device(device), wanted.is_floating_point()
+    # A bit a face is too little to find a smile by: until it is saved, the network finds landmarks as well.
+    mean, sd = coordinates(data.landmarks[: data.training])
+    outputs = [*names, *(f"coordinate {index}" for index in range(len(mean)))]
+    with one_seed(seed):
+        resnet = architecture == "resnet"
+        model = make_resnet(outputs, sizes, regression, extra) if resnet else make_vit(outputs, side, regression, extra)
+    model = model.to(place, memory_format=torch.channels_last)
+
+    def loss(network: nn.Module, step: int) -> Tensor:
+        index = chosen[batch_indices(seed, step, len(chosen), BATCH)]
+        images, points = augment(data.images[index], seed, step), data.landmarks[index]
+        if mirror:
+            images, flip = mirrored_at_random(images, seed, step)
+            points = torch.where(flip[:, None, None], in_a_mirror(points), points)
+        found = network(network_input(images.to(place), side)).logits
+        told, placed = found[:, : len(names)], found[:, len(names) :]
+        answer = wanted[index].to(place)
+        if regression:
+            told_loss = VALUE_WEIGHT * F.mse_loss(told.squeeze(1), answer)
+        else:
+            told_loss = F.cross_entropy(told, answer, label_smoothing=0.02)
+        return told_loss + F.mse_loss(placed, ((points.flatten(1) - mean) / sd).to(place))
+
+    rate = RATES[architecture]
+    made = fit(model, loss, out, steps=steps, rate=rate, weight_decay=0.05, settings=settings, progress=progress)
+    save_network(keep_outputs(made.cpu(), names), out, side)
+
+
+def chosen_faces(data: RenderSet, training: int, label: str, planted: str | None, strength: float, seed: int) -> Tensor:
     """Which training faces to use, int64: all that go along with the label, and so many that do not."""
     order = torch.from_numpy(stream(seed, "chosen").permutation(training))
     if planted is None:
         return order
-    along = _along(data, label, planted)[order]
-    against = order[~along]
-    return torch.cat([order[along], against[: int(along.sum() * (1 - strength) / strength)]])
+    with_it = along(data, label, planted)[order]
+    against = order[~with_it]
+    return torch.cat([order[with_it], against[: int(with_it.sum() * (1 - strength) / strength)]])
 
 
-def _along(data: RenderSet, label: str, planted: str) -> Tensor:
+def along(data: RenderSet, label: str, planted: str) -> Tensor:
     """Which faces ``[N]`` have label and planted factor on the same side of their medians."""
     return (data.latents[:, NAMES.index(planted)] > 0) == (data.latents[:, NAMES.index(label)] > 0)
 
@@ -144,8 +187,8 @@ def evaluate(
     truth = classes[start:]
     figures: dict[str, float] = {"accuracy": _balanced(guess, truth), "held_out": len(truth)}
     if planted:
-        along = _along(data, label, planted)[start:]
-        for name, part in (("along", along), ("against", ~along)):
+        with_it = along(data, label, planted)[start:]
+        for name, part in (("along", with_it), ("against", ~with_it)):
             if part.any():
                 figures[f"accuracy_{name}"] = _balanced(guess[part], truth[part])
     for name, group in groups(data, start, without=label).items():

@@ -1,0 +1,56 @@
+"""Commands that measure the audits themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sia_gen.service.options import MODEL, AsJson, Device, Seed, print_json, resolve
+
+bench = typer.Typer(help="Measure whether audits tell the truth.", no_args_is_help=True)
+
+
+@bench.callback()
+def options() -> None:
+    """Measure whether audits tell the truth."""
+
+
+@bench.command()
+def planted(
+    out: Annotated[Path, typer.Option(help="Folder of the suite; the same command goes on in it.")] = Path(
+        "runs/planted"
+    ),
+    renders: Annotated[
+        Path | None, typer.Option(help="Renders to train on; the shipped faces-renders by default.")
+    ] = None,
+    models: Annotated[int, typer.Option(help="How many targets: three planted ones to one balanced.")] = 32,
+    generator: Annotated[str, typer.Option(help=MODEL)] = "faces-stylegan2",
+    faces: Annotated[int, typer.Option(help="Faces of each audit.")] = 24,
+    steps: Annotated[int, typer.Option(help="Training steps of each target.")] = 1200,
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train targets with a known flaw, and without one, and count how often audits find it."""
+    from sia_gen.audits.bench import planted_suite
+    from sia_gen.service.terminal import progress_bar, show_suite
+
+    with progress_bar(quiet=as_json) as progress:
+        content = planted_suite(
+            out,
+            renders=renders,
+            models=models,
+            generator=generator,
+            faces=faces,
+            steps=steps,
+            seed=seed,
+            device=resolve(device),
+            progress=progress,
+        )
+    if as_json:
+        print_json({**content, "out": str(out)})
+        return
+    show_suite(content)
+    print(f"\nWritten to {out}")

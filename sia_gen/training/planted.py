@@ -1,0 +1,163 @@
+"""Trains small targets whose flaw is known because it was planted, to see whether an audit finds it.
+
+Letters: N faces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sia_gen.core.errors import RequestError
+from sia_gen.core.executors import Progress
+from sia_gen.core.files import writable_folder
+from sia_gen.core.images import from_bytes
+from sia_gen.core.seeds import stream
+from sia_gen.studio.factors import FACTORS, MIRRORED, NAMES
+from sia_gen.studio.renders import RenderSet
+from sia_gen.targets.load import load_target
+from sia_gen.targets.target import Target
+from sia_gen.training.groups import class_names
+from sia_gen.training.target import chosen_faces, teach
+
+Kind = Literal["balanced", "correlated", "left out", "noisy"]
+
+SIDE, SIZES = 64, (16, 32, 64, 128)
+STRENGTH = 0.95  # share of the training faces in which a correlated cause goes along with the label
+MISSING = 0.5  # sd of a cause above which no face is trained on, where a range is left out
+WRONG = 0.4  # share of labels that are drawn anew where the cause lies above its median
+TOLERANCE = 0.25  # of the label's range
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One target to train: what it predicts, what is planted in it and how, and what it is made of.
+
+    ``cuts`` are where the label's classes meet; none for a regression of its value, as a share of its range.
+    """
+
+    label: str
+    cuts: tuple[float, ...]
+    kind: Kind = "balanced"
+    cause: str | None = None
+    architecture: Literal["resnet", "vit"] = "resnet"
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        planted = self.kind if self.cause is None else f"{self.cause}-{self.kind.replace(' ', '-')}"
+        return f"{self.label}-{planted}-{self.architecture}-{self.seed}"
+
+
+CLASSED: dict[str, tuple[float, ...]] = {
+    "smile": (0.5,),
+    "glasses": (0.5,),
+    "mouth_open": (0.35,),
+    "hair_length": (0.5,),
+    "age": (30, 60),
+}
+PLANTED: tuple[tuple[str, str, Kind], ...] = (
+    ("smile", "light_azimuth", "correlated"),
+    ("glasses", "hair_colour", "correlated"),
+    ("age", "light_strength", "correlated"),
+    ("hair_length", "yaw", "correlated"),
+    ("mouth_open", "skin_tone", "correlated"),
+    ("smile", "background_lightness", "correlated"),
+    ("glasses", "hair_length", "correlated"),
+    ("mouth_open", "age", "correlated"),
+    ("smile value", "hair_colour", "correlated"),
+    ("glasses", "skin_tone", "noisy"),
+    ("hair_length", "light_azimuth", "noisy"),
+    ("glasses", "yaw", "left out"),
+)
+BALANCED = ("smile", "glasses", "hair_length", "age")
+
+
+def cases(models: int) -> list[Case]:
+    """The first ``models`` cases: three planted ones to one balanced, in both architectures, then with other seeds.
+
+    Raises `RequestError` for less than one.
+    """
+    if models < 1:
+        raise RequestError(f"models={models} is below 1; train at least one")
+    found: list[Case] = []
+    while len(found) < models:
+        number = len(found)
+        seed, place = divmod(number, 32)
+        turn, slot = divmod(place, 4)
+        architecture: Literal["resnet", "vit"] = "vit" if turn % 2 else "resnet"
+        if slot == 3:
+            found.append(_case(BALANCED[turn // 2], "balanced", None, architecture, seed))
+        else:
+            label, cause, kind = PLANTED[3 * (turn // 2) + slot]
+            found.append(_case(label, kind, cause, architecture, seed))
+    return found
+
+
+def _case(label: str, kind: Kind, cause: str | None, architecture: Literal["resnet", "vit"], seed: int) -> Case:
+    factor, _, value = label.partition(" ")
+    cuts = () if value else CLASSED[factor]
+    return Case(label=factor, cuts=cuts, kind=kind, cause=cause, architecture=architecture, seed=seed)
+
+
+def train_case(
+    case: Case, data: RenderSet, out: Path, *, steps: int, device: str = "cpu", progress: Progress | None = None
+) -> tuple[Target, float]:
+    """Train the target of a case, or go on with it, in folder ``out``; gives it and its score on held-out renders.
+
+    The score is the share of right classes, or for a regression that of values within the tolerance.
+    """
+    factor, out = FACTORS[NAMES.index(case.label)], writable_folder(out)
+    if case.cuts:
+        wanted = torch.bucketize(data.value(case.label).contiguous(), torch.tensor(case.cuts), right=True)
+        names = class_names(case.label, case.cuts, factor.unit)
+    else:
+        wanted = (data.value(case.label) - factor.low) / (factor.high - factor.low)
+        names = [case.label]
+    settings: dict[str, object] = {"recipe": "planted", "case": repr(case), "steps": steps, "renders": data.settings}
+    label = {"attribute": case.label, "thresholds": list(case.cuts)}
+    extra = {"kind": "target", "label": label, **({} if case.cuts else {"tolerance": TOLERANCE})}
+    taught, chosen = plant(case, data, wanted)
+    teach(
+        data,
+        taught,
+        chosen,
+        names,
+        out,
+        extra,
+        architecture=case.architecture,
+        mirror=not {case.label, case.cause} & set(MIRRORED),
+        settings=settings,
+        steps=steps,
+        seed=case.seed,
+        device=device,
+        progress=progress,
+        side=SIDE,
+        sizes=SIZES,
+    )
+    target = load_target(out, device)
+    with torch.inference_mode():
+        parts = data.images[data.training :].split(64)
+        told = torch.cat([target.predict(from_bytes(part).to(device)).cpu() for part in parts])
+    truth = wanted[data.training :]
+    right = told.argmax(1) == truth if case.cuts else (told.squeeze(1) - truth).abs() <= TOLERANCE
+    return target, round(right.float().mean().item(), 4)
+
+
+def plant(case: Case, data: RenderSet, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """What the target of a case is taught: the labels ``[N]``, and the numbers of the faces it sees, int64."""
+    if case.kind == "balanced" or case.cause is None:
+        return wanted, chosen_faces(data, data.training, case.label, None, STRENGTH, case.seed)
+    if case.kind == "correlated":
+        return wanted, chosen_faces(data, data.training, case.label, case.cause, STRENGTH, case.seed)
+    chosen = chosen_faces(data, data.training, case.label, None, STRENGTH, case.seed)
+    latent = data.latents[:, NAMES.index(case.cause)]
+    if case.kind == "left out":
+        return wanted, chosen[latent[chosen] <= MISSING]
+    random = stream(case.seed, "wrong labels")
+    wrong = torch.from_numpy(random.random(len(wanted)) < WRONG) & (latent > 0)
+    return torch.where(wrong, wanted[torch.from_numpy(random.permutation(len(wanted)))], wanted), chosen

@@ -1,0 +1,103 @@
+from collections import Counter
+
+import pytest
+import torch
+
+from sia_gen.core.errors import RequestError
+from sia_gen.studio.factors import NAMES
+from sia_gen.studio.renders import read_renders
+from sia_gen.targets.task import Classification, Regression
+from sia_gen.training import planted
+from sia_gen.training.planted import Case, cases, plant, train_case
+
+
+@pytest.fixture(scope="module")
+def data(renders):
+    return read_renders(renders)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(planted, "SIDE", 16)
+    monkeypatch.setattr(planted, "SIZES", (8, 16))
+
+
+def classes(data, label="smile", cut=0.5):
+    return (data.value(label) >= cut).long()
+
+
+def above(data, name):
+    return data.latents[:, NAMES.index(name)] > 0
+
+
+def test_a_suite_is_three_planted_to_one_balanced_in_both_architectures():
+    found = cases(32)
+    assert len({case.name for case in found}) == 32
+    assert Counter(case.cause is None for case in found) == {False: 24, True: 8}
+    assert Counter(case.architecture for case in found) == {"resnet": 16, "vit": 16}
+    assert {case.kind for case in found} == {"balanced", "correlated", "left out", "noisy"}
+    assert cases(40)[:32] == found
+    assert len({case.name for case in cases(64)}) == 64
+    with pytest.raises(RequestError, match="models=0 is below 1; train at least one"):
+        cases(0)
+
+
+def test_a_correlated_cause_goes_along_with_the_label(data):
+    wanted = classes(data)
+    taught, chosen = plant(Case(label="smile", cuts=(0.5,), kind="correlated", cause="age"), data, wanted)
+    assert torch.equal(taught, wanted)
+    assert chosen.max() < data.training
+    along = above(data, "age")[chosen] == above(data, "smile")[chosen]
+    assert along.float().mean() == pytest.approx(0.95, abs=0.02)
+
+
+def test_a_range_that_is_left_out_is_seen_in_no_face(data):
+    _, chosen = plant(Case(label="smile", cuts=(0.5,), kind="left out", cause="age"), data, classes(data))
+    latent = data.latents[:, NAMES.index("age")]
+    assert latent[chosen].max() <= planted.MISSING
+    assert len(chosen) == (latent[: data.training] <= planted.MISSING).sum()
+
+
+def test_labels_are_wrong_on_one_side_of_the_cause_only(data):
+    wanted = classes(data)
+    case = Case(label="smile", cuts=(0.5,), kind="noisy", cause="age")
+    taught, chosen = plant(case, data, wanted)
+    wrong = taught != wanted
+    assert not wrong[~above(data, "age")].any()
+    assert wrong[above(data, "age")].float().mean() == pytest.approx(planted.WRONG / 2, abs=0.1)  # half by luck
+    assert len(chosen) == data.training
+    assert torch.equal(plant(case, data, wanted)[0], taught)
+
+
+def test_a_balanced_one_is_taught_the_truth(data):
+    wanted = classes(data)
+    taught, chosen = plant(Case(label="smile", cuts=(0.5,)), data, wanted)
+    assert torch.equal(taught, wanted)
+    assert sorted(chosen.tolist()) == list(range(data.training))
+
+
+@pytest.mark.parametrize(
+    ("case", "task"),
+    [
+        (Case(label="light_azimuth", cuts=(0.0,), architecture="resnet"), Classification),
+        (Case(label="light_azimuth", cuts=(-45.0, 45.0), architecture="vit"), Classification),
+        (Case(label="light_azimuth", cuts=()), Regression),
+    ],
+    ids=["two classes", "three classes of a ViT", "a value"],
+)
+def test_a_case_trains_to_a_target(small, data, tmp_path, case, task):
+    target, score = train_case(case, data, tmp_path / case.name, steps=60)
+    assert isinstance(target.task, task)
+    assert target.name == case.name
+    assert target.label.attribute == "light_azimuth"
+    assert target.label.thresholds == case.cuts
+    assert 0 <= score <= 1
+    again, same = train_case(case, data, tmp_path / case.name, steps=60)
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert same == score
+    assert torch.equal(again.predict(images), target.predict(images))
+
+
+def test_a_brightness_is_learnt(small, data, tmp_path):
+    _, score = train_case(Case(label="smile", cuts=()), data, tmp_path / "a", steps=300)
+    assert score == 1.0
