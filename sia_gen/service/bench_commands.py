@@ -18,6 +18,29 @@ def options() -> None:
 
 
 @bench.command()
+def rendering(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
+    makehuman: Annotated[Path, typer.Option(help="Folder of a MakeHuman copy.")],
+    target: Annotated[
+        str | None, typer.Option(help="The audited target, where its name alone does not find it.")
+    ] = None,
+    faces: Annotated[int | None, typer.Option(help="The first N faces of the audit instead of all.")] = None,
+    as_json: AsJson = False,
+    device: Device = "auto",
+) -> None:
+    """Hold a finished audit against faces that the studio renders with the same changes."""
+    from sia_gen.audits.agreement import agreement
+    from sia_gen.service.terminal import progress_bar, show_agreement
+
+    with progress_bar(quiet=as_json) as progress:
+        content = agreement(run, makehuman, target=target, faces=faces, device=resolve(device), progress=progress)
+    if as_json:
+        print_json(content)
+    else:
+        show_agreement(content)
+
+
+@bench.command()
 def planted(
     out: Annotated[Path, typer.Option(help="Folder of the suite; the same command goes on in it.")] = Path(
         "runs/planted"

@@ -144,6 +144,30 @@ def show_suite(content: Mapping[str, Any]) -> None:
         )
 
 
+def show_agreement(content: Mapping[str, Any]) -> None:
+    """Print an audit's bars beside those of rendered faces, and what share of its failures rendering confirms."""
+    show_table(
+        f"Mean |change of output| and failures on {content['faces']} faces, generated and rendered",
+        ["attribute", ">audit", ">rendered", ">audit fails", ">rendered fails", ">95 %"],
+        [
+            [
+                row["name"],
+                f"{row['audit']:.3f}",
+                f"{row['rendered']:.3f}",
+                f"{row['audit_success']:.0%}",
+                f"{row['rendered_success']:.0%}",
+                _interval(row["interval"]),
+            ]
+            for row in content["attributes"]
+        ],
+    )
+    print(f"\nSpearman's correlation of the two orders: {_number(content['spearman'], '.2f')}")
+    for arm, what in (("semantic", "the semantic arm"), ("alone", "attributes alone")):
+        found = content["confirmed"][arm]
+        share = f"{found['share']:.0%} ({_interval(found['interval'])})" if found["of"] else "none to confirm"
+        print(f"confirmed failures of {what}: {found['confirmed']} of {found['of']}, {share}")
+
+
 def show_attack(summary: Mapping[str, Any]) -> None:
     """Print what `attack_sheet` found, a row per face."""
     show_table(

@@ -1,0 +1,207 @@
+"""Whether an audit on generated faces agrees with faces that the studio renders, where every value is exact.
+
+Letters: B faces, K attributes, F factors of the studio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.attributes.attribute_space import AttributeSpace
+from sia_gen.attributes.load import load_attributes
+from sia_gen.audits.audit_report import AuditReport
+from sia_gen.audits.reference import followed
+from sia_gen.audits.results import read_results
+from sia_gen.audits.run_folder import CONFIG
+from sia_gen.audits.statistics import wilson
+from sia_gen.core.errors import RequestError
+from sia_gen.core.executors import Batches, Progress, resolve_device
+from sia_gen.core.files import read_json, write_json
+from sia_gen.core.images import Images, quantise
+from sia_gen.generators.generator import Codes
+from sia_gen.generators.load import load_generator
+from sia_gen.generators.stylegan2 import StyleGAN2
+from sia_gen.studio.factors import FACTORS, NAMES, FaceSpec, sample
+from sia_gen.studio.studio import Studio
+from sia_gen.targets.load import load_target
+from sia_gen.targets.target import Target
+from sia_gen.targets.task import Classification
+
+RENDERING = "rendering.json"
+VALUES = 4  # of each attribute that are rendered: half way and all the way to both ends of its range
+SPACE = "factors"
+
+
+class StudioGenerator:
+    """The studio as a generator that is not differentiable: codes are factor values ``[B, F]``, edits add to them.
+
+    Values stay within the factors' ranges. A seed is the same person as in a generator that was taught on renders.
+    """
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio, self.name, self.resolution = studio, "studio", studio.resolution
+        self.edit_shapes: Mapping[str, torch.Size] = {SPACE: torch.Size([len(FACTORS)])}
+
+    def sample(self, seeds: Sequence[int]) -> Codes:
+        return sample(seeds).values
+
+    def render(self, codes: Codes, edits: Tensor | None = None, space: str | None = None) -> Images:
+        values = codes if edits is None else codes + edits
+        low, high = (torch.tensor([getattr(f, end) for f in FACTORS], device=values.device) for end in ("low", "high"))
+        return self.studio.render(FaceSpec(values.clamp(low, high))).images
+
+
+def studio_space(audited: AttributeSpace) -> AttributeSpace:
+    """Those of the audited attributes that are factors of the studio, with the same ranges, each moving its factor."""
+    known = audited.select([name for name in audited.names if name in NAMES])
+    directions = torch.zeros(len(known.names), len(FACTORS))
+    for row, name in enumerate(known.names):
+        directions[row, NAMES.index(name)] = 1.0
+    return AttributeSpace("studio", SPACE, known.attributes, directions)
+
+
+def agreement(
+    run: str | Path,
+    makehuman: str | Path,
+    *,
+    target: str | Path | None = None,
+    faces: int | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Sweep each attribute of a finished audit in the studio, on the same people, and compare.
+
+    ``target`` is named where the run's name does not find it again; ``faces`` are the first of the run, by default all.
+    Writes `rendering.json` into the run folder and returns its content: "attributes", a row for each; "spearman", the
+    correlation over attributes of the audit's mean |change of output| with the rendered one, None where one has no
+    order; "confirmed", for the semantic arm and for all attributes alone, in what share of the failures the target also
+    fails when the studio renders the face with the same changes ("of" those that it gets right rendered as they were).
+
+    Raises `RequestError` for a run without factors of the studio, or of a generator that was not taught on renders.
+    """
+    if faces is not None and faces < 1:
+        raise RequestError(f"faces={faces} is below 1; render one face or more")
+    report = AuditReport.load(run)
+    settings = read_json(report.folder / CONFIG)
+    place = resolve_device(device)
+    source = load_generator(settings["generator"], device)
+    if not isinstance(source, StyleGAN2) or source.config.latents != len(NAMES):
+        raise RequestError(
+            f"'{settings['generator']}' was not trained on the studio's {len(NAMES)} factors; audit one that was"
+        )
+    space = studio_space(load_attributes(settings["generator"]).select(settings["attributes"]))
+    if len(space.names) < 2:
+        raise RequestError(f"'{run}' audits fewer than two factors of the studio; audit more attributes")
+    model = followed(load_target(target or settings["target"], device), place)
+    rendered = StudioGenerator(Studio(makehuman, source.resolution, place))
+    seeds = read_results(report.folder, ["face"], "pixel")["face"].to_pylist()[:faces]
+    steps = len(space.names) + 1
+    rows = []
+    for index, name in enumerate(space.names):
+        if progress:
+            progress(index, steps, f"rendering {name}")
+        rows.append(_swept(rendered, space.select([name]), model, seeds, report))
+    if progress:
+        progress(steps - 1, steps, "confirming")
+    content = {
+        "faces": len(seeds),
+        "values": VALUES,
+        "spearman": _rank_correlation([row["audit"] for row in rows], [row["rendered"] for row in rows]),
+        "attributes": sorted(rows, key=lambda row: -row["rendered"]),
+        "confirmed": {
+            "semantic": _confirmed(rendered, model, seeds, report, ["semantic"], space.names),
+            "alone": _confirmed(rendered, model, seeds, report, space.names, space.names),
+        },
+    }
+    write_json(report.folder / RENDERING, content)
+    if progress:
+        progress(steps, steps, "done")
+    return content
+
+
+def _rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Spearman's; None where all values of one are alike."""
+    from scipy.stats import spearmanr
+
+    if len(set(first)) == 1 or len(set(second)) == 1:
+        return None
+    return float(spearmanr(first, second).statistic)
+
+
+def _swept(
+    rendered: StudioGenerator, space: AttributeSpace, target: Target, seeds: Sequence[int], report: AuditReport
+) -> dict[str, Any]:
+    """One attribute: how far it moves the output on renders, beside what the audit said."""
+    codes = rendered.sample(seeds)
+    attack = SemanticImageAttack(steps=VALUES, epsilon=0.0, stop="never", step="sweep", batch=8)
+    result = attack(rendered, space, target, codes, _truth(target, codes), seeds=seeds)
+    change = (result.output_after - result.output_before).abs()[result.correct]
+    failed, attempted = int(result.success.sum()), int(result.correct.sum())
+    (name,) = space.names
+    bar = next(row for row in report.histogram["attributes"] if row["name"] == name)
+    return {
+        "name": name,
+        "audit": bar["output_change"] or 0.0,
+        "rendered": change.mean().item() if attempted else 0.0,
+        "audit_success": bar["success"],
+        "rendered_success": failed / attempted if attempted else 0.0,
+        "interval": wilson(failed, attempted),
+        "attempted": attempted,
+    }
+
+
+def _truth(target: Target, codes: Codes) -> Tensor | None:
+    """The true class ``[B]`` of rendered faces, or None where the target names no factor's classes."""
+    if target.label is None or target.label.attribute not in NAMES or not isinstance(target.task, Classification):
+        return None
+    value = codes[:, NAMES.index(target.label.attribute)].contiguous()
+    return torch.bucketize(value, torch.tensor(target.label.thresholds, device=value.device), right=True)
+
+
+@torch.no_grad()
+def _confirmed(
+    rendered: StudioGenerator,
+    target: Target,
+    seeds: Sequence[int],
+    report: AuditReport,
+    arms: Sequence[str],
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """Of the failures in these arms, the share that are failures of the rendered face with the same changes too."""
+    confirmed = attempted = 0
+    for arm in arms:
+        columns = ["face", "success", *(f"omega_{name}" for name in names)]
+        table = read_results(report.folder, columns, arm).to_pandas()
+        table = table[table["success"] & table["face"].isin(seeds)]
+        if not len(table):
+            continue
+        codes = rendered.sample(table["face"].tolist())
+        edits = torch.zeros_like(codes)
+        for name in names:
+            moved = np.nan_to_num(table[f"omega_{name}"].to_numpy())
+            edits[:, NAMES.index(name)] = torch.from_numpy(moved.astype(np.float32))
+        before, after = (_predicted(rendered, target, codes, change) for change in (None, edits))
+        truth = _truth(target, codes)
+        reference = target.task.decide(before) if truth is None else truth.to(before.device)
+        right = ~target.task.failed(before, reference)
+        confirmed += int((right & target.task.failed(after, reference)).sum())
+        attempted += int(right.sum())
+    share = confirmed / attempted if attempted else None
+    return {"of": attempted, "confirmed": confirmed, "share": share, "interval": wilson(confirmed, attempted)}
+
+
+def _predicted(rendered: StudioGenerator, target: Target, codes: Codes, edits: Tensor | None) -> Tensor:
+    """What the target says of 8-bit renders ``[B, ...]``."""
+
+    def predict(part: slice) -> Tensor:
+        images = rendered.render(codes[part], None if edits is None else edits[part], SPACE)
+        return target.predict(quantise(images.float()))
+
+    return torch.cat(list(Batches(8)(len(codes), predict)))

@@ -1,0 +1,132 @@
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.attributes.attribute_space import Attribute, AttributeSpace
+from sia_gen.audits import agreement as module
+from sia_gen.audits.agreement import StudioGenerator, agreement, studio_space
+from sia_gen.audits.diagnose import audit
+from sia_gen.core.errors import RequestError
+from sia_gen.generators.stylegan2 import StyleGAN2, StyleGAN2Config
+from sia_gen.studio.factors import NAMES, sample
+from sia_gen.targets.module import ModuleTarget
+from sia_gen.targets.target import Label
+from sia_gen.targets.task import Classification
+from tests.contracts import GeneratorSuite
+
+SHOWN = ("smile", "light_azimuth", "age", "yaw")
+RANGES = {"smile": (-1.0, 1.0), "light_azimuth": (-60.0, 60.0), "age": (-30.0, 30.0), "yaw": (-40.0, 40.0)}
+
+
+class Stripes:
+    """Draws four factors as the brightness of four stripes."""
+
+    resolution = 16
+
+    def render(self, spec):
+        rows = [spec[name] / (RANGES[name][1] - RANGES[name][0]) for name in SHOWN]
+        stripes = torch.sigmoid(2 * torch.stack(rows, dim=1) - 1)  # [B, 4]
+        picture = stripes.repeat_interleave(4, dim=1)[:, None, :, None].expand(-1, 3, 16, 16)
+        return SimpleNamespace(images=picture)
+
+
+def target(weights=(3.0, 8.0, 0.5, 2.0), label=None):
+    def logits(images):
+        value = images.mean(dim=(1, 3)).view(-1, 4, 4).mean(2) @ torch.tensor(weights) - sum(weights) / 2
+        return torch.stack([-value, value], dim=1)
+
+    return ModuleTarget(logits, Classification(("low", "high")), name="stripes", label=label)
+
+
+def space(names=SHOWN):
+    rows = tuple(Attribute(name, "", *RANGES[name], sd=1.0, slope=1.0, leakage=0.0) for name in names)
+    whole = AttributeSpace("studio", "factors", rows, torch.zeros(len(rows), len(NAMES)))
+    return studio_space(whole)
+
+
+@pytest.fixture
+def generator():
+    return StudioGenerator(Stripes())
+
+
+class TestStudioGenerator(GeneratorSuite):
+    @pytest.fixture
+    def generator(self):
+        return StudioGenerator(Stripes())
+
+
+@pytest.fixture
+def run(generator, tmp_path, monkeypatch):
+    """A finished audit of faces that the studio drew itself."""
+    attack = SemanticImageAttack(batch=6, steps=4)
+    report = audit(generator, target(), space(), faces=12, attack=attack, out=tmp_path / "run")
+    with torch.no_grad():
+        tiny = StyleGAN2(StyleGAN2Config(name="studio", latents=len(NAMES), width=8, channels=(4, 4, 4)))
+    monkeypatch.setattr(module, "load_generator", lambda name, device: tiny)
+    monkeypatch.setattr(module, "load_attributes", lambda name: space())
+    monkeypatch.setattr(module, "load_target", lambda name, device: target())
+    monkeypatch.setattr(module, "Studio", lambda makehuman, resolution, device: Stripes())
+    return report
+
+
+def test_an_edit_moves_the_factor_and_stops_at_its_range(generator):
+    codes = generator.sample([3, 4])
+    assert torch.equal(codes, sample([3, 4]).values)
+    edits = torch.zeros_like(codes)
+    edits[:, NAMES.index("age")] = 500.0
+    spec = sample([3, 4]).with_values(age=85.0)
+    assert torch.equal(generator.render(codes, edits, "factors"), Stripes().render(spec).images)
+
+
+def test_an_audit_of_the_studio_agrees_with_the_studio(run):
+    content = agreement(run.folder, "makehuman")
+    assert content["spearman"] == pytest.approx(1.0)
+    assert content["attributes"][0]["name"] == "light_azimuth"
+    assert {row["name"] for row in content["attributes"]} == set(SHOWN)
+    for row in content["attributes"]:
+        assert row["rendered"] == pytest.approx(row["audit"], rel=0.1, abs=0.01)
+        assert row["rendered_success"] == pytest.approx(row["audit_success"], abs=0.1)
+    for part in content["confirmed"].values():
+        assert part["confirmed"] == part["of"] > 0
+    assert json.loads((run.folder / "rendering.json").read_text()) == content
+
+
+def test_a_generator_that_misleads_is_found_out(run, monkeypatch):
+    monkeypatch.setattr(module, "load_target", lambda name, device: target((3.0, 0.0, 8.0, 2.0)))
+    content = agreement(run.folder, "makehuman", faces=6)
+    assert content["faces"] == 6
+    assert content["spearman"] < 0.5
+    assert content["confirmed"]["alone"]["share"] < 0.9
+
+
+def test_a_labelled_target_is_held_against_the_true_value(run, monkeypatch):
+    judge = target((8.0, 0.0, 0.0, 0.0), Label("smile", (0.7,)))
+    monkeypatch.setattr(module, "load_target", lambda name, device: judge)
+    content = agreement(run.folder, "makehuman")
+    spec = sample(range(12))
+    said = judge.predict(Stripes().render(spec).images).argmax(1)
+    right = int((said == (spec["smile"] >= 0.7)).sum())
+    assert 0 < right < 12
+    assert {row["attempted"] for row in content["attributes"]} == {right}
+
+
+def test_a_target_that_nothing_moves_has_no_order(run, monkeypatch):
+    monkeypatch.setattr(module, "load_target", lambda name, device: target((0.0, 0.0, 0.0, 0.0)))
+    assert agreement(run.folder, "makehuman", faces=3)["spearman"] is None
+
+
+def test_a_run_of_another_kind_of_generator_is_refused(run, monkeypatch):
+    tiny = StyleGAN2(StyleGAN2Config(name="other", latents=5, width=8, channels=(4, 4, 4)))
+    monkeypatch.setattr(module, "load_generator", lambda name, device: tiny)
+    with pytest.raises(RequestError, match=r"'studio' was not trained on the studio's \d+ factors; audit one that was"):
+        agreement(run.folder, "makehuman")
+
+
+def test_a_run_folder_stays_one(run, tmp_path):
+    agreement(run.folder, "makehuman", faces=4)
+    shutil.copytree(run.folder, tmp_path / "copy")
+    assert run.save(tmp_path / "saved").finding == run.finding
