@@ -176,6 +176,25 @@ def audit(
 
 
 @app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
+    second: Annotated[Path, typer.Argument(help="Folder of another, of the same faces.")],
+    as_json: AsJson = False,
+    seed: Seed = 0,  # every command takes it; a finished audit has its own
+    device: Device = "auto",
+) -> None:
+    """Compare two audits of the same faces: two models, or one before and after a repair."""
+    from sia_gen.audits.comparison import compare as run
+    from sia_gen.service.terminal import show_comparison
+
+    content = run(first, second)
+    if as_json:
+        print_json(content)
+    else:
+        show_comparison(content)
+
+
+@app.command()
 def attack(
     generator: Generator = "faces-stylegan2",
     target: Target = "smile-classifier",

@@ -11,7 +11,8 @@ from sia_gen.core.errors import WorkError
 COLOURS = "tests.standins:colours"
 IS_RED = "tests.standins:is_red"
 COMMANDS = [
-    *(["audit"], ["attack"], ["edit"], ["list"], ["serve"], ["studio", "render"]),
+    *(["audit"], ["compare"], ["attack"], ["edit"], ["list"], ["serve"], ["studio", "render"]),
+    *(["bench", what] for what in ("planted", "rendering")),
     *(["train", what] for what in ("generator", "verifier", "target", "attributes")),
 ]
 
@@ -86,6 +87,9 @@ finally:
             "unknown attribute of 'colours' 'age': there are redness, blueness; choose one of these",
         ),
         (["edit", "--generator", COLOURS, "--device", "tpu9"], "device 'tpu9' cannot be used"),
+        (["bench", "planted", "--models", "0"], "models=0 is below 1; train at least one"),
+        (["bench", "planted", "--renders", "absent"], "'absent' holds no renders; name a folder that"),
+        (["bench", "rendering", "run", "--makehuman", "m", "--faces", "0"], "faces=0 is below 1; render one face or"),
         (["train", "target"], "Missing option '--renders'; see 'sia-gen train target --help'"),
         (
             ["train", "generator", "--renders", "r", "--out", "o", "--precision", "fp8"],
@@ -228,6 +232,10 @@ def test_audits_and_resumes(run, tmp_path):
     assert (folder / "histogram.json").read_bytes() == written
     assert result["out"] == "runs/tests-standins-is-red"
     assert result["attributes"][0]["name"] == "redness"
+    status, out, err = run("compare", folder, folder)
+    assert (status, err) == (0, "")
+    assert out.startswith(f"Between {folder} and {folder} no attribute differs for sure on ")
+    assert json.loads(run("compare", folder, folder, "--json")[1])["faces"] == result["correct"]
     status, _, err = run(*arguments, "--seed", 1)
     assert (status, err.count("\n")) == (2, 1)
     assert "seed=0, not 1; choose another --out" in err

@@ -26,6 +26,7 @@ def rendering(
     ] = None,
     faces: Annotated[int | None, typer.Option(help="The first N faces of the audit instead of all.")] = None,
     as_json: AsJson = False,
+    seed: Seed = 0,  # every command takes it; the audit has its own
     device: Device = "auto",
 ) -> None:
     """Hold a finished audit against faces that the studio renders with the same changes."""

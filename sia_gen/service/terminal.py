@@ -106,6 +106,34 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
     )
 
 
+def show_comparison(content: Mapping[str, Any]) -> None:
+    """Print what differs between two audits, attribute by attribute and arm by arm."""
+    first, second = content["first"], content["second"]
+    print(content["finding"])
+    print(f"first: '{first['target']}' in {first['run']}; second: '{second['target']}' in {second['run']}\n")
+    show_table(
+        f"On {content['faces']} faces that both got right: first → second, and the difference with its 95 % interval",
+        ["", ">|Δ output|", ">difference", ">95 %", ">fail", ">difference", ">95 %", ">q"],
+        [
+            [
+                row["name"],
+                f"{_number(row['change_first'], '.3f')} → {_number(row['change_second'], '.3f')}",
+                _number(row["change_difference"], "+.3f"),
+                _signed_interval(row["change_interval"], "+.3f"),
+                f"{_number(row['success_first'], '.0%')} → {_number(row['success_second'], '.0%')}",
+                _number(row["success_difference"], "+.0%"),
+                _signed_interval(row["success_interval"], "+.0%"),
+                _number(row["q"], ".3f"),
+            ]
+            for row in [*content["attributes"], *content["arms"]]
+        ],
+    )
+
+
+def _signed_interval(interval: Sequence[float] | None, form: str) -> str:
+    return "–" if interval is None else f"{interval[0]:{form}} … {interval[1]:{form}}"
+
+
 def show_suite(content: Mapping[str, Any]) -> None:
     """Print what the planted suite counted, and a row per model."""
     show_table(

@@ -1,0 +1,124 @@
+"""Two audits of the same faces side by side: two models, or one before and after a repair.
+
+Letters: N faces that both targets got right before any edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sia_gen.audits.audit_report import AuditReport
+from sia_gen.audits.finding import LARGEST_Q
+from sia_gen.audits.results import ARMS, CONTROL, read_results
+from sia_gen.audits.run_folder import CONFIG
+from sia_gen.audits.statistics import Floats, benjamini_hochberg, bootstrap
+from sia_gen.core.errors import RequestError
+from sia_gen.core.files import read_json
+
+SAME = ("generator", "seed", "edits", "attack", "single", "towards")
+"""Settings in which two runs must not differ, or their faces were not attacked alike."""
+
+
+def compare(first: str | Path, second: str | Path) -> dict[str, Any]:
+    """What the second of two finished audits found more or less often than the first, attribute by attribute.
+
+    Faces are paired: those of both runs that both targets got right, "faces" of them. Each row holds, of "first" and
+    "second", the share that failed and the mean |change of output|, their differences (second less first) with 95 %
+    intervals over faces, and a Benjamini–Hochberg "q" of Wilcoxon's signed-rank test on the change of output. Rows of
+    attributes come by the size of that difference, then those of the arms.
+
+    Raises `RequestError` for runs that cannot be compared, `WorkError` for folders without one.
+    """
+    runs = [AuditReport.load(folder) for folder in (first, second)]
+    settings = [read_json(run.folder / CONFIG) for run in runs]
+    for name in SAME:
+        if settings[0].get(name) != settings[1].get(name):
+            raise RequestError(
+                f"'{first}' and '{second}' cannot be compared: {name} is {settings[0].get(name)} in one and "
+                f"{settings[1].get(name)} in the other; audit both with the same settings"
+            )
+    names = [name for name in settings[0]["attributes"] if name in settings[1]["attributes"]]
+    if not names:
+        raise RequestError(f"'{first}' and '{second}' have no attribute in common; audit both with the same ones")
+    rows = [_row(name, _paired(runs, name)) for name in (*names, *ARMS, CONTROL)]
+    bars, arms = rows[: len(names)], rows[len(names) :]
+    for row, q in zip(bars, benjamini_hochberg([row.pop("p") for row in bars]), strict=True):
+        row["q"] = q
+    for row in arms:
+        row["q"] = None
+        del row["p"]
+    bars.sort(key=lambda row: -abs(row["change_difference"] or 0.0))
+    content = {
+        "first": {"run": str(first), "target": settings[0]["target"], "correct": runs[0].histogram["correct"]},
+        "second": {"run": str(second), "target": settings[1]["target"], "correct": runs[1].histogram["correct"]},
+        "faces": rows[0]["faces"],
+        "attributes": bars,
+        "arms": arms,
+    }
+    return {"finding": finding(content), **content}
+
+
+def _paired(runs: Sequence[AuditReport], arm: str) -> list[dict[str, Floats]]:
+    """Of each run: "success" and "change" of output ``[N]`` in an arm, face by face, where both targets were right."""
+    columns = ["face", "correct", "success", "output_before", "output_after"]
+    found = []
+    for run in runs:
+        table = read_results(run.folder, columns, arm)
+        table = table.filter(table["correct"])
+        found.append({name: table[name].to_numpy().astype(float) for name in columns})
+    _, *places = np.intersect1d(found[0]["face"], found[1]["face"], return_indices=True)
+    return [
+        {"success": part["success"][rows], "change": np.abs(part["output_after"] - part["output_before"])[rows]}
+        for part, rows in zip(found, places, strict=True)
+    ]
+
+
+def _row(arm: str, pair: Sequence[dict[str, Floats]]) -> dict[str, Any]:
+    faces = len(pair[0]["change"])
+    row: dict[str, Any] = {"name": arm, "faces": faces}
+    for kind in ("success", "change"):
+        a, b = (part[kind] for part in pair)
+        row[f"{kind}_first"], row[f"{kind}_second"] = _mean(a), _mean(b)
+        row[f"{kind}_difference"] = _mean(b - a)
+        row[f"{kind}_interval"] = bootstrap(b - a, np.arange(faces), 0) if faces else None
+    row["p"] = _signed_rank(pair[1]["change"] - pair[0]["change"])
+    return row
+
+
+def _mean(values: Floats) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def _signed_rank(difference: Floats) -> float:
+    from scipy.stats import wilcoxon
+
+    return float(wilcoxon(difference).pvalue) if np.any(difference) else 1.0
+
+
+def finding(content: dict[str, Any]) -> str:
+    """The comparison in one plain sentence."""
+    first, second = (content[which]["target"] for which in ("first", "second"))
+    if first == second:
+        first, second = (f"{content[which]['run']}" for which in ("first", "second"))
+    if not content["faces"]:
+        return f"No face is read right by both {first} and {second}, so there is nothing to compare."
+    sure = [row for row in content["attributes"] if row["q"] <= LARGEST_Q and _away(row["change_interval"])]
+    if not sure:
+        return f"Between {first} and {second} no attribute differs for sure on {content['faces']} faces."
+    row = sure[0]
+    way = "more" if row["change_difference"] > 0 else "less"
+    more = [other["name"] for other in sure[1:]]
+    rest = f"; they differ in {', '.join(more)} too" if more else ""
+    return (
+        f"{second} follows {row['name']} {way} than {first}: moved alone, it changes the output by "
+        f"{row['change_second']:.2g} instead of {row['change_first']:.2g} on average, and "
+        f"{row['success_second']:.0%} of faces fail instead of {row['success_first']:.0%}{rest}."
+    )
+
+
+def _away(interval: Sequence[float]) -> bool:
+    return interval[0] > 0 or interval[1] < 0

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from sia_gen.audits.comparison import compare
+from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.targets.module import ModuleTarget
+from tests.audits.conftest import PLANTED, run
+from tests.problems import LinearProblem
+
+
+def fainter(problem, share):
+    """The same problem, its target's logits ``share`` of what they were."""
+    task = problem.target.task
+    target = ModuleTarget(lambda images: share * problem.target.predict(images), task, name="repaired")
+    return LinearProblem(problem.generator, problem.space, target)
+
+
+@pytest.fixture
+def runs(planted, tmp_path):
+    run(planted, tmp_path / "before", faces=24)
+    run(fainter(planted, 0.2), tmp_path / "after", faces=24)
+    return tmp_path / "before", tmp_path / "after"
+
+
+def test_a_repair_shows_as_a_sure_difference(runs):
+    content = compare(*runs)
+    row = content["attributes"][0]
+    assert row["name"] == PLANTED
+    assert row["q"] < 0.05
+    assert row["change_interval"][1] < 0
+    assert content["finding"].startswith(f"repaired follows {PLANTED} less than linear-classifier: moved alone, it")
+    back = compare(*reversed(runs))["attributes"][0]
+    assert back["change_difference"] == pytest.approx(-row["change_difference"])
+
+
+def test_the_differences_are_those_of_faces_that_both_got_right(runs, planted):
+    content = compare(*runs)
+    assert content["faces"] == 24  # scaled logits decide alike
+    assert [row["name"] for row in content["arms"]] == ["joint", "semantic", "pixel", "random direction"]
+    assert {row["name"] for row in content["attributes"]} == set(planted.space.names)
+    for row in [*content["attributes"], *content["arms"]]:
+        for kind in ("success", "change"):
+            low, high = row[f"{kind}_interval"]
+            assert low <= row[f"{kind}_difference"] + 1e-9
+            assert high >= row[f"{kind}_difference"] - 1e-9
+            assert row[f"{kind}_difference"] == pytest.approx(row[f"{kind}_second"] - row[f"{kind}_first"])
+
+
+def test_a_run_does_not_differ_from_itself(runs):
+    content = compare(runs[0], runs[0])
+    assert all(row["q"] == 1.0 for row in content["attributes"])
+    assert all(np.allclose(row["change_interval"], 0) for row in content["attributes"])
+    assert "no attribute differs for sure on 24 faces" in content["finding"]
+
+
+def test_runs_of_other_faces_are_refused(runs, planted, tmp_path):
+    run(planted, tmp_path / "other", seed=1)
+    with pytest.raises(RequestError, match=r"cannot be compared: seed is 0 in one and 1 in the other; audit both with"):
+        compare(runs[0], tmp_path / "other")
+
+
+def test_a_shorter_run_is_compared_on_its_faces(runs, planted, tmp_path):
+    run(planted, tmp_path / "short", faces=8)
+    assert compare(runs[0], tmp_path / "short")["faces"] == 8
+
+
+def test_a_folder_without_a_run_is_named(runs, tmp_path):
+    with pytest.raises(WorkError, match="nothing"):
+        compare(runs[0], tmp_path / "nothing")
