@@ -195,6 +195,31 @@ def compare(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
+    out: Annotated[Path, typer.Option(help="Folder of the data set, new or empty.")],
+    generator: Annotated[str | None, typer.Option(help="Its generator, if the run's name does not find it.")] = None,
+    alone: Annotated[bool, typer.Option("--alone", help="Add failures with one attribute moved alone.")] = False,
+    valid: Annotated[bool, typer.Option("--valid", help="Take only failures that passed the gate.")] = False,
+    as_json: AsJson = False,
+    seed: Seed = 0,  # every command takes it; a finished audit has its own
+    device: Device = "auto",
+) -> None:
+    """Write the faces of a finished audit, before and after, as a Hugging Face data set."""
+    from sia_gen.audits.export import export as work
+    from sia_gen.service.terminal import progress_bar
+
+    with progress_bar(quiet=as_json) as progress:
+        images = work(
+            run, out, generator=generator, alone=alone, valid=valid, device=resolve(device), progress=progress
+        )
+    if as_json:
+        print_json({"images": images, "out": str(out)})
+    else:
+        print(f"{images} images, written to {out}")
+
+
+@app.command()
 def attack(
     generator: Generator = "faces-stylegan2",
     target: Target = "smile-classifier",

@@ -11,7 +11,7 @@ from sia_gen.core.errors import WorkError
 COLOURS = "tests.standins:colours"
 IS_RED = "tests.standins:is_red"
 COMMANDS = [
-    *(["audit"], ["compare"], ["attack"], ["edit"], ["list"], ["serve"], ["studio", "render"]),
+    *(["audit"], ["compare"], ["export"], ["attack"], ["edit"], ["list"], ["serve"], ["studio", "render"]),
     *(["bench", what] for what in ("planted", "rendering")),
     *(["train", what] for what in ("generator", "verifier", "target", "attributes")),
 ]
@@ -232,6 +232,12 @@ def test_audits_and_resumes(run, tmp_path):
     assert (folder / "histogram.json").read_bytes() == written
     assert result["out"] == "runs/tests-standins-is-red"
     assert result["attributes"][0]["name"] == "redness"
+    status, out, err = run("export", folder, "--out", "data")
+    assert (status, out) == (2, "")
+    assert err.startswith("unknown generator 'colours'")
+    status, out, err = run("export", folder, "--out", "data", "--generator", COLOURS)
+    images = len(list((tmp_path / "data" / "images").iterdir()))
+    assert (status, out, err) == (0, f"{images} images, written to data\n", "")
     status, out, err = run("compare", folder, folder)
     assert (status, err) == (0, "")
     assert out.startswith(f"Between {folder} and {folder} no attribute differs for sure on ")

@@ -71,6 +71,7 @@ def agreement(
     run: str | Path,
     makehuman: str | Path,
     *,
+    generator: str | Path | None = None,
     target: str | Path | None = None,
     faces: int | None = None,
     device: str = "cpu",
@@ -78,11 +79,12 @@ def agreement(
 ) -> dict[str, Any]:
     """Sweep each attribute of a finished audit in the studio, on the same people, and compare.
 
-    ``target`` is named where the run's name does not find it again; ``faces`` are the first of the run, by default all.
-    Writes `rendering.json` into the run folder and returns its content: "attributes", a row for each; "spearman", the
-    correlation over attributes of the audit's mean |change of output| with the rendered one, None where one has no
-    order; "confirmed", for the semantic arm and for all attributes alone, in what share of the failures the target also
-    fails when the studio renders the face with the same changes ("of" those that it gets right rendered as they were).
+    ``generator`` and ``target`` are named where the run's names do not find them again; ``faces`` are the first of the
+    run, by default all. Writes `rendering.json` into the run folder and returns its content: "attributes", a row for
+    each; "spearman", the correlation over attributes of the audit's mean |change of output| with the rendered one, None
+    where one has no order; "confirmed", for the semantic arm and for all attributes alone, in what share of the
+    failures the target also fails when the studio renders the face with the same changes ("of" those that it gets right
+    rendered as they were).
 
     Raises `RequestError` for a run without factors of the studio, or of a generator that was not taught on renders.
     """
@@ -91,12 +93,11 @@ def agreement(
     report = AuditReport.load(run)
     settings = read_json(report.folder / CONFIG)
     place = resolve_device(device)
-    source = load_generator(settings["generator"], device)
+    named = str(generator or settings["generator"])
+    source = load_generator(named, device)
     if not isinstance(source, StyleGAN2) or source.config.latents != len(NAMES):
-        raise RequestError(
-            f"'{settings['generator']}' was not trained on the studio's {len(NAMES)} factors; audit one that was"
-        )
-    space = studio_space(load_attributes(settings["generator"]).select(settings["attributes"]))
+        raise RequestError(f"'{named}' was not trained on the studio's {len(NAMES)} factors; audit one that was")
+    space = studio_space(load_attributes(named).select(settings["attributes"]))
     if len(space.names) < 2:
         raise RequestError(f"'{run}' audits fewer than two factors of the studio; audit more attributes")
     model = followed(load_target(target or settings["target"], device), place)

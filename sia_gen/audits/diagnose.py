@@ -108,7 +108,7 @@ def audit(
         "single": {"step": "sweep", "steps": SINGLE_STEPS, "controls": "of each attribute's size"},
         **witness.settings(),
         "towards": towards,
-        "edits": _fingerprint(known, audited),
+        "edits": fingerprint(known, audited),
     }
     with _folder(out) as path, eval_mode(*modules):
         with _blame("the first face"):
@@ -152,7 +152,7 @@ def _require_work(attack: SemanticImageAttack, audited: AttributeSpace, left_out
             raise RequestError(f"attribute '{name}' has the name of an arm ({', '.join((*ARMS, CONTROL))}); rename it")
 
 
-def _fingerprint(*spaces: AttributeSpace) -> str:
+def fingerprint(*spaces: AttributeSpace) -> str:
     """Tells whether attributes of the same names are the same edits."""
     digest = hashlib.sha256()
     for space in spaces:

@@ -21,6 +21,7 @@ def options() -> None:
 def rendering(
     run: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
     makehuman: Annotated[Path, typer.Option(help="Folder of a MakeHuman copy.")],
+    generator: Annotated[str | None, typer.Option(help="Its generator, if the run's name does not find it.")] = None,
     target: Annotated[
         str | None, typer.Option(help="The audited target, where its name alone does not find it.")
     ] = None,
@@ -34,7 +35,15 @@ def rendering(
     from sia_gen.service.terminal import progress_bar, show_agreement
 
     with progress_bar(quiet=as_json) as progress:
-        content = agreement(run, makehuman, target=target, faces=faces, device=resolve(device), progress=progress)
+        content = agreement(
+            run,
+            makehuman,
+            generator=generator,
+            target=target,
+            faces=faces,
+            device=resolve(device),
+            progress=progress,
+        )
     if as_json:
         print_json(content)
     else:

@@ -1,0 +1,72 @@
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.audits import export as module
+from sia_gen.audits.diagnose import audit
+from sia_gen.audits.export import UNEDITED, export
+from sia_gen.core.errors import RequestError
+from sia_gen.core.images import from_pil
+
+
+@pytest.fixture
+def report(problem, monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "load_generator", lambda name, device: problem.generator)
+    monkeypatch.setattr(module, "load_attributes", lambda name, device: problem.space)
+    attack = SemanticImageAttack(batch=4, steps=6, semantic_step=0.4)
+    return audit(problem.generator, problem.target, problem.space, faces=10, attack=attack, out=tmp_path / "run")
+
+
+def rows_of(folder):
+    return pq.read_table(folder / "metadata.parquet").to_pandas()
+
+
+def test_every_image_is_what_its_row_says(report, problem, tmp_path):
+    count = export(report.folder, tmp_path / "data", alone=True)
+    rows = rows_of(tmp_path / "data")
+    assert len(rows) == count == len(list((tmp_path / "data" / "images").iterdir()))
+    assert set(rows["arm"]) == {UNEDITED, "semantic", *problem.space.names}
+    images = torch.stack([from_pil(Image.open(tmp_path / "data" / name)) for name in rows["file_name"]])
+    with torch.no_grad():
+        prediction = problem.target.predict(images)
+    failed = problem.target.task.failed(prediction, torch.tensor(rows["reference"]))
+    assert failed.tolist() == rows["success"].tolist()
+    output = problem.target.task.output(prediction, torch.tensor(rows["reference"])).numpy()
+    assert np.abs(output - rows["output_after"]).max() < 0.02
+    frame = report.to_pandas()
+    for arm in ("semantic", *problem.space.names):
+        chosen = frame[(frame["arm"] == arm) & frame["correct"] & frame["success"]]
+        assert rows[rows["arm"] == arm]["face"].tolist() == chosen["face"].tolist()
+
+
+def test_the_card_says_what_it_is(report, tmp_path):
+    export(report.folder, tmp_path / "data")
+    card = (tmp_path / "data" / "README.md").read_text()
+    assert card.startswith("---\nlicense: apache-2.0\n")
+    assert report.finding in card
+    assert "`valid`" in card
+    assert "$" not in card
+
+
+def test_without_a_gate_no_failure_is_valid(report, tmp_path):
+    export(report.folder, tmp_path / "data", valid=True)
+    assert set(rows_of(tmp_path / "data")["arm"]) == {UNEDITED}
+
+
+def test_other_attributes_of_the_same_names_are_refused(report, problem, tmp_path, monkeypatch):
+    other = problem.space.select(problem.space.names)
+    object.__setattr__(other, "directions", 2 * other.directions)
+    monkeypatch.setattr(module, "load_attributes", lambda name, device: other)
+    with pytest.raises(RequestError, match=r"the attributes of 'linear-generator' have changed since .*; audit again"):
+        export(report.folder, tmp_path / "data")
+
+
+def test_nothing_is_written_over(report, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.txt").write_text("mine")
+    with pytest.raises(RequestError, match="is not empty; choose another --out"):
+        export(report.folder, tmp_path / "data")
+    assert (tmp_path / "data" / "mine.txt").read_text() == "mine"
