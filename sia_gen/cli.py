@@ -96,6 +96,10 @@ def _names(attributes: str | None) -> list[str] | None:
     return None if attributes is None else [name.strip() for name in attributes.split(",")]
 
 
+def _pairs(text: str | None) -> list[tuple[str, ...]]:
+    return [] if text is None else [tuple(name.strip() for name in pair.split("+")) for pair in text.split(",")]
+
+
 def _attack(steps: int, box: float, epsilon: str) -> SemanticImageAttack:
     from sia_gen.attack.sia import SemanticImageAttack
 
@@ -144,6 +148,7 @@ def audit(
     box: Box = 1.0,
     epsilon: Epsilon = "1/255",
     towards: Annotated[str | None, typer.Option(help="A class that the target is to be driven towards.")] = None,
+    pairs: Annotated[str | None, typer.Option(help="Attributes to move together, as age+yaw,smile+glasses.")] = None,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -165,6 +170,7 @@ def audit(
             out=folder,
             attack=settings,
             towards=towards,
+            pairs=_pairs(pairs),
             device=resolve(device),
             progress=progress,
         )

@@ -87,6 +87,14 @@ finally:
             "unknown attribute of 'colours' 'age': there are redness, blueness; choose one of these",
         ),
         (["edit", "--generator", COLOURS, "--device", "tpu9"], "device 'tpu9' cannot be used"),
+        (
+            ["audit", "--generator", COLOURS, "--target", IS_RED, "--pairs", "redness"],
+            "'redness' is no pair of attributes; name two different ones",
+        ),
+        (
+            ["audit", "--generator", COLOURS, "--target", IS_RED, "--pairs", "redness+age"],
+            "unknown attribute of the audit 'age': there are redness, blueness; choose one of these",
+        ),
         (["bench", "planted", "--models", "0"], "models=0 is below 1; train at least one"),
         (["bench", "planted", "--renders", "absent"], "'absent' holds no renders; name a folder that"),
         (["bench", "rendering", "run", "--makehuman", "m", "--faces", "0"], "faces=0 is below 1; render one face or"),

@@ -15,6 +15,7 @@ from torch.nn.functional import one_hot
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.examples import best_pictures, joint_pictures
+from sia_gen.audits.pairs import Pair, arm_of
 from sia_gen.audits.results import ARMS, CONTROL, control_of, is_control, part_of
 from sia_gen.audits.validity import Gate
 from sia_gen.audits.witness import Witness
@@ -85,14 +86,20 @@ class Job:
         return part
 
 
-def arms(attack: SemanticImageAttack, space: AttributeSpace, controls: Sequence[AttributeSpace]) -> list[Arm]:
-    """Joint, semantic, pixel, every attribute alone, and the controls in the column after the attributes.
+def arms(
+    attack: SemanticImageAttack,
+    space: AttributeSpace,
+    controls: Sequence[AttributeSpace],
+    pairs: Sequence[Pair] = (),
+) -> list[Arm]:
+    """Joint, semantic, pixel, every attribute alone, the controls in the column after the attributes, and pairs.
 
     ``controls`` are one of each attribute's size, in their order, then one of their mean size.
     """
     count = len(space.attributes)
     # One attribute needs no gradient: its range is searched from end to end, and a control's in just the same way.
     single = replace(attack, epsilon=0.0, stop="never", step="sweep", steps=SINGLE_STEPS, restarts=1, momentum=0.0)
+    both = replace(attack, epsilon=0.0, stop="never", restarts=max(2, attack.restarts))
     return [
         Arm("joint", attack, space, tuple(range(count))),
         Arm("semantic", replace(attack, epsilon=0.0), space, tuple(range(count))),
@@ -101,5 +108,9 @@ def arms(attack: SemanticImageAttack, space: AttributeSpace, controls: Sequence[
         *(
             Arm(name, single, control, (count,))
             for name, control in zip([*map(control_of, space.names), CONTROL], controls, strict=True)
+        ),
+        *(
+            Arm(arm_of(pair), both, space.select(pair), tuple(space.names.index(name) for name in pair))
+            for pair in pairs
         ),
     ]

@@ -12,7 +12,7 @@ from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.audit_report import AuditReport
 from sia_gen.audits.diagnose import audit
-from sia_gen.audits.results import read_results
+from sia_gen.audits.results import outcomes
 from sia_gen.audits.statistics import bootstrap, wilson
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
@@ -146,10 +146,7 @@ def row_of(case: Case, score: float, report: AuditReport) -> dict[str, Any]:
 
 def _covers(report: AuditReport, arm: str) -> list[bool]:
     """Whether the intervals of half of the faces, of success and change of output, hold the other half's mean."""
-    table = read_results(report.folder, ["correct", "success", "output_before", "output_after"], arm)
-    table = table.filter(table["correct"])
-    success = table["success"].to_numpy().astype(float)
-    change = np.abs(table["output_after"].to_numpy().astype(float) - table["output_before"].to_numpy().astype(float))
+    _, success, change = outcomes(report.folder, arm)
     if len(change) < 2:
         return []
     half, rest = slice(0, None, 2), slice(1, None, 2)

@@ -13,7 +13,7 @@ import numpy as np
 
 from sia_gen.audits.audit_report import AuditReport
 from sia_gen.audits.finding import LARGEST_Q
-from sia_gen.audits.results import ARMS, CONTROL, read_results
+from sia_gen.audits.results import ARMS, CONTROL, outcomes
 from sia_gen.audits.run_folder import CONFIG
 from sia_gen.audits.statistics import Floats, benjamini_hochberg, bootstrap
 from sia_gen.core.errors import RequestError
@@ -64,16 +64,11 @@ def compare(first: str | Path, second: str | Path) -> dict[str, Any]:
 
 def _paired(runs: Sequence[AuditReport], arm: str) -> list[dict[str, Floats]]:
     """Of each run: "success" and "change" of output ``[N]`` in an arm, face by face, where both targets were right."""
-    columns = ["face", "correct", "success", "output_before", "output_after"]
-    found = []
-    for run in runs:
-        table = read_results(run.folder, columns, arm)
-        table = table.filter(table["correct"])
-        found.append({name: table[name].to_numpy().astype(float) for name in columns})
-    _, *places = np.intersect1d(found[0]["face"], found[1]["face"], return_indices=True)
+    found = [outcomes(run.folder, arm) for run in runs]
+    _, *places = np.intersect1d(found[0][0], found[1][0], return_indices=True)
     return [
-        {"success": part["success"][rows], "change": np.abs(part["output_after"] - part["output_before"])[rows]}
-        for part, rows in zip(found, places, strict=True)
+        {"success": success[rows], "change": change[rows]}
+        for (_, success, change), rows in zip(found, places, strict=True)
     ]
 
 

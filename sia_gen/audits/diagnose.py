@@ -28,6 +28,7 @@ from sia_gen.audits.control import control_space, random_directions, reaches
 from sia_gen.audits.examples import Examples
 from sia_gen.audits.figure import draw_collateral, draw_histogram
 from sia_gen.audits.histogram import histogram
+from sia_gen.audits.pairs import Pair, arm_of, checked, pair_rows
 from sia_gen.audits.report import write_report
 from sia_gen.audits.results import ARMS, CONTROL, is_control, write_results
 from sia_gen.audits.run_folder import RunFolder
@@ -58,6 +59,7 @@ def audit(
     out: str | Path | None = None,
     attack: SemanticImageAttack | None = None,
     towards: str | None = None,
+    pairs: Sequence[Pair] = (),
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> AuditReport:
@@ -72,7 +74,7 @@ def audit(
     the shipped verifier reads is held against that reading, one of 68 landmarks against those that the verifier reads
     off each image, any other against its own prediction on the unedited face. One that is not differentiable is asked
     only: its attack's steps follow estimates (step "evolve"). With ``towards``, the name of a class, a classifier fails
-    where it says that class; faces that are of it are not attacked.
+    where it says that class; faces that are of it are not attacked. Each of ``pairs`` is moved together besides.
 
     ``out`` is the run folder. Each (chunk of faces, arm) is kept there as it finishes: after an error, a `Cancelled`
     from ``progress`` or a kill, the same call does what is missing and gives the same bytes. A chunk is
@@ -93,6 +95,7 @@ def audit(
     left_out = [name for name in audited.names if target.label is not None and name == target.label.attribute]
     audited = audited.select([name for name in audited.names if name not in left_out])
     _require_work(attack, audited, left_out)
+    pairs = checked(pairs, audited)
     modules, said = [part for part in (generator, target) if isinstance(part, nn.Module)], in_training_mode(target)
     witness = Witness.of(target, audited.names, where)
     target = witness.target
@@ -108,18 +111,19 @@ def audit(
         "single": {"step": "sweep", "steps": SINGLE_STEPS, "controls": "of each attribute's size"},
         **witness.settings(),
         "towards": towards,
+        "pairs": [arm_of(pair) for pair in pairs],
         "edits": fingerprint(known, audited),
     }
     with _folder(out) as path, eval_mode(*modules):
         with _blame("the first face"):
             folder = RunFolder(path, settings, _probe(generator, target, seeds[0]))
             said += _look(generator, witness, seeds[: min(LOOKED_AT, attack.batch)])
-        plan = arms(attack, audited, _controls(folder, generator, known, audited, seed))
+        plan = arms(attack, audited, _controls(folder, generator, known, audited, seed), pairs)
         with _blame("unedited faces"):
             gate = witness.gate(folder, generator, seed, where)
         job = Job(generator, witness, len(audited.attributes) + 1, gate)
         chunks = _attack(folder, job, plan, seeds, attack.batch, progress or (lambda done, total, what: None))
-        _conclude(folder, audited, plan, chunks, settings, said, witness)
+        _conclude(folder, audited, plan, chunks, settings, said, witness, pairs)
         report = AuditReport.load(folder.path)
     if out is None:
         weakref.finalize(report, shutil.rmtree, folder.path, ignore_errors=True)
@@ -254,6 +258,7 @@ def _conclude(
     settings: dict[str, Any],
     said: Sequence[str],
     witness: Witness,
+    pairs: Sequence[Pair],
 ) -> None:
     """From parts to results, histogram, pictures and report; each file is whole or absent."""
     names = [arm.name for arm in plan]
@@ -262,6 +267,7 @@ def _conclude(
     factors = witness.verifier.factors if witness.verifier is not None else ()
     units = {factor.name: factor.unit for factor in factors if factor.name in witness.kept}
     content = histogram(folder.path, audited.attributes, settings, units) | {"checks": list(said)}
+    content["pairs"] = pair_rows(folder.path, pairs, settings["seed"])
     examples = Examples(folder, columns)
     content["examples"] = examples.joint(names.index("joint"), chunks)
     for row in content["attributes"][:PICTURED]:

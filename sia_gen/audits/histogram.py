@@ -71,6 +71,8 @@ def histogram(
         tally.row["excess"] = float(excess.mean()) if len(excess) else None
         tally.row["excess_interval"] = bootstrap(excess, control.direction, seed) if len(excess) else None
         rows.append(tally.row)
+    for row, share in zip(rows, _zoom(folder, attributes), strict=True):
+        row["zoom"] = share
     for row, q in zip(rows, benjamini_hochberg(p_values), strict=True):
         row["q"] = q
         row["above_control"] = above_control(row, change_at_failure)
@@ -131,6 +133,21 @@ def _tally(folder: Path, arm: str, unit: str, seed: int) -> Tally:
         "likely": _mean(_known(failed, "distance") <= 1),
     }
     return Tally(row, change, change[success], table["face"].to_numpy(), direction)
+
+
+def _zoom(folder: Path, attributes: Sequence[Attribute]) -> list[float | None]:
+    """How the semantic arm's failures share out their moves, summing to one: the bars of ZOOM (arXiv 2303.15441).
+
+    Each attribute's mean |ω| as a share of its range. All attributes move in that arm, so these bars name some first
+    whatever the target does; they stand here for comparison.
+    """
+    table = read_results(folder, ["success", *(f"needed_{a.name}" for a in attributes)], "semantic")
+    table = table.filter(table["success"])
+    if not len(table):
+        return [None] * len(attributes)
+    moves = [np.abs(table[f"needed_{a.name}"].to_numpy()).mean() / (a.high - a.low) for a in attributes]
+    total = float(sum(moves))
+    return [float(move) / total if total else None for move in moves]
 
 
 def _valid(judged: pa.ChunkedArray, attempted: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sia_gen.attack.result import AttackResult
 from sia_gen.audits.run_folder import RunFolder
+from sia_gen.audits.statistics import Floats
 from sia_gen.core.files import atomic
 
 if TYPE_CHECKING:
@@ -99,6 +100,14 @@ def read_results(path: Path, columns: Sequence[str] | None = None, arm: str | No
 
     filters = None if arm is None else [("arm", "=", arm)]
     return pq.read_table(path / RESULTS, columns=None if columns is None else list(columns), filters=filters)
+
+
+def outcomes(path: Path, arm: str) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """Of the correct faces of an arm, ``[N]`` each: their seeds, whether they failed (0 or 1), |change of output|."""
+    table = read_results(path, ["face", "correct", "success", "output_before", "output_after"], arm)
+    table = table.filter(table["correct"])
+    before, after = (table[name].to_numpy().astype(float) for name in ("output_before", "output_after"))
+    return table["face"].to_numpy(), table["success"].to_numpy().astype(float), np.abs(after - before)
 
 
 def _rows(part: dict[str, Tensor], arm: str, names: Sequence[str], kept: Sequence[str]) -> pa.Table:

@@ -30,6 +30,18 @@ def test_rows_are_what_the_results_say(finished):
         assert row["mean_change"] == (pytest.approx(needed.mean(), abs=rounding) if len(needed) else None)
 
 
+def test_zooms_bars_share_out_the_moves_of_the_failures(finished):
+    report = AuditReport.load(finished)
+    shares = {row["name"]: row["zoom"] for row in report.histogram["attributes"]}
+    assert sum(shares.values()) == pytest.approx(1.0)
+    frame = report.to_pandas()
+    failed = frame[(frame["arm"] == "semantic") & frame["success"]]
+    ranges = {"a0": 1.5, "a1": 3.0, "a2": 4.5, "a3": 6.0}
+    moves = {name: failed[f"needed_{name}"].abs().mean() / ranges[name] for name in shares}
+    for name, share in shares.items():
+        assert share == pytest.approx(moves[name] / sum(moves.values()))
+
+
 def test_has_the_keys_of_the_format_and_is_sorted(finished):
     histogram = AuditReport.load(finished).histogram
     assert all(set(row) >= KEYS for row in [*histogram["attributes"], histogram["control"]])
