@@ -50,6 +50,8 @@ Steps = Annotated[int, typer.Option(help="Ascent steps of the joint, semantic an
 Box = Annotated[float, typer.Option(help="Share of each attribute's safe range that may be used; 0: pixels only.")]
 Epsilon = Annotated[str, typer.Option(help="Radius of the pixel residual, as 1/255 or 0.004; 0: attributes only.")]
 
+Queries = Annotated[int | None, typer.Option(help="Images that a black box may be shown per face of an ascent.")]
+
 
 def _version(asked: bool) -> None:
     if asked:
@@ -100,7 +102,7 @@ def _pairs(text: str | None) -> list[tuple[str, ...]]:
     return [] if text is None else [tuple(name.strip() for name in pair.split("+")) for pair in text.split(",")]
 
 
-def _attack(steps: int, box: float, epsilon: str) -> SemanticImageAttack:
+def _attack(steps: int, box: float, epsilon: str, queries: int | None) -> SemanticImageAttack:
     from sia_gen.attack.sia import SemanticImageAttack
 
     number, divided, by = epsilon.partition("/")
@@ -108,7 +110,8 @@ def _attack(steps: int, box: float, epsilon: str) -> SemanticImageAttack:
         radius = float(number) / (float(by) if divided else 1.0)
     except (ValueError, ZeroDivisionError):
         raise RequestError(f"epsilon={epsilon} is no number; write it as 1/255 or 0.004") from None
-    return SemanticImageAttack(steps=steps, box=box, epsilon=radius)
+    attack = SemanticImageAttack(steps=steps, box=box, epsilon=radius)
+    return attack if queries is None else attack.within(queries)
 
 
 def _wanted(seed: int, numbers: list[int] | None, faces: int | None) -> dict[int, int]:
@@ -147,6 +150,7 @@ def audit(
     steps: Steps = 10,
     box: Box = 1.0,
     epsilon: Epsilon = "1/255",
+    queries: Queries = None,
     towards: Annotated[str | None, typer.Option(help="A class that the target is to be driven towards.")] = None,
     pairs: Annotated[str | None, typer.Option(help="Attributes to move together, as age+yaw,smile+glasses.")] = None,
     as_json: AsJson = False,
@@ -158,7 +162,7 @@ def audit(
     from sia_gen.service.runs import RunStore
     from sia_gen.service.terminal import progress_bar, show_audit
 
-    settings = _attack(steps, box, epsilon)
+    settings = _attack(steps, box, epsilon, queries)
     folder = out or RunStore().path(target)
     with progress_bar(quiet=as_json) as progress:
         report = run(
@@ -236,6 +240,7 @@ def attack(
     steps: Steps = 10,
     box: Box = 1.0,
     epsilon: Epsilon = "1/255",
+    queries: Queries = None,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -247,7 +252,7 @@ def attack(
 
     require_png(out)
     wanted = _wanted(seed, face, faces)
-    settings = _attack(steps, box, epsilon)
+    settings = _attack(steps, box, epsilon, queries)
     with progress_bar(quiet=as_json) as progress:
         sheet = attack_sheet(generator, target, wanted, _names(attributes), settings, resolve(device), progress)
     sheet.save(out)

@@ -17,6 +17,7 @@ from sia_gen.attack.ascent import Ascent
 from sia_gen.attack.balls import Norm, Step
 from sia_gen.attack.result import AttackResult
 from sia_gen.attributes.attribute_space import AttributeSpace
+from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.modules import eval_mode
 from sia_gen.core.settings import settings
@@ -80,6 +81,17 @@ class SemanticImageAttack:
         if target.differentiable or self.step in ("sweep", "evolve"):
             return self
         return replace(self, step="evolve")
+
+    def within(self, queries: int) -> SemanticImageAttack:
+        """The same attack with as many ``pairs`` as a budget of images a face allows, should its step be "evolve".
+
+        Raises `RequestError` for a budget that does not reach for one pair a step.
+        """
+        pairs = ((queries // self.restarts - 1) // self.steps - 1) // 2
+        if pairs < 1:
+            least = self.restarts * (1 + 3 * self.steps)
+            raise RequestError(f"queries={queries} is below {least}, one pair a step; raise it or ask for fewer steps")
+        return replace(self, pairs=pairs)
 
     def __call__(
         self,

@@ -23,7 +23,7 @@ from sia_gen.core.errors import WorkError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COLUMNS = ("face", "correct", "success", "output_before", "output_after", "direction", *JUDGED, *MEASURED)
+COLUMNS = ("face", "correct", "success", "output_before", "output_after", "direction", "queries", *JUDGED, *MEASURED)
 RANGE = "of its range"  # the unit of random directions
 ROUNDING = 1e-6  # of their size: what float32 changes leave where ups and downs cancel
 
@@ -128,6 +128,7 @@ def _tally(folder: Path, arm: str, unit: str, seed: int) -> Tally:
         "output_interval": bootstrap(change, direction, seed) if attempted else None,
         "output_change_signed": float(signed.mean()) if attempted else None,
         **_valid(table["valid"], attempted),
+        "queries": float(table["queries"].to_numpy().mean()) if attempted else None,
         "label_kept": _mean(_known(failed, "label_kept")),
         "likeness": _mean(_known(failed, "likeness")),
         "likely": _mean(_known(failed, "distance") <= 1),

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from queue import Empty, Queue
+from threading import Thread
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sia_gen.core.errors import RequestError
+from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.images import Images
 from sia_gen.core.modules import device_of, eval_mode
 from sia_gen.targets.target import Label
@@ -22,18 +25,30 @@ PROBE_SIDES = (64, 96, 112, 128, 160, 224, 256, 384, 512)
 
 @dataclass(frozen=True)
 class ModuleTarget:
-    """Calls ``module`` with images ``[B, 3, H, W]`` in [0, 1]; a module runs in eval mode and comes out as it was."""
+    """Calls ``module`` with images ``[B, 3, H, W]`` in [0, 1]; a module runs in eval mode and comes out as it was.
+
+    One that is not ``differentiable``, a black box, may give a numpy array or a list of numbers instead of a tensor,
+    and be given a ``timeout`` in seconds for one call.
+    """
 
     module: Callable[[Images], Any]
     task: Task
     name: str = "module"
     label: Label | None = None
     differentiable: bool = True
+    timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and (self.differentiable or not self.timeout > 0):
+            raise RequestError(
+                f"timeout={self.timeout:g} s with differentiable={self.differentiable}; give a time above 0, and only "
+                "to a target with differentiable=False"
+            )
 
     def predict(self, images: Images) -> Tensor:
         frozen = eval_mode(self.module) if isinstance(self.module, nn.Module) else nullcontext()
         with frozen:
-            output = self.module(images)
+            output = self._asked(images)
         output = getattr(output, "logits", output)  # transformers' networks return an output class
         count = len(images)
         if (
@@ -44,6 +59,36 @@ class ModuleTarget:
             output = output.view(count, 1)
             output = torch.cat([torch.zeros_like(output), output], dim=1)  # one logit is the second class's log-odds
         return output
+
+    def _asked(self, images: Images) -> Any:
+        if self.differentiable:
+            return self.module(images)
+        images = images.detach()
+        output = self.module(images) if self.timeout is None else _in_time(self.module, images, self.timeout)
+        return torch.as_tensor(output, device=images.device) if isinstance(output, (list, np.ndarray)) else output
+
+
+def _in_time(module: Callable[[Images], Any], images: Images, seconds: float) -> Any:
+    """What ``module`` gives within that time; raises `WorkError` after it, and leaves the call to itself."""
+    answers: Queue[tuple[bool, Any]] = Queue()
+
+    def ask() -> None:
+        try:
+            answers.put((True, module(images)))
+        except BaseException as error:  # raised again where it is waited for
+            answers.put((False, error))
+
+    Thread(target=ask, daemon=True).start()  # a daemon does not keep a finished program waiting
+    try:
+        answered, answer = answers.get(timeout=seconds)
+    except Empty:
+        raise WorkError(
+            f"the target gave no answer on {len(images)} images within {seconds:g} s; mend it or give it more time, "
+            "and run the same again"
+        ) from None
+    if not answered:
+        raise answer
+    return answer
 
 
 def infer_classification(module: nn.Module, name: str) -> Classification:

@@ -5,7 +5,7 @@ import torch
 
 from sia_gen.attack.evolution import estimate, random_ways
 from sia_gen.attack.sia import SemanticImageAttack
-from sia_gen.core.errors import WorkError
+from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.targets.task import Verification
 from tests.problems import LinearTarget, linear_problem
 
@@ -61,6 +61,20 @@ def test_every_question_is_counted():
     problem, _, result = run(replace(EVOLVE, steps=3, pairs=2))
     assert result.queries.tolist() == [1 + 3 * (1 + 2 * 2)] * 6
     assert problem.target.asked == result.queries.sum()
+
+
+@pytest.mark.parametrize("queries", [61, 500])
+def test_a_budget_of_queries_is_kept_and_used(queries):
+    attack = EVOLVE.within(queries)
+    _, _, result = run(attack, faces=3)
+    assert queries - 2 * attack.steps < result.queries.max() <= queries
+    _, _, result = run(replace(EVOLVE, restarts=3, stop="success").within(1000), faces=3)
+    assert result.queries.max() <= 1000
+
+
+def test_a_budget_below_one_pair_a_step_is_refused():
+    with pytest.raises(RequestError, match="queries=60 is below 61, one pair a step; raise it or ask for fewer steps"):
+        EVOLVE.within(60)
 
 
 def test_who_succeeds_stops_asking():

@@ -1,10 +1,12 @@
 """B images."""
 
+from threading import Event
+
 import pytest
 import torch
 from torch import nn
 
-from sia_gen.core.errors import RequestError
+from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.targets.module import ModuleTarget, infer_classification
 from sia_gen.targets.target import Target
 from sia_gen.targets.task import Classification, Regression
@@ -33,6 +35,45 @@ def test_a_module_runs_frozen_and_comes_out_as_it_was():
 def test_a_function_is_a_target_too():
     target = ModuleTarget(lambda images: images.mean(dim=(2, 3)), Regression(("r", "g", "b"), tolerance=0.1))
     assert target.predict(torch.full((2, 3, 4, 4), 0.25)).tolist() == [[0.25] * 3] * 2
+
+
+def test_a_black_box_may_answer_in_numpy_and_takes_no_gradient():
+    asked = []
+
+    def box(images):
+        asked.append(images.requires_grad)
+        return images.mean(dim=(2, 3)).numpy()
+
+    target = ModuleTarget(box, Regression(("r", "g", "b"), tolerance=0.1), differentiable=False)
+    given = target.predict(torch.full((2, 3, 4, 4), 0.25, requires_grad=True))
+    assert given.tolist() == [[0.25] * 3] * 2
+    assert asked == [False]
+
+
+def test_a_black_box_that_hangs_is_given_up():
+    release = Event()
+    task = Classification(("a", "b"))
+    target = ModuleTarget(lambda images: release.wait(60), task, differentiable=False, timeout=0.1)
+    with pytest.raises(WorkError, match=r"gave no answer on 2 images within 0.1 s; mend it or give it more time"):
+        target.predict(torch.rand(2, 3, 4, 4))
+    release.set()
+    quick = ModuleTarget(lambda images: [[0.0, 1.0]] * len(images), task, differentiable=False, timeout=30)
+    assert quick.predict(torch.rand(2, 3, 4, 4)).tolist() == [[0.0, 1.0]] * 2
+
+
+def test_what_a_timed_black_box_raises_is_raised():
+    def crash(images):
+        raise ValueError("on the 900th face")
+
+    target = ModuleTarget(crash, Classification(("a", "b")), differentiable=False, timeout=30)
+    with pytest.raises(ValueError, match="on the 900th face"):
+        target.predict(torch.rand(2, 3, 4, 4))
+
+
+@pytest.mark.parametrize(("timeout", "differentiable"), [(0, False), (float("nan"), False), (5, True)])
+def test_a_timeout_is_for_black_boxes(timeout, differentiable):
+    with pytest.raises(RequestError, match="give a time above 0, and only to a target with differentiable=False"):
+        ModuleTarget(lambda x: x, Classification(("a", "b")), differentiable=differentiable, timeout=timeout)
 
 
 def test_infers_classes_from_the_output():
