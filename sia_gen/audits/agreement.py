@@ -17,6 +17,7 @@ from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.audit_report import AuditReport
+from sia_gen.audits.diagnose import require_same_edits
 from sia_gen.audits.reference import followed
 from sia_gen.audits.results import read_results
 from sia_gen.audits.run_folder import CONFIG
@@ -31,12 +32,12 @@ from sia_gen.generators.stylegan2 import StyleGAN2
 from sia_gen.studio.factors import FACTORS, NAMES, FaceSpec, sample
 from sia_gen.studio.studio import Studio
 from sia_gen.targets.load import load_target
-from sia_gen.targets.target import Target
+from sia_gen.targets.target import Target, aim
 from sia_gen.targets.task import Classification
 
 RENDERING = "rendering.json"
 VALUES = 4  # of each attribute that are rendered: half way and all the way to both ends of its range
-SPACE = "factors"
+SPACE, BATCH = "factors", 8
 
 
 class StudioGenerator:
@@ -45,12 +46,13 @@ class StudioGenerator:
     Values stay within the factors' ranges. A seed is the same person as in a generator that was taught on renders.
     """
 
-    def __init__(self, studio: Studio) -> None:
-        self.studio, self.name, self.resolution = studio, "studio", studio.resolution
+    def __init__(self, studio: Studio, device: torch.device | str = "cpu") -> None:
+        self.studio, self.device = studio, device
+        self.name, self.resolution = "studio", studio.resolution
         self.edit_shapes: Mapping[str, torch.Size] = {SPACE: torch.Size([len(FACTORS)])}
 
     def sample(self, seeds: Sequence[int]) -> Codes:
-        return sample(seeds).values
+        return sample(seeds).values.to(self.device)
 
     def render(self, codes: Codes, edits: Tensor | None = None, space: str | None = None) -> Images:
         values = codes if edits is None else codes + edits
@@ -97,18 +99,24 @@ def agreement(
     source = load_generator(named, device)
     if not isinstance(source, StyleGAN2) or source.config.latents != len(NAMES):
         raise RequestError(f"'{named}' was not trained on the studio's {len(NAMES)} factors; audit one that was")
-    space = studio_space(load_attributes(named).select(settings["attributes"]))
+    known = load_attributes(named)
+    audited = known.select(settings["attributes"])
+    require_same_edits(run, named, known, audited)
+    space = studio_space(audited)
     if len(space.names) < 2:
         raise RequestError(f"'{run}' audits fewer than two factors of the studio; audit more attributes")
-    model = followed(load_target(target or settings["target"], device), place)
-    rendered = StudioGenerator(Studio(makehuman, source.resolution, place))
+    model = load_target(target or settings["target"], device)
+    if settings["towards"] is not None:
+        model = aim(model, settings["towards"])
+    model = followed(model, place)
+    rendered = StudioGenerator(Studio(makehuman, source.resolution, place), place)
     seeds = read_results(report.folder, ["face"], "pixel")["face"].to_pylist()[:faces]
     steps = len(space.names) + 1
     rows = []
     for index, name in enumerate(space.names):
         if progress:
             progress(index, steps, f"rendering {name}")
-        rows.append(_swept(rendered, space.select([name]), model, seeds, report))
+        rows.append(_swept(rendered, space.select([name]), model, seeds, report, settings["attack"]["box"]))
     if progress:
         progress(steps - 1, steps, "confirming")
     content = {
@@ -137,14 +145,24 @@ def _rank_correlation(first: Sequence[float], second: Sequence[float]) -> float 
 
 
 def _swept(
-    rendered: StudioGenerator, space: AttributeSpace, target: Target, seeds: Sequence[int], report: AuditReport
+    rendered: StudioGenerator,
+    space: AttributeSpace,
+    target: Target,
+    seeds: Sequence[int],
+    report: AuditReport,
+    box: float,
 ) -> dict[str, Any]:
     """One attribute: how far it moves the output on renders, beside what the audit said."""
-    codes = rendered.sample(seeds)
-    attack = SemanticImageAttack(steps=VALUES, epsilon=0.0, stop="never", step="sweep", batch=8)
-    result = attack(rendered, space, target, codes, _truth(target, codes), seeds=seeds)
-    change = (result.output_after - result.output_before).abs()[result.correct]
-    failed, attempted = int(result.success.sum()), int(result.correct.sum())
+    attack = SemanticImageAttack(steps=VALUES, box=box, epsilon=0.0, stop="never", step="sweep", batch=BATCH)
+    failed, changes = 0, []
+    for start in range(0, len(seeds), BATCH):  # no more results at once than are needed
+        part = seeds[start : start + BATCH]
+        codes = rendered.sample(part)
+        result = attack(rendered, space, target, codes, _truth(target, codes), seeds=part)
+        changes.append((result.output_after - result.output_before).abs()[result.correct])
+        failed += int(result.success.sum())
+    change = torch.cat(changes)
+    attempted = len(change)
     (name,) = space.names
     bar = next(row for row in report.histogram["attributes"] if row["name"] == name)
     return {
@@ -191,7 +209,10 @@ def _confirmed(
         before, after = (_predicted(rendered, target, codes, change) for change in (None, edits))
         truth = _truth(target, codes)
         reference = target.task.decide(before) if truth is None else truth.to(before.device)
-        right = ~target.task.failed(before, reference)
+        task = target.task
+        right = (
+            task.eligible(before, reference) if isinstance(task, Classification) else ~task.failed(before, reference)
+        )
         confirmed += int((right & target.task.failed(after, reference)).sum())
         attempted += int(right.sum())
     share = confirmed / attempted if attempted else None
@@ -205,4 +226,4 @@ def _predicted(rendered: StudioGenerator, target: Target, codes: Codes, edits: T
         images = rendered.render(codes[part], None if edits is None else edits[part], SPACE)
         return target.predict(quantise(images.float()))
 
-    return torch.cat(list(Batches(8)(len(codes), predict)))
+    return torch.cat(list(Batches(BATCH)(len(codes), predict)))

@@ -99,7 +99,7 @@ def arms(
     count = len(space.attributes)
     # One attribute needs no gradient: its range is searched from end to end, and a control's in just the same way.
     single = replace(attack, epsilon=0.0, stop="never", step="sweep", steps=SINGLE_STEPS, restarts=1, momentum=0.0)
-    both = replace(attack, epsilon=0.0, stop="never", restarts=max(2, attack.restarts))
+    both = replace(attack, epsilon=0.0, stop="never", restarts=attack.restarts + (attack.step != "evolve"))
     return [
         Arm("joint", attack, space, tuple(range(count))),
         Arm("semantic", replace(attack, epsilon=0.0), space, tuple(range(count))),

@@ -10,14 +10,17 @@ import numpy as np
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
+from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.audit_report import AuditReport
-from sia_gen.audits.diagnose import audit
+from sia_gen.audits.diagnose import audit, fingerprint
 from sia_gen.audits.results import outcomes
-from sia_gen.audits.statistics import bootstrap, wilson
+from sia_gen.audits.statistics import Floats, bootstrap, wilson
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
 from sia_gen.core.files import pretrained_folder, read_json, writable_folder, write_json
+from sia_gen.core.seeds import face_seeds, stream
 from sia_gen.generators.generator import Generator
+from sia_gen.generators.load import load_generator
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.training.planted import Case, cases, train_case
 
@@ -27,6 +30,7 @@ ATTRIBUTES = (
     "hair_length", "glasses", "background_lightness",
 )  # fmt: skip
 ATTACK = SemanticImageAttack(steps=4)  # bars come from attributes alone; the ascent only shows what failing takes
+SIMULATED = 4000
 RESULT, ROW, SETTINGS = "planted.json", "row.json", "bench.json"
 TOP = 3
 
@@ -52,18 +56,24 @@ def planted_suite(
     - "rank_1", "top_3": share of planted models whose cause is the first, or among the first three, of the bars;
     - "named": share of planted models whose finding names the cause;
     - "false_alarms": share of balanced models in which something stands out;
-    - "coverage": how often the 95 % interval from every other face holds the mean of the rest, with "expected", how
-      often it does if intervals are right: 1 − 2Φ(−1.96/√2) = 0.83, since both halves vary;
+    - "coverage": how often the 95 % interval from every other face holds the rate, or mean, of the rest, with
+      "expected", how often it would if intervals of so few faces are right: less than 0.95, since both halves vary;
     - "models": a row for each.
 
     Raises `RequestError` for a folder of another suite and as `audit` does.
     """
-    out = writable_folder(out)
     planned = cases(models)
+    face_seeds(seed, faces)  # every fault of the request shows before anything is trained
+    source = generator if isinstance(generator, Generator) else load_generator(str(generator), device)
+    if isinstance(attributes, AttributeSpace):
+        space = attributes
+    else:
+        space = load_attributes(source.name if isinstance(generator, Generator) else str(generator), device)
+        space = space.select(attributes)
     data = read_renders(_shipped_renders() if renders is None else renders)
-    named = attributes.names if isinstance(attributes, AttributeSpace) else list(attributes)
-    settings = {"renders": data.settings, "faces": faces, "steps": steps, "seed": seed, "attributes": named}
-    settings["generator"] = generator.name if isinstance(generator, Generator) else str(generator)
+    out = writable_folder(out)
+    settings = {"renders": data.settings, "faces": faces, "steps": steps, "seed": seed, "attributes": space.names}
+    settings |= {"generator": source.name, "edits": fingerprint(space)}
     _same_suite(out, settings)
     rows = []
     for number, case in enumerate(planned):
@@ -71,7 +81,7 @@ def planted_suite(
         if not (folder / ROW).exists():
             if progress:
                 progress(number, models, case.name)
-            row = _measured(case, data, folder, generator, attributes, faces, steps, seed, device)
+            row = _measured(case, data, folder, source, space, faces, steps, seed, device)
             write_json(folder / ROW, row)
         rows.append(read_json(folder / ROW))
     if progress:
@@ -105,17 +115,15 @@ def _measured(
     case: Case,
     data: RenderSet,
     folder: Path,
-    generator: str | Path | Generator,
-    attributes: Sequence[str] | AttributeSpace,
+    generator: Generator,
+    space: AttributeSpace,
     faces: int,
     steps: int,
     seed: int,
     device: str,
 ) -> dict[str, Any]:
     target, score = train_case(case, data, folder, steps=steps, device=device)
-    report = audit(
-        generator, target, attributes, faces=faces, seed=seed, attack=ATTACK, device=device, out=folder / "audit"
-    )
+    report = audit(generator, target, space, faces=faces, seed=seed, attack=ATTACK, device=device, out=folder / "audit")
     return row_of(case, score, report)
 
 
@@ -123,8 +131,9 @@ def row_of(case: Case, score: float, report: AuditReport) -> dict[str, Any]:
     """What an audit said of one model, against what was planted in it."""
     bars = report.histogram["attributes"]
     names = [row["name"] for row in bars]
-    covered = [_covers(report, name) for name in names]
-    cause = bars[names.index(case.cause)] if case.cause in names else None
+    halves = [check for name in names for check in _halves(report, name)]
+    measured = case.cause in names and report.histogram["correct"] > 0
+    cause = bars[names.index(case.cause)] if measured else None
     return {
         "model": case.name,
         "label": case.label,
@@ -138,30 +147,56 @@ def row_of(case: Case, score: float, report: AuditReport) -> dict[str, Any]:
         "change": None if cause is None else cause["output_change"],
         "control": None if cause is None else cause["control"]["output_change"],
         "stands_out": [row["name"] for row in bars if row["stands_out"]],
-        "covered": sum(sum(pair) for pair in covered),
-        "intervals": sum(len(pair) for pair in covered),
+        "intervals": len(halves),
+        "covered": sum(held for held, _ in halves),
+        "expected": sum(expected for _, expected in halves),
         "finding": report.finding,
     }
 
 
-def _covers(report: AuditReport, arm: str) -> list[bool]:
-    """Whether the intervals of half of the faces, of success and change of output, hold the other half's mean."""
+def _halves(report: AuditReport, arm: str) -> list[tuple[bool, float]]:
     _, success, change = outcomes(report.folder, arm)
-    if len(change) < 2:
-        return []
-    half, rest = slice(0, None, 2), slice(1, None, 2)
-    rate = wilson(int(success[half].sum()), len(success[half]))
-    mean = bootstrap(change[half], np.arange(len(change[half])), 0)
-    return [
-        bool(rate[0] <= success[rest].mean() <= rate[1]),
-        bool(mean[0] <= change[rest].mean() <= mean[1]),
-    ]
+    return [check for check in (rate_coverage(success), mean_coverage(change)) if check is not None]
+
+
+def rate_coverage(success: Floats) -> tuple[bool, float] | None:
+    """Whether Wilson's interval from every other face holds the rate of the rest, and how likely it is to if right.
+
+    None where all faces did alike, which says nothing.
+    """
+    from scipy.stats import binom
+
+    half, rest = success[::2], success[1::2]
+    rate = float(success.mean()) if len(success) > 1 else 0.0
+    if rate in (0.0, 1.0):
+        return None
+    inside = []
+    for failed in range(len(half) + 1):
+        low, high = wilson(failed, len(half))
+        others = np.arange(len(rest) + 1)
+        held = (others >= low * len(rest) - 1e-9) & (others <= high * len(rest) + 1e-9)
+        inside.append(binom.pmf(others, len(rest), rate)[held].sum())
+    expected = float(binom.pmf(np.arange(len(half) + 1), len(half), rate) @ np.array(inside))
+    low, high = wilson(int(half.sum()), len(half))
+    return bool(low <= rest.mean() <= high), expected
+
+
+def mean_coverage(change: Floats) -> tuple[bool, float] | None:
+    """The same of the bootstrap interval of a mean; what to expect is simulated with normal numbers."""
+    half, rest = change[::2], change[1::2]
+    if len(rest) < 2:
+        return None
+    low, high = bootstrap(half, np.arange(len(half)), 0)
+    random = stream(len(change), "coverage")
+    drawn = random.standard_normal((SIMULATED, len(half)))
+    others = random.standard_normal((SIMULATED, len(rest))).mean(axis=1)
+    reach = 1.96 * drawn.std(axis=1) / len(half) ** 0.5  # what the bootstrap's percentiles come to
+    expected = float((np.abs(others - drawn.mean(axis=1)) <= reach).mean())
+    return bool(low <= rest.mean() <= high), expected
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The counts over all models, each with its Wilson interval."""
-    from scipy.stats import norm
-
     planted = [row for row in rows if row["cause"] is not None]
     balanced = [row for row in rows if row["cause"] is None]
 
@@ -169,7 +204,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         count, of = sum(hits), len(hits)
         return {"of": of, "count": count, "share": count / of if of else None, "interval": wilson(count, of)}
 
-    covered, intervals = sum(row["covered"] for row in rows), sum(row["intervals"] for row in rows)
+    intervals, covered, expected = (sum(row[key] for row in rows) for key in ("intervals", "covered", "expected"))
     return {
         "rank_1": share([row["rank"] == 1 for row in planted]),
         "top_3": share([row["rank"] is not None and row["rank"] <= TOP for row in planted]),
@@ -178,6 +213,6 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "coverage": {
             "of": intervals,
             "share": covered / intervals if intervals else None,
-            "expected": round(1 - 2 * float(norm.sf(norm.isf(0.025) / 2**0.5)), 3),
+            "expected": expected / intervals if intervals else None,
         },
     }

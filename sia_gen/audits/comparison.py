@@ -19,7 +19,7 @@ from sia_gen.audits.statistics import Floats, benjamini_hochberg, bootstrap
 from sia_gen.core.errors import RequestError
 from sia_gen.core.files import read_json
 
-SAME = ("generator", "seed", "edits", "attack", "single", "towards")
+SAME = ("generator", "seed", "attributes", "edits", "attack", "single", "towards", "reference")
 """Settings in which two runs must not differ, or their faces were not attacked alike."""
 
 
@@ -41,9 +41,13 @@ def compare(first: str | Path, second: str | Path) -> dict[str, Any]:
                 f"'{first}' and '{second}' cannot be compared: {name} is {settings[0].get(name)} in one and "
                 f"{settings[1].get(name)} in the other; audit both with the same settings"
             )
-    names = [name for name in settings[0]["attributes"] if name in settings[1]["attributes"]]
-    if not names:
-        raise RequestError(f"'{first}' and '{second}' have no attribute in common; audit both with the same ones")
+    kinds = [run["task"].split("(")[0] for run in settings]
+    if kinds[0] != kinds[1]:
+        raise RequestError(
+            f"'{first}' is of a {kinds[0]} and '{second}' of a {kinds[1]}, whose outputs are in other units; compare "
+            "targets of one task"
+        )
+    names = settings[0]["attributes"]
     rows = [_row(name, _paired(runs, name)) for name in (*names, *ARMS, CONTROL)]
     bars, arms = rows[: len(names)], rows[len(names) :]
     for row, q in zip(bars, benjamini_hochberg([row.pop("p") for row in bars]), strict=True):

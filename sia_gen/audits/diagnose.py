@@ -31,11 +31,11 @@ from sia_gen.audits.histogram import histogram
 from sia_gen.audits.pairs import Pair, arm_of, checked, pair_rows
 from sia_gen.audits.report import write_report
 from sia_gen.audits.results import ARMS, CONTROL, is_control, write_results
-from sia_gen.audits.run_folder import RunFolder
+from sia_gen.audits.run_folder import CONFIG, RunFolder
 from sia_gen.audits.witness import Witness
 from sia_gen.core.errors import Cancelled, RequestError, WorkError
 from sia_gen.core.executors import Progress, resolve_device
-from sia_gen.core.files import read_tensors, write_json, write_tensors
+from sia_gen.core.files import read_json, read_tensors, write_json, write_tensors
 from sia_gen.core.images import from_bytes, quantise, to_bytes
 from sia_gen.core.modules import eval_mode
 from sia_gen.core.seeds import face_seeds
@@ -163,6 +163,12 @@ def fingerprint(*spaces: AttributeSpace) -> str:
         digest.update(repr(space.attributes).encode())
         digest.update(space.directions.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def require_same_edits(run: str | Path, generator: str, known: AttributeSpace, audited: AttributeSpace) -> None:
+    """Raise `RequestError` unless the attributes of a finished run are still the same edits."""
+    if fingerprint(known, audited) != read_json(Path(run) / CONFIG)["edits"]:
+        raise RequestError(f"the attributes of '{generator}' have changed since '{run}' was made; audit again")
 
 
 @contextmanager

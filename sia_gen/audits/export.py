@@ -15,7 +15,7 @@ import torch
 from sia_gen.attack.edit import edit
 from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.audit_report import AuditReport
-from sia_gen.audits.diagnose import fingerprint
+from sia_gen.audits.diagnose import require_same_edits
 from sia_gen.audits.results import read_results
 from sia_gen.audits.run_folder import CONFIG
 from sia_gen.core.errors import RequestError
@@ -81,12 +81,11 @@ def export(
     named = str(generator or settings["generator"])
     source, known = load_generator(named, device), load_attributes(named, str(place))
     space = known.select(settings["attributes"])
-    if fingerprint(known, space) != settings["edits"]:
-        raise RequestError(f"the attributes of '{named}' have changed since '{run}' was made; audit again")
+    require_same_edits(run, named, known, space)
     out = writable_folder(out)
-    if any(out.iterdir()):
+    if any(path.name != "images" for path in out.iterdir()):  # alone, they are what a killed export left
         raise RequestError(f"'{out}' is not empty; choose another --out")
-    (out / "images").mkdir()
+    (out / "images").mkdir(exist_ok=True)
     arms = ["semantic", *(space.names if alone else [])]
     rows = _rows(report, arms, space.names, valid)
     done = 0

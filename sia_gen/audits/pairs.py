@@ -23,13 +23,15 @@ JOINED = " + "
 
 def checked(pairs: Sequence[Pair], audited: AttributeSpace) -> list[Pair]:
     """The pairs asked for, as tuples; raises `RequestError` for one of the same attribute twice or an unknown one."""
-    found = []
+    found: list[Pair] = []
     for pair in pairs:
         if len(pair) != 2 or pair[0] == pair[1]:
             raise RequestError(f"'{JOINED.join(pair)}' is no pair of attributes; name two different ones")
         for name in pair:
             if name not in audited.names:
                 raise unknown("attribute of the audit", name, audited.names)
+        if any(set(pair) == set(other) for other in found):
+            raise RequestError(f"the pair '{JOINED.join(pair)}' is asked for twice; name it once")
         found.append((pair[0], pair[1]))
     return found
 

@@ -24,6 +24,7 @@ from sia_gen.targets.verifier import Verifier
 
 IDENTITY = "identity"
 COMPARED = 256  # unedited faces that say which ones a generator makes
+BATCH = 32
 USUAL = 0.99  # share of unedited faces that pass for one
 
 
@@ -77,7 +78,7 @@ def unedited(generator: Generator, verifier: Verifier, seed: int) -> Tensor:
     def features(part: slice) -> Tensor:
         return verifier.features(quantise(generator.render(codes[part]).float())).float()
 
-    return torch.cat(list(Batches(len(codes))(len(codes), features)))
+    return torch.cat(list(Batches(BATCH)(len(codes), features)))
 
 
 def identity_for(target: Target, device: torch.device) -> Identity | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,20 +56,20 @@ def load_classifier(folder: Path, name: str, device: torch.device | str = "cpu")
 
 
 def _regression(extra: dict, name: str, values: tuple[str, ...]) -> Regression:
-    try:
-        return Regression(values, float(extra["tolerance"]))
-    except (KeyError, TypeError, ValueError):
+    tolerance = extra.get("tolerance")
+    if not isinstance(tolerance, (int, float)) or not 0 < tolerance < math.inf:
         raise RequestError(
             f"'{name}' gives values, but nothing says how far off is wrong; add "
             '"sia_gen": {"tolerance": 0.1} to its config.json, in the values\' unit'
-        ) from None
+        )
+    return Regression(values, float(tolerance))
 
 
 def _predicted(entry: dict | None, name: str) -> Label | None:
     """Of a regression: which attribute it predicts, without thresholds."""
     if entry is None:
         return None
-    if not isinstance(entry.get("attribute"), str):
+    if not isinstance(entry, dict) or not isinstance(entry.get("attribute"), str):
         raise WorkError(f"the label of '{name}' names no attribute; fetch its config.json again")
     return Label(entry["attribute"], ())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class ModuleTarget:
     timeout: float | None = None
 
     def __post_init__(self) -> None:
-        if self.timeout is not None and (self.differentiable or not self.timeout > 0):
+        if self.timeout is not None and (self.differentiable or not 0 < self.timeout < math.inf):
             raise RequestError(
                 f"timeout={self.timeout:g} s with differentiable={self.differentiable}; give a time above 0, and only "
                 "to a target with differentiable=False"
@@ -65,7 +66,9 @@ class ModuleTarget:
             return self.module(images)
         images = images.detach()
         output = self.module(images) if self.timeout is None else _in_time(self.module, images, self.timeout)
-        return torch.as_tensor(output, device=images.device) if isinstance(output, (list, np.ndarray)) else output
+        if isinstance(output, (list, np.ndarray)):  # copied: a box may use its array again
+            output = torch.tensor(np.asarray(output), device=images.device)
+        return output.float() if isinstance(output, Tensor) and output.is_floating_point() else output
 
 
 def _in_time(module: Callable[[Images], Any], images: Images, seconds: float) -> Any:
@@ -74,7 +77,8 @@ def _in_time(module: Callable[[Images], Any], images: Images, seconds: float) ->
 
     def ask() -> None:
         try:
-            answers.put((True, module(images)))
+            with torch.no_grad():  # which a thread does not inherit
+                answers.put((True, module(images)))
         except BaseException as error:  # raised again where it is waited for
             answers.put((False, error))
 

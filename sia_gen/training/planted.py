@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sia_gen.core.errors import RequestError
-from sia_gen.core.executors import Progress
+from sia_gen.core.executors import Progress, resolve_device
 from sia_gen.core.files import writable_folder
 from sia_gen.core.images import from_bytes
 from sia_gen.core.seeds import stream
@@ -139,10 +139,10 @@ def train_case(
         side=SIDE,
         sizes=SIZES,
     )
-    target = load_target(out, device)
+    target, place = load_target(out, device), resolve_device(device)
     with torch.inference_mode():
         parts = data.images[data.training :].split(64)
-        told = torch.cat([target.predict(from_bytes(part).to(device)).cpu() for part in parts])
+        told = torch.cat([target.predict(from_bytes(part).to(place)).cpu() for part in parts])
     truth = wanted[data.training :]
     right = told.argmax(1) == truth if case.cuts else (told.squeeze(1) - truth).abs() <= TOLERANCE
     return target, round(right.float().mean().item(), 4)

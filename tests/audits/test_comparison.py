@@ -4,6 +4,7 @@ import pytest
 from sia_gen.audits.comparison import compare
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.targets.module import ModuleTarget
+from sia_gen.targets.task import Regression
 from tests.audits.conftest import PLANTED, run
 from tests.problems import LinearProblem
 
@@ -57,6 +58,17 @@ def test_runs_of_other_faces_are_refused(runs, planted, tmp_path):
     run(planted, tmp_path / "other", seed=1)
     with pytest.raises(RequestError, match=r"cannot be compared: seed is 0 in one and 1 in the other; audit both with"):
         compare(runs[0], tmp_path / "other")
+
+
+def test_runs_of_other_tasks_or_attributes_are_refused(runs, planted, tmp_path):
+    planted.target.regression, planted.target.task = True, Regression(("value",), tolerance=50.0)
+    run(planted, tmp_path / "other")
+    with pytest.raises(RequestError, match=r"is of a Classification and '.*' of a Regression, whose outputs are in"):
+        compare(runs[0], tmp_path / "other")
+    fewer = LinearProblem(planted.generator, planted.space.select(["a0", "a1"]), planted.target)
+    run(fewer, tmp_path / "fewer")
+    with pytest.raises(RequestError, match=r"attributes is \['a0', .* in one and \['a0', 'a1'\] in the other"):
+        compare(runs[0], tmp_path / "fewer")
 
 
 def test_a_shorter_run_is_compared_on_its_faces(runs, planted, tmp_path):

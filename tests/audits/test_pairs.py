@@ -49,6 +49,11 @@ def test_a_pair_moves_its_two_attributes_only(problem, tmp_path):
         run(problem, tmp_path / "run")
 
 
+def test_a_pair_asked_for_twice_is_refused(problem):
+    with pytest.raises(RequestError, match=r"the pair 'a1 \+ a0' is asked for twice; name it once"):
+        run(problem, pairs=[("a0", "a1"), ("a1", "a0")])
+
+
 def test_without_pairs_there_is_no_section(finished):
     assert json.loads((finished / "histogram.json").read_text())["pairs"] == []
     assert "Pairs of attributes" not in (finished / "report.html").read_text()

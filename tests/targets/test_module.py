@@ -1,7 +1,9 @@
 """B images."""
 
+import math
 from threading import Event
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -48,6 +50,19 @@ def test_a_black_box_may_answer_in_numpy_and_takes_no_gradient():
     given = target.predict(torch.full((2, 3, 4, 4), 0.25, requires_grad=True))
     assert given.tolist() == [[0.25] * 3] * 2
     assert asked == [False]
+    kept = np.full((2, 3), 0.5)
+    target = ModuleTarget(lambda images: kept, target.task, differentiable=False)
+    given = target.predict(torch.zeros(2, 3, 4, 4))
+    kept[:] = 0
+    assert given.dtype == torch.float32
+    assert given.tolist() == [[0.5] * 3] * 2
+
+
+def test_a_timed_black_box_of_torch_needs_no_gradient():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(48, 2)).eval()
+    box = ModuleTarget(lambda images: net(images).numpy(), Classification(("a", "b")), differentiable=False, timeout=30)
+    with torch.no_grad():
+        assert box.predict(torch.rand(2, 3, 4, 4)).shape == (2, 2)
 
 
 def test_a_black_box_that_hangs_is_given_up():
@@ -70,7 +85,7 @@ def test_what_a_timed_black_box_raises_is_raised():
         target.predict(torch.rand(2, 3, 4, 4))
 
 
-@pytest.mark.parametrize(("timeout", "differentiable"), [(0, False), (float("nan"), False), (5, True)])
+@pytest.mark.parametrize(("timeout", "differentiable"), [(0, False), (math.nan, False), (math.inf, False), (5, True)])
 def test_a_timeout_is_for_black_boxes(timeout, differentiable):
     with pytest.raises(RequestError, match="give a time above 0, and only to a target with differentiable=False"):
         ModuleTarget(lambda x: x, Classification(("a", "b")), differentiable=differentiable, timeout=timeout)
