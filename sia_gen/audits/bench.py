@@ -41,7 +41,7 @@ def planted_suite(
     renders: str | Path | None = None,
     models: int = 32,
     generator: str | Path | Generator = "faces-stylegan2",
-    attributes: Sequence[str] | AttributeSpace = ATTRIBUTES,
+    attributes: Sequence[str] | AttributeSpace | None = None,
     faces: int = 24,
     steps: int = 1200,
     seed: int = 0,
@@ -50,6 +50,7 @@ def planted_suite(
 ) -> dict[str, Any]:
     """Train ``models`` small targets on ``renders`` (the shipped ones by default), audit each, and count.
 
+    Audited are twelve ``attributes``, as many of them as the generator has, unless others are given.
     Each model has a folder in ``out`` with its weights and its audit; the same call goes on where one stopped.
     ``progress`` counts models. Writes `planted.json` and returns its content:
 
@@ -69,7 +70,7 @@ def planted_suite(
         space = attributes
     else:
         space = load_attributes(source.name if isinstance(generator, Generator) else str(generator), device)
-        space = space.select(attributes)
+        space = space.select([name for name in ATTRIBUTES if name in space.names] if attributes is None else attributes)
     data = read_renders(_shipped_renders() if renders is None else renders)
     out = writable_folder(out)
     settings = {"renders": data.settings, "faces": faces, "steps": steps, "seed": seed, "attributes": space.names}

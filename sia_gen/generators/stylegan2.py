@@ -178,7 +178,8 @@ class Synthesis(nn.Module):
     def place(self, w: Tensor, shift: Tensor | None = None) -> Tensor:
         """w ``[B, W]`` → landmarks ``[B, P, 2]`` in picture widths, 0…1 inside, x right and y down."""
         points = self.points(w) if shift is None else self.points(w) + shift
-        return 0.5 + SPREAD * points.float().view(len(w), -1, 2)
+        points = points.to(torch.promote_types(points.dtype, torch.float32))  # a half is too coarse for places
+        return 0.5 + SPREAD * points.view(len(w), -1, 2)
 
     def _bumps(self, points: Tensor, index: int) -> Tensor:
         """What Gaussians at the points, a pixel wide, add to the activations of resolution 4·2^index."""
