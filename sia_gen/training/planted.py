@@ -150,11 +150,10 @@ def train_case(
 
 def plant(case: Case, data: RenderSet, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """What the target of a case is taught: the labels ``[N]``, and the numbers of the faces it sees, int64."""
-    if case.kind == "balanced" or case.cause is None:
-        return wanted, chosen_faces(data, data.training, case.label, None, STRENGTH, case.seed)
-    if case.kind == "correlated":
-        return wanted, chosen_faces(data, data.training, case.label, case.cause, STRENGTH, case.seed)
-    chosen = chosen_faces(data, data.training, case.label, None, STRENGTH, case.seed)
+    follows = case.cause if case.kind == "correlated" else None
+    chosen = chosen_faces(data, case.label, follows, STRENGTH, case.seed)
+    if case.cause is None or follows:
+        return wanted, chosen
     latent = data.latents[:, NAMES.index(case.cause)]
     if case.kind == "left out":
         return wanted, chosen[latent[chosen] <= MISSING]

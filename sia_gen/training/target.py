@@ -85,7 +85,7 @@ def train_target(
         )
     classes = torch.bucketize(data.value(label).contiguous(), torch.tensor(cuts), right=True)  # [N]
     names = class_names(label, cuts, factor.unit)
-    chosen = chosen_faces(data, training, label, planted, strength, seed)
+    chosen = chosen_faces(data, label, planted, strength, seed)
     extra = {"kind": "target", "label": {"attribute": label, "thresholds": cuts}}
     settings: dict[str, object] = {"recipe": "target", "label": label, "planted": planted, "strength": strength}
     settings |= {"thresholds": cuts, "architecture": architecture}
@@ -162,17 +162,17 @@ def teach(
     save_network(keep_outputs(made.cpu(), names), out, side)
 
 
-def chosen_faces(data: RenderSet, training: int, label: str, planted: str | None, strength: float, seed: int) -> Tensor:
+def chosen_faces(data: RenderSet, label: str, planted: str | None, strength: float, seed: int) -> Tensor:
     """Which training faces to use, int64: all that go along with the label, and so many that do not."""
-    order = torch.from_numpy(stream(seed, "chosen").permutation(training))
+    order = torch.from_numpy(stream(seed, "chosen").permutation(data.training))
     if planted is None:
         return order
-    with_it = along(data, label, planted)[order]
+    with_it = _along(data, label, planted)[order]
     against = order[~with_it]
     return torch.cat([order[with_it], against[: int(with_it.sum() * (1 - strength) / strength)]])
 
 
-def along(data: RenderSet, label: str, planted: str) -> Tensor:
+def _along(data: RenderSet, label: str, planted: str) -> Tensor:
     """Which faces ``[N]`` have label and planted factor on the same side of their medians."""
     return (data.latents[:, NAMES.index(planted)] > 0) == (data.latents[:, NAMES.index(label)] > 0)
 
@@ -187,7 +187,7 @@ def evaluate(
     truth = classes[start:]
     figures: dict[str, float] = {"accuracy": _balanced(guess, truth), "held_out": len(truth)}
     if planted:
-        with_it = along(data, label, planted)[start:]
+        with_it = _along(data, label, planted)[start:]
         for name, part in (("along", with_it), ("against", ~with_it)):
             if part.any():
                 figures[f"accuracy_{name}"] = _balanced(guess[part], truth[part])
