@@ -9,17 +9,31 @@ import math
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.service.audit_commands import audit, compare, export
 from sia_gen.service.bench_commands import bench
-from sia_gen.service.options import MODEL, AsJson, Device, Seed, print_json, resolve
+from sia_gen.service.options import (
+    MODEL,
+    AsJson,
+    Attributes,
+    Box,
+    Device,
+    Epsilon,
+    Generator,
+    Queries,
+    Seed,
+    Steps,
+    Target,
+    attack_of,
+    names_of,
+    print_json,
+    resolve,
+)
 from sia_gen.service.recipe_commands import studio, train
-
-if TYPE_CHECKING:
-    from sia_gen.attack.sia import SemanticImageAttack
 
 # typer exports only this subclass of the error that every wrong command line raises.
 UsageError = typer.BadParameter.__mro__[1]
@@ -30,6 +44,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+for command in (audit, compare, export):
+    app.command()(command)
 app.add_typer(studio, name="studio")
 app.add_typer(train, name="train")
 app.add_typer(bench, name="bench")
@@ -41,16 +57,8 @@ class Kind(StrEnum):
     attributes = "attributes"
 
 
-Generator = Annotated[str, typer.Option(help=MODEL)]
-Target = Annotated[str, typer.Option(help=MODEL)]
 Face = Annotated[list[int] | None, typer.Option(help="Number of a face in the run, from 0; repeatable.")]
 Faces = Annotated[int | None, typer.Option(help="The first N faces of the run, instead of --face.")]
-Attributes = Annotated[str | None, typer.Option(help="Comma-separated names; all of the generator's by default.")]
-Steps = Annotated[int, typer.Option(help="Ascent steps of the joint, semantic and pixel attack.")]
-Box = Annotated[float, typer.Option(help="Share of each attribute's safe range that may be used; 0: pixels only.")]
-Epsilon = Annotated[str, typer.Option(help="Radius of the pixel residual, as 1/255 or 0.004; 0: attributes only.")]
-
-Queries = Annotated[int | None, typer.Option(help="Images that a black box may be shown per face of an ascent.")]
 
 
 def _version(asked: bool) -> None:
@@ -94,26 +102,6 @@ def _stop(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _names(attributes: str | None) -> list[str] | None:
-    return None if attributes is None else [name.strip() for name in attributes.split(",")]
-
-
-def _pairs(text: str | None) -> list[tuple[str, ...]]:
-    return [] if text is None else [tuple(name.strip() for name in pair.split("+")) for pair in text.split(",")]
-
-
-def _attack(steps: int, box: float, epsilon: str, queries: int | None) -> SemanticImageAttack:
-    from sia_gen.attack.sia import SemanticImageAttack
-
-    number, divided, by = epsilon.partition("/")
-    try:
-        radius = float(number) / (float(by) if divided else 1.0)
-    except (ValueError, ZeroDivisionError):
-        raise RequestError(f"epsilon={epsilon} is no number; write it as 1/255 or 0.004") from None
-    attack = SemanticImageAttack(steps=steps, box=box, epsilon=radius)
-    return attack if queries is None else attack.within(queries)
-
-
 def _wanted(seed: int, numbers: list[int] | None, faces: int | None) -> dict[int, int]:
     """The faces that were asked for: number in the run → seed."""
     from sia_gen.core.seeds import MAX_FACES, face_seeds
@@ -141,95 +129,6 @@ def _change(text: str) -> tuple[str, float]:
 
 
 @app.command()
-def audit(
-    generator: Generator = "faces-stylegan2",
-    target: Target = "smile-classifier",
-    faces: Annotated[int, typer.Option(help="How many faces to audit over.")] = 32,
-    attributes: Attributes = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder; runs/TARGET by default.")] = None,
-    steps: Steps = 10,
-    box: Box = 1.0,
-    epsilon: Epsilon = "1/255",
-    queries: Queries = None,
-    towards: Annotated[str | None, typer.Option(help="A class that the target is to be driven towards.")] = None,
-    pairs: Annotated[str | None, typer.Option(help="Attributes to move together, as age+yaw,smile+glasses.")] = None,
-    as_json: AsJson = False,
-    seed: Seed = 0,
-    device: Device = "auto",
-) -> None:
-    """Find out which attributes make a target fail; the same command resumes a run that was stopped."""
-    from sia_gen.audits.diagnose import audit as run
-    from sia_gen.service.runs import RunStore
-    from sia_gen.service.terminal import progress_bar, show_audit
-
-    settings = _attack(steps, box, epsilon, queries)
-    folder = out or RunStore().path(target)
-    with progress_bar(quiet=as_json) as progress:
-        report = run(
-            generator,
-            target,
-            _names(attributes),
-            faces=faces,
-            seed=seed,
-            out=folder,
-            attack=settings,
-            towards=towards,
-            pairs=_pairs(pairs),
-            device=resolve(device),
-            progress=progress,
-        )
-    if as_json:
-        print_json({**report.histogram, "out": str(folder)})
-    else:
-        show_audit(report.histogram)
-        print(f"\nReport: {folder / 'report.html'}")
-
-
-@app.command()
-def compare(
-    first: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
-    second: Annotated[Path, typer.Argument(help="Folder of another, of the same faces.")],
-    as_json: AsJson = False,
-    seed: Seed = 0,  # every command takes it; a finished audit has its own
-    device: Device = "auto",
-) -> None:
-    """Compare two audits of the same faces: two models, or one before and after a repair."""
-    from sia_gen.audits.comparison import compare as run
-    from sia_gen.service.terminal import show_comparison
-
-    content = run(first, second)
-    if as_json:
-        print_json(content)
-    else:
-        show_comparison(content)
-
-
-@app.command()
-def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
-    out: Annotated[Path, typer.Option(help="Folder of the data set, new or empty.")],
-    generator: Annotated[str | None, typer.Option(help="Its generator, if the run's name does not find it.")] = None,
-    alone: Annotated[bool, typer.Option("--alone", help="Add failures with one attribute moved alone.")] = False,
-    valid: Annotated[bool, typer.Option("--valid", help="Take only failures that passed the gate.")] = False,
-    as_json: AsJson = False,
-    seed: Seed = 0,  # every command takes it; a finished audit has its own
-    device: Device = "auto",
-) -> None:
-    """Write the faces of a finished audit, before and after, as a Hugging Face data set."""
-    from sia_gen.audits.export import export as work
-    from sia_gen.service.terminal import progress_bar
-
-    with progress_bar(quiet=as_json) as progress:
-        images = work(
-            run, out, generator=generator, alone=alone, valid=valid, device=resolve(device), progress=progress
-        )
-    if as_json:
-        print_json({"images": images, "out": str(out)})
-    else:
-        print(f"{images} images, written to {out}")
-
-
-@app.command()
 def attack(
     generator: Generator = "faces-stylegan2",
     target: Target = "smile-classifier",
@@ -252,9 +151,9 @@ def attack(
 
     require_png(out)
     wanted = _wanted(seed, face, faces)
-    settings = _attack(steps, box, epsilon, queries)
+    settings = attack_of(steps, box, epsilon, queries)
     with progress_bar(quiet=as_json) as progress:
-        sheet = attack_sheet(generator, target, wanted, _names(attributes), settings, resolve(device), progress)
+        sheet = attack_sheet(generator, target, wanted, names_of(attributes), settings, resolve(device), progress)
     sheet.save(out)
     if as_json:
         print_json({**sheet.summary, "out": str(out)})

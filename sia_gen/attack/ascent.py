@@ -20,12 +20,12 @@ from sia_gen.attack.edit import edit
 from sia_gen.attack.evolution import estimate, random_ways
 from sia_gen.attack.starts import random_delta, random_omega, random_signed
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.errors import WorkError
 from sia_gen.core.executors import autocast
 from sia_gen.core.images import quantise
 from sia_gen.generators.generator import Codes, Generator
 from sia_gen.targets.target import Target
-from sia_gen.targets.task import Classification
+from sia_gen.targets.task import eligible
 
 if TYPE_CHECKING:
     from sia_gen.attack.sia import SemanticImageAttack
@@ -45,13 +45,10 @@ class Ascent:
         target: Target,
         codes: Codes,
         reference: Tensor | None,
-        seeds: Sequence[int] | None,
-        allowed: Tensor | None,
+        seeds: Sequence[int],
+        allowed: Tensor,
     ) -> None:
         faces, attributes = len(codes), len(space.attributes)
-        seeds = range(faces) if seeds is None else seeds
-        allowed = torch.ones(faces, attributes, dtype=torch.bool) if allowed is None else allowed
-        _require_fit(attack, generator, space, target, faces, reference, seeds, allowed)
         self.attack, self.generator, self.target = attack, generator, target
         self.codes, self.seeds, self.device = codes, seeds, codes.device
         self.space = space.to(self.device)
@@ -206,9 +203,9 @@ class Ascent:
         rows, loss = self.faces.rows, point["loss"]
         task, prediction, reference = self.target.task, point["prediction"], rows["reference"]
         failed = task.failed(prediction, reference)
-        if isinstance(task, Classification) and self.faces.first.any():
+        if self.faces.first.any():
             first = torch.from_numpy(self.faces.first).to(self.device)
-            failed = torch.where(first, ~task.eligible(prediction, reference), failed)
+            failed = torch.where(first, ~eligible(task, prediction, reference), failed)
         finite = torch.isfinite(prediction).reshape(len(loss), -1).all(dim=1) & torch.isfinite(loss)
         best = self.faces.best.get("loss", loss)
         higher = loss > best + NOISE * best.abs()
@@ -310,32 +307,3 @@ class Ascent:
 
 def _half_range(rows: Rows) -> Tensor:
     return (rows["high"] - rows["low"]) / 2  # [B, K]
-
-
-def _require_fit(
-    attack: SemanticImageAttack,
-    generator: Generator,
-    space: AttributeSpace,
-    target: Target,
-    faces: int,
-    reference: Tensor | None,
-    seeds: Sequence[int],
-    allowed: Tensor,
-) -> None:
-    if not target.differentiable and attack.step not in ("sweep", "evolve"):
-        raise RequestError(f"target '{target.name}' gives no gradients, which this attack ascends; use step='evolve'")
-    if faces == 0:
-        raise RequestError("faces=0 leaves nothing to attack; give the codes of 1 face or more")
-    shape = generator.edit_shapes.get(space.space)
-    if shape is None or tuple(shape) != tuple(space.directions.shape[1:]):
-        raise RequestError(
-            f"attributes of '{space.generator}' edit '{space.space}' with shape {list(space.directions.shape[1:])}, "
-            f"which generator '{generator.name}' does not have; load the attributes of '{generator.name}'"
-        )
-    if reference is not None and len(reference) != faces:
-        raise RequestError(f"{len(reference)} references for {faces} faces; give one each")
-    if len(seeds) != faces:
-        raise RequestError(f"{len(seeds)} seeds for {faces} faces; give one each")
-    wanted = [faces, len(space.attributes)]
-    if list(allowed.shape) != wanted:
-        raise RequestError(f"allowed has shape {list(allowed.shape)}, not [faces, attributes] = {wanted}; reshape it")

@@ -112,6 +112,10 @@ class SemanticImageAttack:
         ``[N, K]`` says which attributes each face may move (default all). Raises `RequestError` when these do not
         fit together or the target has no gradients, `WorkError` when one is NaN or Inf.
         """
+        faces, attributes = len(codes), len(space.attributes)
+        seeds = range(faces) if seeds is None else seeds
+        allowed = torch.ones(faces, attributes, dtype=torch.bool) if allowed is None else allowed
+        _require_fit(self, generator, space, target, faces, reference, seeds, allowed)
         run = Ascent(self, generator, space, target, codes, reference, seeds, allowed)
         with eval_mode(*(part for part in (generator, target) if isinstance(part, nn.Module))):
             while run.faces.unfinished:
@@ -124,4 +128,33 @@ class SemanticImageAttack:
                     run.faces.shrink()
                 if progress is not None:
                     progress(run.faces.done, run.faces.total, "attack")
-        return AttackResult.of(run.faces, target.task, len(space.attributes))
+        return AttackResult.of(run.faces, target.task, attributes)
+
+
+def _require_fit(
+    attack: SemanticImageAttack,
+    generator: Generator,
+    space: AttributeSpace,
+    target: Target,
+    faces: int,
+    reference: Tensor | None,
+    seeds: Sequence[int],
+    allowed: Tensor,
+) -> None:
+    if not target.differentiable and attack.step not in ("sweep", "evolve"):
+        raise RequestError(f"target '{target.name}' gives no gradients, which this attack ascends; use step='evolve'")
+    if faces == 0:
+        raise RequestError("faces=0 leaves nothing to attack; give the codes of 1 face or more")
+    shape = generator.edit_shapes.get(space.space)
+    if shape is None or tuple(shape) != tuple(space.directions.shape[1:]):
+        raise RequestError(
+            f"attributes of '{space.generator}' edit '{space.space}' with shape {list(space.directions.shape[1:])}, "
+            f"which generator '{generator.name}' does not have; load the attributes of '{generator.name}'"
+        )
+    if reference is not None and len(reference) != faces:
+        raise RequestError(f"{len(reference)} references for {faces} faces; give one each")
+    if len(seeds) != faces:
+        raise RequestError(f"{len(seeds)} seeds for {faces} faces; give one each")
+    wanted = [faces, len(space.attributes)]
+    if list(allowed.shape) != wanted:
+        raise RequestError(f"allowed has shape {list(allowed.shape)}, not [faces, attributes] = {wanted}; reshape it")

@@ -15,25 +15,20 @@ from torch import Tensor
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.audit_report import AuditReport
-from sia_gen.audits.diagnose import require_same_edits
-from sia_gen.audits.reference import followed
+from sia_gen.audits.finished import FinishedAudit
 from sia_gen.audits.results import read_results
-from sia_gen.audits.run_folder import CONFIG
 from sia_gen.audits.statistics import wilson
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Batches, Progress, resolve_device
-from sia_gen.core.files import read_json, write_json
+from sia_gen.core.files import write_json
 from sia_gen.core.images import Images, quantise
 from sia_gen.generators.generator import Codes
-from sia_gen.generators.load import load_generator
 from sia_gen.generators.stylegan2 import StyleGAN2
 from sia_gen.studio.factors import FACTORS, NAMES, FaceSpec, sample
 from sia_gen.studio.studio import Studio
-from sia_gen.targets.load import load_target
-from sia_gen.targets.target import Target, aim
-from sia_gen.targets.task import Classification
+from sia_gen.targets.target import Target, classify
+from sia_gen.targets.task import Classification, eligible
 
 RENDERING = "rendering.json"
 VALUES = 4  # of each attribute that are rendered: half way and all the way to both ends of its range
@@ -92,23 +87,14 @@ def agreement(
     """
     if faces is not None and faces < 1:
         raise RequestError(f"faces={faces} is below 1; render one face or more")
-    report = AuditReport.load(run)
-    settings = read_json(report.folder / CONFIG)
-    place = resolve_device(device)
-    named = str(generator or settings["generator"])
-    source = load_generator(named, device)
+    finished = FinishedAudit.load(run, generator, device)
+    report, settings, source = finished.report, finished.settings, finished.generator
     if not isinstance(source, StyleGAN2) or source.config.latents != len(NAMES):
-        raise RequestError(f"'{named}' was not trained on the studio's {len(NAMES)} factors; audit one that was")
-    known = load_attributes(named)
-    audited = known.select(settings["attributes"])
-    require_same_edits(run, named, known, audited)
-    space = studio_space(audited)
+        raise RequestError(f"'{source.name}' was not trained on the studio's {len(NAMES)} factors; audit one that was")
+    place, space = resolve_device(device), studio_space(finished.audited)
     if len(space.names) < 2:
         raise RequestError(f"'{run}' audits fewer than two factors of the studio; audit more attributes")
-    model = load_target(target or settings["target"], device)
-    if settings["towards"] is not None:
-        model = aim(model, settings["towards"])
-    model = followed(model, place)
+    model = finished.target(target, device)
     rendered = StudioGenerator(Studio(makehuman, source.resolution, place), place)
     seeds = read_results(report.folder, ["face"], "pixel")["face"].to_pylist()[:faces]
     steps = len(space.names) + 1
@@ -180,8 +166,7 @@ def _truth(target: Target, codes: Codes) -> Tensor | None:
     """The true class ``[B]`` of rendered faces, or None where the target names no factor's classes."""
     if target.label is None or target.label.attribute not in NAMES or not isinstance(target.task, Classification):
         return None
-    value = codes[:, NAMES.index(target.label.attribute)].contiguous()
-    return torch.bucketize(value, torch.tensor(target.label.thresholds, device=value.device), right=True)
+    return classify(codes[:, NAMES.index(target.label.attribute)], target.label.thresholds)
 
 
 @torch.no_grad()
@@ -209,10 +194,7 @@ def _confirmed(
         before, after = (_predicted(rendered, target, codes, change) for change in (None, edits))
         truth = _truth(target, codes)
         reference = target.task.decide(before) if truth is None else truth.to(before.device)
-        task = target.task
-        right = (
-            task.eligible(before, reference) if isinstance(task, Classification) else ~task.failed(before, reference)
-        )
+        right = eligible(target.task, before, reference)
         confirmed += int((right & target.task.failed(after, reference)).sum())
         attempted += int(right.sum())
     share = confirmed / attempted if attempted else None

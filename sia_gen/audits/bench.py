@@ -12,7 +12,8 @@ from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.audit_report import AuditReport
-from sia_gen.audits.diagnose import audit, fingerprint
+from sia_gen.audits.diagnose import audit
+from sia_gen.audits.finished import fingerprint
 from sia_gen.audits.results import outcomes
 from sia_gen.audits.statistics import Floats, bootstrap, wilson
 from sia_gen.core.errors import RequestError
@@ -156,8 +157,9 @@ def row_of(case: Case, score: float, report: AuditReport) -> dict[str, Any]:
 
 
 def _halves(report: AuditReport, arm: str) -> list[tuple[bool, float]]:
-    _, success, change = outcomes(report.folder, arm)
-    return [check for check in (rate_coverage(success), mean_coverage(change)) if check is not None]
+    found = outcomes(report.folder, arm)
+    checks = rate_coverage(found.success.astype(float)), mean_coverage(found.change)
+    return [check for check in checks if check is not None]
 
 
 def rate_coverage(success: Floats) -> tuple[bool, float] | None:

@@ -15,7 +15,7 @@ from sia_gen.audits.audit_report import AuditReport
 from sia_gen.audits.finding import LARGEST_Q
 from sia_gen.audits.results import ARMS, CONTROL, outcomes
 from sia_gen.audits.run_folder import CONFIG
-from sia_gen.audits.statistics import Floats, benjamini_hochberg, bootstrap
+from sia_gen.audits.statistics import Floats, Groups, benjamini_hochberg, bootstrap
 from sia_gen.core.errors import RequestError
 from sia_gen.core.files import read_json
 
@@ -48,7 +48,7 @@ def compare(first: str | Path, second: str | Path) -> dict[str, Any]:
             "targets of one task"
         )
     names = settings[0]["attributes"]
-    rows = [_row(name, _paired(runs, name)) for name in (*names, *ARMS, CONTROL)]
+    rows = [_row(name, *_paired(runs, name)) for name in (*names, *ARMS, CONTROL)]
     bars, arms = rows[: len(names)], rows[len(names) :]
     for row, q in zip(bars, benjamini_hochberg([row.pop("p") for row in bars]), strict=True):
         row["q"] = q
@@ -66,24 +66,28 @@ def compare(first: str | Path, second: str | Path) -> dict[str, Any]:
     return {"finding": finding(content), **content}
 
 
-def _paired(runs: Sequence[AuditReport], arm: str) -> list[dict[str, Floats]]:
-    """Of each run: "success" and "change" of output ``[N]`` in an arm, face by face, where both targets were right."""
+def _paired(runs: Sequence[AuditReport], arm: str) -> tuple[list[dict[str, Floats]], Groups]:
+    """Of each run: "success" and "change" of output ``[N]`` in an arm, face by face, where both targets were right.
+
+    With it ``[N]``: faces that share a number were moved along the same random direction, and are drawn together.
+    """
     found = [outcomes(run.folder, arm) for run in runs]
-    _, *places = np.intersect1d(found[0][0], found[1][0], return_indices=True)
-    return [
-        {"success": success[rows], "change": change[rows]}
-        for (_, success, change), rows in zip(found, places, strict=True)
+    _, *places = np.intersect1d(found[0].face, found[1].face, return_indices=True)
+    pair = [
+        {"success": run.success[rows].astype(float), "change": run.change[rows]}
+        for run, rows in zip(found, places, strict=True)
     ]
+    return pair, found[0].direction[places[0]]
 
 
-def _row(arm: str, pair: Sequence[dict[str, Floats]]) -> dict[str, Any]:
+def _row(arm: str, pair: Sequence[dict[str, Floats]], drawn: Groups) -> dict[str, Any]:
     faces = len(pair[0]["change"])
     row: dict[str, Any] = {"name": arm, "faces": faces}
     for kind in ("success", "change"):
         a, b = (part[kind] for part in pair)
         row[f"{kind}_first"], row[f"{kind}_second"] = _mean(a), _mean(b)
         row[f"{kind}_difference"] = _mean(b - a)
-        row[f"{kind}_interval"] = bootstrap(b - a, np.arange(faces), 0) if faces else None
+        row[f"{kind}_interval"] = bootstrap(b - a, drawn, 0) if faces else None
     row["p"] = _signed_rank(pair[1]["change"] - pair[0]["change"])
     return row
 

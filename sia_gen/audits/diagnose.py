@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 import weakref
@@ -27,16 +26,17 @@ from sia_gen.audits.checks import LOOKED_AT, checks, in_training_mode
 from sia_gen.audits.control import control_space, random_directions, reaches
 from sia_gen.audits.examples import Examples
 from sia_gen.audits.figure import draw_collateral, draw_histogram
+from sia_gen.audits.finished import fingerprint, probe
 from sia_gen.audits.histogram import histogram
 from sia_gen.audits.pairs import Pair, arm_of, checked, pair_rows
 from sia_gen.audits.report import write_report
 from sia_gen.audits.results import ARMS, CONTROL, is_control, write_results
-from sia_gen.audits.run_folder import CONFIG, RunFolder
+from sia_gen.audits.run_folder import RunFolder
 from sia_gen.audits.witness import Witness
 from sia_gen.core.errors import Cancelled, RequestError, WorkError
 from sia_gen.core.executors import Progress, resolve_device
-from sia_gen.core.files import read_json, read_tensors, write_json, write_tensors
-from sia_gen.core.images import from_bytes, quantise, to_bytes
+from sia_gen.core.files import read_tensors, write_json, write_tensors
+from sia_gen.core.images import quantise
 from sia_gen.core.modules import eval_mode
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Generator
@@ -46,7 +46,6 @@ from sia_gen.targets.target import Target, aim
 
 DIRECTIONS = "control.safetensors"
 PICTURED = 6  # attributes whose best face is shown
-PROBED = 8  # numbers of the target's first prediction that tell its weights from others
 
 
 def audit(
@@ -116,7 +115,7 @@ def audit(
     }
     with _folder(out) as path, eval_mode(*modules):
         with _blame("the first face"):
-            folder = RunFolder(path, settings, _probe(generator, target, seeds[0]))
+            folder = RunFolder(path, settings, probe(generator, target, seeds[0]))
             said += _look(generator, witness, seeds[: min(LOOKED_AT, attack.batch)])
         plan = arms(attack, audited, _controls(folder, generator, known, audited, seed), pairs)
         with _blame("unedited faces"):
@@ -156,21 +155,6 @@ def _require_work(attack: SemanticImageAttack, audited: AttributeSpace, left_out
             raise RequestError(f"attribute '{name}' has the name of an arm ({', '.join((*ARMS, CONTROL))}); rename it")
 
 
-def fingerprint(*spaces: AttributeSpace) -> str:
-    """Tells whether attributes of the same names are the same edits."""
-    digest = hashlib.sha256()
-    for space in spaces:
-        digest.update(repr(space.attributes).encode())
-        digest.update(space.directions.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def require_same_edits(run: str | Path, generator: str, known: AttributeSpace, audited: AttributeSpace) -> None:
-    """Raise `RequestError` unless the attributes of a finished run are still the same edits."""
-    if fingerprint(known, audited) != read_json(Path(run) / CONFIG)["edits"]:
-        raise RequestError(f"the attributes of '{generator}' have changed since '{run}' was made; audit again")
-
-
 @contextmanager
 def _folder(out: str | Path | None) -> Iterator[Path]:
     """The run folder; without ``out`` a temporary one, which outlives the block only if it ends well."""
@@ -199,14 +183,6 @@ def _blame(where: str) -> Iterator[None]:
         raise WorkError(
             f"{where}: {type(error).__name__}: {reason}; mend the target or the generator and run the same again"
         ) from error
-
-
-@torch.no_grad()
-def _probe(generator: Generator, target: Target, seed: int) -> list[float]:
-    """The first numbers that the target says about a face: they tell these weights from others of the same name."""
-    prediction = target.predict(from_bytes(to_bytes(generator.render(generator.sample([seed])))))
-    target.task.check(prediction, 1)
-    return [round(value, 6) for value in prediction.flatten()[:PROBED].tolist()]
 
 
 def _look(generator: Generator, witness: Witness, seeds: Sequence[int]) -> list[str]:

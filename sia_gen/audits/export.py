@@ -13,16 +13,13 @@ import numpy as np
 import torch
 
 from sia_gen.attack.edit import edit
-from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.audit_report import AuditReport
-from sia_gen.audits.diagnose import require_same_edits
+from sia_gen.audits.finished import FinishedAudit
 from sia_gen.audits.results import read_results
-from sia_gen.audits.run_folder import CONFIG
 from sia_gen.core.errors import RequestError
-from sia_gen.core.executors import Progress, resolve_device
-from sia_gen.core.files import atomic, read_json, writable_folder
+from sia_gen.core.executors import Progress
+from sia_gen.core.files import atomic, writable_folder
 from sia_gen.core.images import to_bytes, to_pil
-from sia_gen.generators.load import load_generator
 
 BATCH = 32
 UNEDITED = "unedited"
@@ -76,12 +73,8 @@ def export(
     Raises `RequestError` for a run whose generator or attributes have changed since, or that has none by name, and for
     a folder that holds something else.
     """
-    report, place = AuditReport.load(run), resolve_device(device)
-    settings = read_json(report.folder / CONFIG)
-    named = str(generator or settings["generator"])
-    source, known = load_generator(named, device), load_attributes(named, str(place))
-    space = known.select(settings["attributes"])
-    require_same_edits(run, named, known, space)
+    finished = FinishedAudit.load(run, generator, device)
+    report, settings, source, space = finished.report, finished.settings, finished.generator, finished.audited
     out = writable_folder(out)
     if any(path.name != "images" for path in out.iterdir()):  # alone, they are what a killed export left
         raise RequestError(f"'{out}' is not empty; choose another --out")

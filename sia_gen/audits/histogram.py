@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.audits.finding import above_control, above_others, finding
 from sia_gen.audits.readings import collateral, explained, subgroups
-from sia_gen.audits.results import ARMS, CONTROL, JUDGED, MEASURED, control_of, is_control, read_results
+from sia_gen.audits.results import ARMS, CONTROL, JUDGED, MEASURED, control_of, is_control, outcomes, read_results
 from sia_gen.audits.statistics import Floats, Groups, benjamini_hochberg, bootstrap, sign_flip, wilson
 from sia_gen.core.errors import WorkError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COLUMNS = ("face", "correct", "success", "output_before", "output_after", "direction", "queries", *JUDGED, *MEASURED)
+COLUMNS = ("queries", *JUDGED, *MEASURED)
 RANGE = "of its range"  # the unit of random directions
 ROUNDING = 1e-6  # of their size: what float32 changes leave where ups and downs cancel
 
@@ -101,15 +101,10 @@ def histogram(
 
 
 def _tally(folder: Path, arm: str, unit: str, seed: int) -> Tally:
-    control = is_control(arm)
-    single = arm not in ARMS and not control
-    table = read_results(folder, [*COLUMNS, *([f"needed_{arm}"] if single else [])], arm)
-    table = table.filter(table["correct"])
-    success = table["success"].to_numpy()
-    signed = table["output_after"].to_numpy().astype(float) - table["output_before"].to_numpy().astype(float)  # [N]
-    change = np.abs(signed)
+    single = arm not in ARMS and not is_control(arm)
+    found = outcomes(folder, arm, [*COLUMNS, *([f"needed_{arm}"] if single else [])])
+    table, success, change, direction = found.rows, found.success, found.change, found.direction
     attempted, successes = len(change), int(success.sum())
-    direction = table["direction"].to_numpy() if control else np.arange(attempted)
     omega = table[f"needed_{arm}"].to_numpy()[success].astype(float) if single else np.empty(0)
     size = float(np.abs(omega).mean()) if len(omega) else 0.0
     mean = float(omega.mean()) if len(omega) else 0.0
@@ -126,14 +121,14 @@ def _tally(folder: Path, arm: str, unit: str, seed: int) -> Tally:
         "mean_size": size if len(omega) else None,
         "output_change": float(change.mean()) if attempted else None,
         "output_interval": bootstrap(change, direction, seed) if attempted else None,
-        "output_change_signed": float(signed.mean()) if attempted else None,
+        "output_change_signed": float(found.moved.mean()) if attempted else None,
         **_valid(table["valid"], attempted),
         "queries": float(table["queries"].to_numpy().mean()) if attempted else None,
         "label_kept": _mean(_known(failed, "label_kept")),
         "likeness": _mean(_known(failed, "likeness")),
         "likely": _mean(_known(failed, "distance") <= 1),
     }
-    return Tally(row, change, change[success], table["face"].to_numpy(), direction)
+    return Tally(row, change, change[success], found.face, direction)
 
 
 def _zoom(folder: Path, attributes: Sequence[Attribute]) -> list[float | None]:

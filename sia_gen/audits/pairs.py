@@ -48,9 +48,10 @@ def pair_rows(folder: Path, pairs: Sequence[Pair], seed: int) -> list[dict[str, 
     """
     rows = []
     for pair in pairs:
-        _, success, change = outcomes(folder, arm_of(pair))
-        alone = np.maximum(*(outcomes(folder, name)[2] for name in pair))
-        faces, failed = len(change), int(success.sum())
+        found = outcomes(folder, arm_of(pair))
+        change = found.change
+        alone = np.maximum(*(outcomes(folder, name).change for name in pair))
+        faces, failed = len(change), int(found.success.sum())
         beyond = change - alone
         rows.append(
             {

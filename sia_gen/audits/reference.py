@@ -16,7 +16,7 @@ from sia_gen.core.files import shipped
 from sia_gen.core.images import Images, quantise
 from sia_gen.generators.generator import Codes, Generator
 from sia_gen.targets.points import FACE_POINTS, Keypoints
-from sia_gen.targets.target import Label, Target
+from sia_gen.targets.target import Label, Target, classify
 from sia_gen.targets.task import Classification, Following, Task
 from sia_gen.targets.verifier import Verifier, load_verifier
 
@@ -39,8 +39,7 @@ class VerifiedLabel:
 
     def classify(self, values: Tensor) -> Tensor:
         """The verifier's readings ``[B, F]`` → classes ``[B]``."""
-        value = values[:, self.factor].float().contiguous()  # [B]
-        return torch.bucketize(value, torch.tensor(self.thresholds, device=value.device), right=True)
+        return classify(values[:, self.factor].float(), self.thresholds)
 
 
 @dataclass

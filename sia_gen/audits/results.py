@@ -8,6 +8,7 @@ Letters: N faces of the chunk, K attributes of the arm, C columns of ω (every a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from sia_gen.attack.result import AttackResult
 from sia_gen.audits.run_folder import RunFolder
-from sia_gen.audits.statistics import Floats
+from sia_gen.audits.statistics import Floats, Groups
 from sia_gen.core.files import atomic
 
 if TYPE_CHECKING:
@@ -102,12 +103,34 @@ def read_results(path: Path, columns: Sequence[str] | None = None, arm: str | No
     return pq.read_table(path / RESULTS, columns=None if columns is None else list(columns), filters=filters)
 
 
-def outcomes(path: Path, arm: str) -> tuple[NDArray[np.int64], Floats, Floats]:
-    """Of the correct faces of an arm, ``[N]`` each: their seeds, whether they failed (0 or 1), |change of output|."""
-    table = read_results(path, ["face", "correct", "success", "output_before", "output_after"], arm)
+@dataclass(frozen=True)
+class Outcomes:
+    """What an arm came to on the N faces that the target got right before any edit."""
+
+    rows: pa.Table
+    """Of these faces, with the columns asked for."""
+    face: Groups
+    """Seeds ``[N]``."""
+    success: NDArray[np.bool_]
+    moved: Floats
+    """Change of the output ``[N]``, signed."""
+    direction: Groups
+    """The random direction ``[N]`` that a face was moved along; its own number in every arm but the controls."""
+
+    @property
+    def change(self) -> Floats:
+        return np.abs(self.moved)
+
+
+def outcomes(path: Path, arm: str, columns: Sequence[str] = ()) -> Outcomes:
+    """One arm of `results.parquet`, on the faces that were attacked, with further ``columns`` in its rows."""
+    table = read_results(
+        path, ["face", "correct", "success", "output_before", "output_after", "direction", *columns], arm
+    )
     table = table.filter(table["correct"])
     before, after = (table[name].to_numpy().astype(float) for name in ("output_before", "output_after"))
-    return table["face"].to_numpy(), table["success"].to_numpy().astype(float), np.abs(after - before)
+    direction = table["direction"].to_numpy() if is_control(arm) else np.arange(len(table))
+    return Outcomes(table, table["face"].to_numpy(), table["success"].to_numpy(), after - before, direction)
 
 
 def _rows(part: dict[str, Tensor], arm: str, names: Sequence[str], kept: Sequence[str]) -> pa.Table:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from sia_gen.core.errors import RequestError, WorkError
-from sia_gen.core.files import read_json, read_tensors, writable_folder, write_json, write_tensors
+from sia_gen.core.files import HALF_WRITTEN, read_json, read_tensors, writable_folder, write_json, write_tensors
 
 CONFIG = "config.json"
 PARTS = "parts"
@@ -38,7 +38,8 @@ class RunFolder:
             if not isinstance(found, dict) or "probe" not in found:
                 raise RequestError(f"'{self.path}' holds something other than a run; choose another --out")
             self._compare(found, settings)
-            self._compare_probe(found.get("probe", []), probe)
+            self._sweep()
+            require_same_weights(self.path, found["probe"], probe, "choose another --out")
         elif any(path.name != PARTS and not path.name.startswith(".") for path in self.path.iterdir()):
             raise RequestError(f"'{self.path}' holds files that are no run's; choose another --out or an empty folder")
         else:
@@ -60,16 +61,11 @@ class RunFolder:
                     "choose another --out or the same settings"
                 )
 
-    def _compare_probe(self, found: Sequence[float], probe: Sequence[float]) -> None:
-        same = len(found) == len(probe) and all(
-            math.isclose(a, b, rel_tol=PROBE_TOLERANCE, abs_tol=PROBE_TOLERANCE)
-            for a, b in zip(found, probe, strict=True)
-        )
-        if not same:
-            raise RequestError(
-                f"'{self.path}' holds a run of other weights (the target said {_short(found)} about the first face, "
-                f"now {_short(probe)}); choose another --out"
-            )
+    def _sweep(self) -> None:
+        """Clear away what a run that was killed left half written."""
+        for folder in (self.path, self.path / PARTS):
+            for path in folder.glob(HALF_WRITTEN):
+                path.unlink(missing_ok=True)
 
     def _part(self, chunk: int, arm: int) -> Path:
         return self.path / PARTS / f"{chunk:05d}-{arm:03d}.safetensors"
@@ -94,6 +90,18 @@ class RunFolder:
 
     def read(self, chunk: int, arm: int) -> dict[str, Tensor]:
         return read_tensors(self._part(chunk, arm))[0]
+
+
+def require_same_weights(run: Path, found: Sequence[float], probe: Sequence[float], remedy: str) -> None:
+    """Raise `RequestError` unless two probes of a target, see `RunFolder`, are alike but for rounding."""
+    same = len(found) == len(probe) and all(
+        math.isclose(a, b, rel_tol=PROBE_TOLERANCE, abs_tol=PROBE_TOLERANCE) for a, b in zip(found, probe, strict=True)
+    )
+    if not same:
+        raise RequestError(
+            f"'{run}' holds a run of other weights (the target said {_short(found)} about the first face, "
+            f"now {_short(probe)}); {remedy}"
+        )
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

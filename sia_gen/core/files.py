@@ -17,6 +17,7 @@ from torch import Tensor
 from sia_gen.core.errors import RequestError, WorkError
 
 PACKAGE = Path(__file__).resolve().parents[1]
+HALF_WRITTEN = ".*.partial*"  # what `atomic` leaves where the process is killed
 
 
 @contextmanager

@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     import torch
 
 
-def locate(kind: str, name: str | Path) -> Path | Callable[..., Any]:
+def locate(kind: str, name: str | Path, *also: str) -> Path | Callable[..., Any]:
     """Resolve ``name`` to a local folder, or to a callable that builds the model.
 
-    A hub id is downloaded (safetensors and JSON only) through huggingface_hub's cache. Raises `RequestError` that
-    lists the shipped models of this kind when nothing matches, `WorkError` when the hub cannot be reached.
+    Shipped models of the kinds ``also`` are found, too. A hub id is downloaded (safetensors and JSON only) through
+    huggingface_hub's cache. Raises `RequestError` that lists the shipped models when nothing matches,
+    `WorkError` when the hub cannot be reached.
     """
     text = str(name)
-    if text in shipped(kind):
+    known = [model for each in (kind, *also) for model in shipped(each)]
+    if text in known:
         return pretrained_folder() / text
     if text.startswith("hf:"):
         return _download(text.removeprefix("hf:"))
@@ -31,7 +33,7 @@ def locate(kind: str, name: str | Path) -> Path | Callable[..., Any]:
     if ":" in text:
         return _import(kind, text)
     remedy = "or give a folder, a hub id 'hf:owner/name' or 'module:callable'"
-    raise unknown(kind, text, shipped(kind), remedy)
+    raise unknown(kind, text, known, remedy)
 
 
 def build(kind: str, name: str | Path, factory: Callable[..., Any], device: torch.device | str) -> Any:

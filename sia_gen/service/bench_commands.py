@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sia_gen.service.options import MODEL, AsJson, Device, Seed, print_json, resolve
+from sia_gen.service.options import AsJson, Device, Generator, RunGenerator, Seed, print_json, resolve
 
 bench = typer.Typer(help="Measure whether audits tell the truth.", no_args_is_help=True)
 
@@ -21,7 +21,7 @@ def options() -> None:
 def rendering(
     run: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
     makehuman: Annotated[Path, typer.Option(help="Folder of a MakeHuman copy.")],
-    generator: Annotated[str | None, typer.Option(help="Its generator, if the run's name does not find it.")] = None,
+    generator: RunGenerator = None,
     target: Annotated[
         str | None, typer.Option(help="The audited target, where its name alone does not find it.")
     ] = None,
@@ -59,7 +59,7 @@ def planted(
         Path | None, typer.Option(help="Renders to train on; the shipped faces-renders by default.")
     ] = None,
     models: Annotated[int, typer.Option(help="How many targets: three planted ones to one balanced.")] = 32,
-    generator: Annotated[str, typer.Option(help=MODEL)] = "faces-stylegan2",
+    generator: Generator = "faces-stylegan2",
     faces: Annotated[int, typer.Option(help="Faces of each audit.")] = 24,
     steps: Annotated[int, typer.Option(help="Training steps of each target.")] = 1200,
     as_json: AsJson = False,

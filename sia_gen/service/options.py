@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from sia_gen.core.errors import RequestError
+
+if TYPE_CHECKING:
+    from sia_gen.attack.sia import SemanticImageAttack
 
 MODEL = "A shipped name, a folder, hf:owner/name or module:callable."
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Seed = Annotated[int, typer.Option(help="Random seed; the same seed gives the same result.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
+Generator = Annotated[str, typer.Option(help=MODEL)]
+Target = Annotated[str, typer.Option(help=MODEL)]
+Attributes = Annotated[str | None, typer.Option(help="Comma-separated names; all of the generator's by default.")]
+Steps = Annotated[int, typer.Option(help="Ascent steps of the joint, semantic and pixel attack.")]
+Box = Annotated[float, typer.Option(help="Share of each attribute's safe range that may be used; 0: pixels only.")]
+Epsilon = Annotated[str, typer.Option(help="Radius of the pixel residual, as 1/255 or 0.004; 0: attributes only.")]
+Queries = Annotated[int | None, typer.Option(help="Images that a black box may be shown per face of an ascent.")]
+RunGenerator = Annotated[str | None, typer.Option(help="Its generator, if the run's name does not find it.")]
 
 
 def print_json(data: Mapping[str, Any]) -> None:
@@ -24,3 +37,21 @@ def resolve(device: str) -> str:
     from sia_gen.core.executors import resolve_device
 
     return str(resolve_device(device))
+
+
+def names_of(attributes: str | None) -> list[str] | None:
+    """What ``--attributes`` lists, None where it is left out."""
+    return None if attributes is None else [name.strip() for name in attributes.split(",")]
+
+
+def attack_of(steps: int, box: float, epsilon: str, queries: int | None) -> SemanticImageAttack:
+    """The attack that these options ask for; raises `RequestError` for an epsilon that is no number."""
+    from sia_gen.attack.sia import SemanticImageAttack
+
+    number, divided, by = epsilon.partition("/")
+    try:
+        radius = float(number) / (float(by) if divided else 1.0)
+    except (ValueError, ZeroDivisionError):
+        raise RequestError(f"epsilon={epsilon} is no number; write it as 1/255 or 0.004") from None
+    attack = SemanticImageAttack(steps=steps, box=box, epsilon=radius)
+    return attack if queries is None else attack.within(queries)

@@ -12,13 +12,17 @@ from typing import Annotated, Any
 import typer
 
 from sia_gen.core.errors import RequestError
-from sia_gen.service.options import MODEL, AsJson, Device, Seed, print_json, resolve
+from sia_gen.service.options import AsJson, Device, Generator, Seed, print_json, resolve
 
 studio = typer.Typer(help="Labelled synthetic faces from a morphable mesh.", no_args_is_help=True)
 train = typer.Typer(help="The recipes that make the shipped weights.", no_args_is_help=True)
 
 Out = Annotated[Path, typer.Option(help="Folder to write to; the same command goes on where it was stopped.")]
 Renders = Annotated[Path, typer.Option(help="Folder that 'sia-gen studio render' wrote.")]
+Steps = Annotated[int, typer.Option(help="Training steps.")]
+Adversarial = Annotated[
+    int, typer.Option(help="Further steps of the generator against a discriminator, for a GPU; 20000, for example.")
+]
 Skews = Annotated[
     list[str] | None,
     typer.Option(
@@ -76,20 +80,21 @@ def pack(
 def generator(
     renders: Renders,
     out: Out,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 26_000,
+    steps: Steps = 26_000,
+    adversarial: Adversarial = 0,
     precision: Annotated[str, typer.Option(help="no or bf16.")] = "no",
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Train a StyleGAN2 by paired regression on renders."""
+    """Train a StyleGAN2 by paired regression on renders, then against a discriminator where asked."""
     from sia_gen.training.generator import train_generator
 
     if precision not in ("no", "bf16"):
         raise RequestError(f"precision={precision} is neither no nor bf16; choose one of these")
 
     def work(**common: Any) -> Mapping[str, Any]:
-        return train_generator(renders, out, steps=steps, precision=precision, **common)
+        return train_generator(renders, out, steps=steps, adversarial=adversarial, precision=precision, **common)
 
     _run(work, out, as_json, seed, device)
 
@@ -98,7 +103,7 @@ def generator(
 def verifier(
     renders: Renders,
     out: Out,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 6_000,
+    steps: Steps = 6_000,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -113,7 +118,7 @@ def verifier(
 def identity(
     renders: Renders,
     out: Out,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 4_000,
+    steps: Steps = 4_000,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -128,7 +133,7 @@ def identity(
 def landmarks(
     renders: Renders,
     out: Out,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 6_000,
+    steps: Steps = 6_000,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -150,7 +155,7 @@ def target(
     architecture: Annotated[str, typer.Option(help="resnet or vit.")] = "resnet",
     planted: Annotated[str | None, typer.Option(help="A factor that follows the label in the training faces.")] = None,
     strength: Annotated[float, typer.Option(help="In which share of the training faces it does, 0.5…1.")] = 0.95,
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 4_000,
+    steps: Steps = 4_000,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -175,7 +180,7 @@ def target(
 @train.command()
 def attributes(
     out: Out,
-    generator: Annotated[str, typer.Option(help=MODEL)] = "faces-stylegan2",
+    generator: Generator = "faces-stylegan2",
     verifier: Annotated[str, typer.Option(help="A shipped name, a folder or hf:owner/name.")] = "verifier",
     identity: Annotated[
         str | None, typer.Option(help="An identity model, which says how far edited faces stay the same person.")
@@ -200,6 +205,7 @@ def everything(
     makehuman: Annotated[Path, typer.Option(help="Folder of a MakeHuman copy.")],
     out: Out,
     faces: Annotated[int, typer.Option(help="How many faces to render and train on.")] = 20_000,
+    adversarial: Adversarial = 0,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -207,7 +213,10 @@ def everything(
     """Make all shipped weights: renders, generator, verifier, attributes, targets."""
     from sia_gen.training.everything import train_everything
 
-    _run(lambda **common: train_everything(makehuman, out, faces=faces, **common), out, as_json, seed, device)
+    def work(**common: Any) -> Mapping[str, Any]:
+        return train_everything(makehuman, out, faces=faces, adversarial=adversarial, **common)
+
+    _run(work, out, as_json, seed, device)
 
 
 def _run(work: Callable[..., Mapping[str, Any]], out: Path, as_json: bool, seed: int, device: str) -> None:

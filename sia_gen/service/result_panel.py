@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from sia_gen.audits.audit_report import AuditReport
+from sia_gen.audits.audit_report import HISTOGRAM, AuditReport
 from sia_gen.audits.report import REPORT
 from sia_gen.service.runs import pack
 
@@ -42,7 +42,11 @@ class ResultPanel:
         return [_frame(report), gr.DownloadButton(value=self._zip(report), interactive=True)]
 
     def _zip(self, report: AuditReport) -> str:
-        return str(pack(report, Path(self._zips.name)))
+        path = Path(self._zips.name) / f"{report.folder.name}.zip"
+        made = report.folder / HISTOGRAM  # written last
+        if not path.exists() or path.stat().st_mtime <= made.stat().st_mtime:
+            pack(report, path)
+        return str(path)
 
 
 def _frame(report: AuditReport) -> str:

@@ -60,10 +60,9 @@ class RunStore:
         return AuditReport.load(FIRST_RESULT) if (FIRST_RESULT / HISTOGRAM).is_file() else None
 
 
-def pack(report: AuditReport, folder: Path) -> Path:
-    """A zip of a run in ``folder``, less the parts that only a resumed run needs and files that are being written."""
+def pack(report: AuditReport, path: Path) -> None:
+    """Zip a run to ``path``, less the parts that only a resumed run needs and files that are being written."""
     name = report.folder.name
-    path = folder / f"{name}.zip"
     with (
         atomic(path) as partial,
         zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive,
@@ -72,4 +71,3 @@ def pack(report: AuditReport, folder: Path) -> Path:
             inside = file.relative_to(report.folder)
             if inside.parts[0] != "parts" and not file.name.startswith(".") and file.is_file():
                 archive.write(file, Path(name) / inside)
-    return path

@@ -19,11 +19,12 @@ from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import read_json
-from sia_gen.core.images import Images
+from sia_gen.core.images import Images, from_pil, to_pil
 from sia_gen.targets.points import FACE_POINTS, Keypoints
-from sia_gen.targets.pretrained import PROCESSOR, WEIGHTS, load_network
+from sia_gen.targets.pretrained import PROCESSOR, WEIGHTS, load_network, load_processor, not_reproduced, probe
 
 FLOOR = 1e-3  # of a heat map, before its logarithm
+TOLERANCE = 3 / 255  # of what the network sees: processors round to 8 bit
 BLUR = (0.239, 0.522, 0.239)  # a Gaussian of 0.8 pixels, the processor's at kernel_size=3: it calms a heat map's peak
 
 
@@ -77,8 +78,24 @@ def load_keypoints(folder: Path, name: str, device: torch.device) -> KeypointNet
         )
     if size != expected:
         raise WorkError(f"'{folder}' resizes to {size}, but its network was built for {expected}; fetch it again")
+    _require_same_input(folder, size, mean.cpu(), std.cpu())
     network = network.eval().requires_grad_(False).to(device)
     return KeypointNetwork(name, network, size, mean, std, _task(config, name, network.config.num_labels))
+
+
+def _require_same_input(folder: Path, size: tuple[int, int], mean: Tensor, std: Tensor) -> None:
+    """Raise `WorkError` where the image processor makes something else of a picture than `warped`."""
+    processor, (height, width) = load_processor(folder), (2 * side for side in size)
+    image = to_pil(probe(height, width))
+    box = [[[0.1 * width, 0.1 * height, 0.8 * width, 0.8 * height]]]  # it adds a quarter
+    try:
+        theirs = processor(image, boxes=box, return_tensors="pt")["pixel_values"] * std + mean
+    except Exception:  # of another kind, whose call takes no boxes
+        raise not_reproduced(folder, processor) from None
+    ours = warped(from_pil(image)[None], *size)
+    inside = (..., slice(1, -1), slice(1, -1))  # what lies a hair beyond the picture they cut off, we fade
+    if ours.shape != theirs.shape or (ours - theirs)[inside].abs().max() > TOLERANCE:
+        raise not_reproduced(folder, processor)
 
 
 def _task(config: dict[str, Any], name: str, points: int) -> Keypoints:

@@ -9,7 +9,7 @@ from torch import nn
 
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import resolve_device
-from sia_gen.core.files import read_json, shipped
+from sia_gen.core.files import read_json
 from sia_gen.core.locate import build, locate
 from sia_gen.targets.cascade import PREFIX, load_cascade
 from sia_gen.targets.classifier import load_classifier
@@ -29,9 +29,7 @@ def load_target(name: str | Path, device: torch.device | str = "cpu") -> Target:
     device, text = resolve_device(str(device)), str(name)
     if text.startswith(PREFIX):
         return load_cascade(text)
-    if text in shipped("identity"):
-        return as_target(load_identity(text, device), text)
-    place = locate("target", name)
+    place = locate("target", name, "identity")
     if isinstance(place, Path):
         shown = text if text.startswith("hf:") else place.name
         config = read_json(place / "config.json") if (place / "config.json").is_file() else {}

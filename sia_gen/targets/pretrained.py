@@ -57,11 +57,10 @@ def load_image_model(folder: Path, device: torch.device | str = "cpu") -> ImageM
     if not (folder / PROCESSOR).is_file():
         raise RequestError(f"'{folder}' has no {PROCESSOR}; save the model's image processor beside it")
     config = read_json(folder / "config.json")
-    with _quiet_transformers():
-        from transformers import AutoModelForImageClassification
+    from transformers import AutoModelForImageClassification
 
-        network = load_network(folder, AutoModelForImageClassification, "an image classifier")
-        preprocessing = _load_preprocessing(folder)
+    network = load_network(folder, AutoModelForImageClassification, "an image classifier")
+    preprocessing = _load_preprocessing(folder)
     network.eval().requires_grad_(False)
     return ImageModel(network.to(device), preprocessing.to(device), config)
 
@@ -92,32 +91,40 @@ def load_network(folder: Path, kind: Any, trained_as: str) -> nn.Module:
     return network
 
 
-def _load_preprocessing(folder: Path) -> Preprocessing:
+def load_processor(folder: Path) -> Any:
+    """Transformers' image processor in a folder; raises `WorkError` for a damaged one."""
     from transformers import AutoImageProcessor
 
     try:
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with _quiet_transformers():
+            return AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise WorkError(f"cannot load '{folder / PROCESSOR}' ({_first_line(error)}); fetch the file again") from None
+
+
+def _load_preprocessing(folder: Path) -> Preprocessing:
+    processor = load_processor(folder)
     preprocessing = Preprocessing(processor.to_dict())
     # Processors differ in more than their settings; an audit must not run on images that the model never saw.
     for side in (48, 320):
-        image = to_pil(_probe(side))
+        image = to_pil(probe(side, side))
         theirs = processor(image, return_tensors="pt")["pixel_values"]  # [1, 3, h, w]
         ours = preprocessing(from_pil(image)[None])
         same = ours.shape == theirs.shape and ((ours - theirs) / preprocessing.scale).abs().max() <= TOLERANCE
         if not same:
-            raise WorkError(
-                f"the preprocessing of '{folder}' ({type(processor).__name__}) is not reproduced; "
-                "wrap the model as module:callable"
-            )
+            raise not_reproduced(folder, processor)
     return preprocessing
 
 
-def _probe(side: int) -> Tensor:
-    """A smooth, colourful image without symmetry, ``[3, side, side]``."""
+def not_reproduced(folder: Path, processor: Any) -> WorkError:
+    name = type(processor).__name__
+    return WorkError(f"the preprocessing of '{folder}' ({name}) is not reproduced; wrap the model as module:callable")
+
+
+def probe(height: int, width: int) -> Tensor:
+    """A smooth, colourful image without symmetry, ``[3, height, width]``."""
     coarse = uniforms([0], (3, 6, 6), "preprocessing probe")
-    return nn.functional.interpolate(coarse, (side, side), mode="bilinear", align_corners=True)[0]
+    return nn.functional.interpolate(coarse, (height, width), mode="bilinear", align_corners=True)[0]
 
 
 def _first_line(error: Exception) -> str:

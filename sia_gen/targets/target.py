@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from sia_gen.core.errors import RequestError
@@ -23,6 +25,11 @@ class Label:
 
     attribute: str
     thresholds: tuple[float, ...]
+
+
+def classify(values: Tensor, thresholds: Sequence[float]) -> Tensor:
+    """The class of each value, int64 of the same shape: how many thresholds lie at or below it."""
+    return torch.bucketize(values.contiguous(), torch.tensor(thresholds, device=values.device), right=True)
 
 
 @runtime_checkable

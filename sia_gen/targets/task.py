@@ -5,7 +5,7 @@ Letters: B images, C classes, L labels, F values, E numbers of an embedding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
@@ -37,6 +37,17 @@ class Task(Protocol):
     def output(self, prediction: Tensor, reference: Tensor) -> Tensor:
         """``[B]``: the number whose change is reported (probability of the reference class, a value …)."""
         ...
+
+
+def eligible(task: Task, prediction: Tensor, reference: Tensor) -> Tensor:
+    """Which faces ``[B]`` are attacked, by their prediction before any edit: those that do not fail already.
+
+    With a class to drive towards, those that are of another one and are read right.
+    """
+    if isinstance(task, Classification) and task.towards is not None:
+        untargeted = replace(task, towards=None)
+        return ~untargeted.failed(prediction, reference) & (reference != task.classes.index(task.towards))
+    return ~task.failed(prediction, reference)
 
 
 def check_prediction(prediction: Tensor, shape: tuple[int, ...]) -> None:
@@ -86,11 +97,6 @@ class Classification:
         if self.towards is None:
             return _margin(prediction.float(), reference) < 0
         return _margin(prediction.float(), torch.full_like(reference, self.classes.index(self.towards))) > 0
-
-    def eligible(self, prediction: Tensor, reference: Tensor) -> Tensor:
-        """Which faces ``[B]`` are attacked, by their prediction before any edit: those read right, less that class."""
-        right = _margin(prediction.float(), reference) >= 0
-        return right if self.towards is None else right & (reference != self.classes.index(self.towards))
 
     def output(self, prediction: Tensor, reference: Tensor) -> Tensor:
         return F.softmax(prediction.float(), dim=1).gather(1, reference[:, None]).squeeze(1)

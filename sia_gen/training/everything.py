@@ -38,14 +38,15 @@ def train_everything(
     out: str | Path,
     *,
     faces: int = 20_000,
+    adversarial: int = 0,
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Render ``faces`` faces of 128 px and train on them; each weight in its folder below ``out``, with its card.
 
-    Further faces, a quarter as many and at most 5000, are rendered and packed to ``faces-renders``; others show
-    people several times, for the identity model.
+    ``adversarial`` steps sharpen the generator, see `train_generator`. Further faces, a quarter as many and at most
+    5000, are rendered and packed to ``faces-renders``; others show people several times, for the identity model.
 
     Interrupted, the same call goes on within the recipe that it was in. Returns the figures of each. Raises as the
     recipes do.
@@ -58,7 +59,9 @@ def train_everything(
     fresh, shipped = out / "fresh", min(PACKED, max(1, faces // 4))
     write_renders(makehuman, fresh, shipped, seed=seed + 2, resolution=RESOLUTION, **common)
     pack_renders(fresh, out / "faces-renders", shipped, progress)
-    figures: dict[str, Any] = {"faces-stylegan2": train_generator(renders, generator, seed=seed, **common)}
+    figures: dict[str, Any] = {
+        "faces-stylegan2": train_generator(renders, generator, adversarial=adversarial, seed=seed, **common)
+    }
     errors = train_verifier(renders, verifier, seed=seed, **common)
     figures["verifier"] = {name: found["r2"] for name, found in errors.items() if "r2" in found}
     figures["verifier"]["landmarks (nme)"] = errors["landmarks"]["nme"]

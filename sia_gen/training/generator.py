@@ -2,7 +2,7 @@
 
 Every studio factor is a function of one normal latent, so a generator that takes those latents as its z can be taught
 picture by picture, without an adversary, and told where each face's landmarks lie; it comes out sharp where few latents
-decide and soft where many do.
+decide and soft where many do, which a discriminator can mend afterwards.
 
 Letters: B faces, Z latents, R resolution.
 """
@@ -27,6 +27,7 @@ from sia_gen.generators.stylegan2 import SPREAD, StyleGAN2, StyleGAN2Config
 from sia_gen.studio.factors import MIRRORED, NAMES
 from sia_gen.studio.landmarks import in_a_mirror
 from sia_gen.studio.renders import RenderSet, read_renders
+from sia_gen.training.adversary import sharpen
 from sia_gen.training.card import table, write_card
 from sia_gen.training.loop import batch_indices, fit
 from sia_gen.training.network import mirrored_at_random
@@ -36,7 +37,11 @@ RATE = 1.2e-2
 GROW_AT = (0.5, 0.85)  # of the steps: until then a quarter, then half of the resolution is made, which is cheap
 POINTS_WEIGHT = 20.0  # of the mean distance of landmarks, in picture widths
 KNOTS = 10
+ADVERSARIAL = "adversarial"  # folder of that phase's checkpoint
 SHEET, NEAREST, COLUMNS = "sheet.png", "nearest.png", 12
+SHARPENED = (
+    "\nThen {steps} steps against a discriminator (non-saturating loss, R1), the pairs' loss going on beside it.\n"
+)
 ALIKE = 32  # side of the pictures by which samples are compared with renders
 CHANNELS = {64: (192, 192, 128, 80, 40), 128: (192, 192, 128, 80, 40, 24)}
 
@@ -46,6 +51,7 @@ def train_generator(
     out: str | Path,
     *,
     steps: int = 26_000,
+    adversarial: int = 0,
     seed: int = 0,
     device: str = "cpu",
     precision: Literal["no", "bf16"] = "no",
@@ -53,8 +59,11 @@ def train_generator(
 ) -> dict[str, float]:
     """Train on the folder ``renders`` and write config, weights and ``training.json`` to ``out``; returns the figures.
 
+    With ``adversarial`` steps, a discriminator sharpens it after the ``steps`` of regression, which pays on a GPU.
     Interrupted, the same call goes on. Raises `RequestError` for a resolution that there is no network for.
     """
+    if adversarial < 0:
+        raise RequestError(f"adversarial={adversarial} is below 0; give 0 or more steps")
     data = read_renders(renders)
     resolution = data.images.shape[-1]
     if resolution not in CHANNELS:
@@ -77,26 +86,41 @@ def train_generator(
     model.to(place, memory_format=torch.channels_last)
     mirror = torch.tensor([-1.0 if name in MIRRORED else 1.0 for name in NAMES])
 
-    def loss(network: nn.Module, step: int) -> Tensor:
+    def pair(network: StyleGAN2, step: int, halved: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         index = batch_indices(seed, step, training, BATCH)
         pictures, flip = mirrored_at_random(from_bytes(data.images[index]) * 2 - 1, seed, step)
         latents = data.latents[index]
         pictures, latents = pictures.to(place), torch.where(flip[:, None], latents * mirror, latents).to(place)
         points = data.landmarks[index]
         points = torch.where(flip[:, None, None], in_a_mirror(points), points).to(place)
-        halved = sum(step < share * steps for share in GROW_AT)
         levels = len(config.channels) - halved
         pictures = F.avg_pool2d(pictures, 2**halved)
         with autocast(place, precision):
             w = network.mapping(latents)
             made = network.synthesis(w[:, None].expand(-1, config.layers, -1), levels)
             apart = (network.synthesis.place(w).float() - points).abs().mean()
-        return picture_loss(made.float(), pictures) + POINTS_WEIGHT * apart
+        made = made.float()
+        return made, pictures, picture_loss(made, pictures) + POINTS_WEIGHT * apart
+
+    def loss(network: nn.Module, step: int) -> Tensor:
+        assert isinstance(network, StyleGAN2)
+        return pair(network, step, halved=sum(step < share * steps for share in GROW_AT))[2]
 
     settings: dict[str, object] = {"recipe": "generator", "steps": steps, "seed": seed, "renders": data.settings}
     settings["precision"] = precision
     made = fit(model, loss, out, steps=steps, rate=RATE, settings=settings, progress=progress)
     assert isinstance(made, StyleGAN2)
+    if adversarial:
+        settings = settings | {"recipe": "adversarial", "adversarial": adversarial}
+        made = sharpen(
+            made,
+            lambda network, step: pair(network, steps + step),
+            writable_folder(out / ADVERSARIAL),
+            steps=adversarial,
+            seed=seed,
+            settings=settings,
+            progress=progress,
+        )
     made.cpu().save(out)
     saved = StyleGAN2.load(out).to(place)
     figures = evaluate(saved, data, training)
@@ -174,6 +198,8 @@ def describe(folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int =
         half=GROW_AT[1],
         steps=settings["steps"],
         seed=settings["seed"],
+        sharpened=SHARPENED.format(steps=settings["adversarial"]) if "adversarial" in settings else "",
+        adversarial=f" --adversarial {settings['adversarial']}" if "adversarial" in settings else "",
         precision=settings["precision"],
         psnr=figures["psnr_db"],
         fit_seed=fit_seed,

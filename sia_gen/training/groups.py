@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor
 
 from sia_gen.studio.factors import FACTORS, NAMES
 from sia_gen.studio.renders import RenderSet
+from sia_gen.targets.target import classify
 
 CLASSES = {"smile": ("no smile", "smile"), "glasses": ("no glasses", "glasses"), "sex": ("female", "male")}
 SUBGROUPS: dict[str, tuple[float, ...]] = {"age": (21, 37, 53, 69), "sex": (0.5,), "skin_tone": (-12, 21)}
@@ -25,7 +25,7 @@ def groups(data: RenderSet, start: int, without: str | None = None) -> dict[str,
     for factor, cuts in SUBGROUPS.items():
         if factor == without:
             continue
-        band = torch.bucketize(data.value(factor)[start:].contiguous(), torch.tensor(cuts), right=True)
+        band = classify(data.value(factor)[start:], cuts)
         names = class_names(factor, cuts, FACTORS[NAMES.index(factor)].unit)
         found |= {name: band == index for index, name in enumerate(names) if (band == index).any()}
     return found

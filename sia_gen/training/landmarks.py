@@ -22,7 +22,7 @@ from sia_gen.targets.points import FACE_POINTS, normalised_error
 from sia_gen.training.card import table, write_card
 from sia_gen.training.groups import groups
 from sia_gen.training.loop import batch_indices, fit
-from sia_gen.training.network import augment, mirrored_at_random
+from sia_gen.training.network import augment, mirrored_at_random, save_with_processor
 
 BATCH, RATE, SIDE = 16, 1e-3, 64
 PATCH, HIDDEN, BLOCKS, HEADS = 8, 128, 6, 4
@@ -62,7 +62,7 @@ def train_landmarks(
 
     settings: dict[str, object] = {"recipe": "landmarks", "steps": steps, "seed": seed, "renders": data.settings}
     made = fit(model, loss, out, steps=steps, rate=RATE, weight_decay=0.05, settings=settings, progress=progress)
-    _save(made.cpu(), out)
+    save_with_processor(made.cpu(), out, SIDE, image_processor_type="VitPoseImageProcessor", do_affine_transform=True)
     figures = evaluate(out, data, training)
     write_json(out / "training.json", {"settings": settings, "figures": figures})
     measured = [(name, f"{error:.1%}") for name, error in figures.items() if name not in ("held_out", "failed")]
@@ -111,18 +111,3 @@ def evaluate(folder: Path, data: RenderSet, start: int) -> dict[str, float]:
     figures |= {part: error[:, first:last].mean().item() for part, (first, last) in PARTS.items()}
     figures |= {name: faces[group].mean().item() for name, group in groups(data, start).items()}
     return {"held_out": len(faces)} | {name: round(value, 4) for name, value in figures.items()}
-
-
-def _save(model: nn.Module, out: Path) -> None:
-    model.half().save_pretrained(out)
-    processor = {
-        "image_processor_type": "VitPoseImageProcessor",
-        "do_affine_transform": True,
-        "size": {"height": SIDE, "width": SIDE},
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
-    }
-    write_json(out / "preprocessor_config.json", processor)

@@ -35,6 +35,7 @@ def fit(
     steps: int,
     rate: float,
     weight_decay: float = 0.0,
+    betas: tuple[float, float] = BETAS,
     settings: dict[str, object],
     progress: Progress | None = None,
 ) -> nn.Module:
@@ -47,7 +48,7 @@ def fit(
     if steps < 1:
         raise RequestError(f"steps={steps} is below 1; train for at least one step")
     averaged = deepcopy(model)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=BETAS, weight_decay=weight_decay)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=betas, weight_decay=weight_decay)
     path, first = out / CHECKPOINT, 0
     if path.exists():
         try:

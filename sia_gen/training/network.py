@@ -71,19 +71,15 @@ def keep_outputs(model: nn.Module, labels: Sequence[str]) -> nn.Module:
 
 def save_network(model: nn.Module, out: Path, side: int) -> None:
     """Write the folder that transformers' ``from_pretrained`` reads: images are resized to ``side`` and centred."""
+    save_with_processor(model, out, side, image_processor_type="ViTImageProcessor", do_resize=True, resample=2)
+
+
+def save_with_processor(model: nn.Module, out: Path, side: int, **settings: Any) -> None:
+    """The same for a network of any kind, with further ``settings`` of its image processor."""
     model.half().save_pretrained(out)
-    processor = {
-        "image_processor_type": "ViTImageProcessor",
-        "do_resize": True,
-        "size": {"height": side, "width": side},
-        "resample": 2,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
-    }
-    write_json(out / "preprocessor_config.json", processor)
+    settings |= {"size": {"height": side, "width": side}, "do_rescale": True, "rescale_factor": 1 / 255}
+    settings |= {"do_normalize": True, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+    write_json(out / "preprocessor_config.json", settings)
 
 
 def network_input(images: Images, side: int) -> Tensor:

@@ -17,10 +17,10 @@ from sia_gen.core.executors import Progress, resolve_device
 from sia_gen.core.files import writable_folder
 from sia_gen.core.images import from_bytes
 from sia_gen.core.seeds import stream
-from sia_gen.studio.factors import FACTORS, MIRRORED, NAMES
+from sia_gen.studio.factors import FACTORS, NAMES
 from sia_gen.studio.renders import RenderSet
 from sia_gen.targets.load import load_target
-from sia_gen.targets.target import Target
+from sia_gen.targets.target import Target, classify
 from sia_gen.training.groups import class_names
 from sia_gen.training.target import chosen_faces, teach
 
@@ -113,7 +113,7 @@ def train_case(
     """
     factor, out = FACTORS[NAMES.index(case.label)], writable_folder(out)
     if case.cuts:
-        wanted = torch.bucketize(data.value(case.label).contiguous(), torch.tensor(case.cuts), right=True)
+        wanted = classify(data.value(case.label), case.cuts)
         names = class_names(case.label, case.cuts, factor.unit)
     else:
         wanted = (data.value(case.label) - factor.low) / (factor.high - factor.low)
@@ -130,7 +130,7 @@ def train_case(
         out,
         extra,
         architecture=case.architecture,
-        mirror=not {case.label, case.cause} & set(MIRRORED),
+        factors=(case.label, case.cause),
         settings=settings,
         steps=steps,
         seed=case.seed,

@@ -24,6 +24,7 @@ from sia_gen.studio.factors import FACTORS, MIRRORED, NAMES
 from sia_gen.studio.landmarks import in_a_mirror
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.targets.load import load_target
+from sia_gen.targets.target import classify
 from sia_gen.training.card import table, write_card
 from sia_gen.training.groups import class_names, groups
 from sia_gen.training.loop import batch_indices, fit
@@ -83,7 +84,7 @@ def train_target(
         raise RequestError(
             f"thresholds {cuts} do not rise within {factor.low:g}…{factor.high:g} {factor.unit}; give others"
         )
-    classes = torch.bucketize(data.value(label).contiguous(), torch.tensor(cuts), right=True)  # [N]
+    classes = classify(data.value(label), cuts)  # [N]
     names = class_names(label, cuts, factor.unit)
     chosen = chosen_faces(data, label, planted, strength, seed)
     extra = {"kind": "target", "label": {"attribute": label, "thresholds": cuts}}
@@ -98,7 +99,7 @@ def train_target(
         out,
         extra,
         architecture=architecture,
-        mirror=not {label, planted} & set(MIRRORED),  # else a mirror would undo what is learnt
+        factors=(label, planted),
         settings=settings,
         steps=steps,
         seed=seed,
@@ -120,7 +121,7 @@ def teach(
     extra: dict[str, Any],
     *,
     architecture: str,
-    mirror: bool,
+    factors: Sequence[str | None],
     settings: dict[str, object],
     steps: int,
     seed: int,
@@ -132,8 +133,10 @@ def teach(
     """Train a network on the faces ``chosen`` and save a transformers folder to ``out``; ``extra`` is for its config.
 
     ``wanted`` ``[N]`` are classes, int64, or values, float32, for a regression of the one thing in ``names``.
+    ``factors`` are those that it is to learn from: were one of them mirrored, pictures in a mirror would undo it.
     """
     place, regression = resolve_device(device), wanted.is_floating_point()
+    mirror = not set(factors) & set(MIRRORED)
     # A bit a face is too little to find a smile by: until it is saved, the network finds landmarks as well.
     mean, sd = coordinates(data.landmarks[: data.training])
     outputs = [*names, *(f"coordinate {index}" for index in range(len(mean)))]

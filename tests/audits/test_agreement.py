@@ -8,6 +8,7 @@ import torch
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import Attribute, AttributeSpace
 from sia_gen.audits import agreement as module
+from sia_gen.audits import finished
 from sia_gen.audits.agreement import StudioGenerator, agreement, studio_space
 from sia_gen.audits.diagnose import audit
 from sia_gen.core.errors import RequestError
@@ -27,9 +28,12 @@ class Stripes:
 
     resolution = 16
 
+    def __init__(self, shown=SHOWN, contrast=2.0):
+        self.shown, self.contrast = shown, contrast
+
     def render(self, spec):
-        rows = [spec[name] / (RANGES[name][1] - RANGES[name][0]) for name in SHOWN]
-        stripes = torch.sigmoid(2 * torch.stack(rows, dim=1) - 1)  # [B, 4]
+        rows = [spec[name] / (RANGES[name][1] - RANGES[name][0]) for name in self.shown]
+        stripes = torch.sigmoid(self.contrast * torch.stack(rows, dim=1) - 1)  # [B, 4]
         picture = stripes.repeat_interleave(4, dim=1)[:, None, :, None].expand(-1, 3, 16, 16)
         return SimpleNamespace(images=picture)
 
@@ -59,18 +63,34 @@ class TestStudioGenerator(GeneratorSuite):
         return StudioGenerator(Stripes())
 
 
+class Taught(StyleGAN2):
+    """Says that it was taught on renders, and makes what the studio does."""
+
+    def __init__(self):
+        super().__init__(StyleGAN2Config(name="studio", latents=len(NAMES), width=8, channels=(4, 4, 4)))
+        self.studio = StudioGenerator(Stripes())
+
+    def sample(self, seeds):
+        return self.studio.sample(seeds)
+
+    def render(self, codes, edits=None, space=None):
+        return self.studio.render(codes, edits, space)
+
+
 @pytest.fixture
 def run(generator, tmp_path, monkeypatch):
     """A finished audit of faces that the studio drew itself."""
     attack = SemanticImageAttack(batch=6, steps=4)
     report = audit(generator, target(), space(), faces=12, attack=attack, out=tmp_path / "run")
-    with torch.no_grad():
-        tiny = StyleGAN2(StyleGAN2Config(name="studio", latents=len(NAMES), width=8, channels=(4, 4, 4)))
-    monkeypatch.setattr(module, "load_generator", lambda name, device: tiny)
-    monkeypatch.setattr(module, "load_attributes", lambda name: space())
-    monkeypatch.setattr(module, "load_target", lambda name, device: target())
-    monkeypatch.setattr(module, "Studio", lambda makehuman, resolution, device: Stripes())
+    monkeypatch.setattr(finished, "load_generator", lambda name, device: Taught())
+    monkeypatch.setattr(finished, "load_attributes", lambda name, device: space())
+    monkeypatch.setattr(finished, "load_target", lambda name, device: target())
+    renders_as(monkeypatch, Stripes())
     return report
+
+
+def renders_as(monkeypatch, studio):
+    monkeypatch.setattr(module, "Studio", lambda makehuman, resolution, device: studio)
 
 
 def test_an_edit_moves_the_factor_and_stops_at_its_range(generator):
@@ -96,7 +116,7 @@ def test_an_audit_of_the_studio_agrees_with_the_studio(run):
 
 
 def test_a_generator_that_misleads_is_found_out(run, monkeypatch):
-    monkeypatch.setattr(module, "load_target", lambda name, device: target((3.0, 0.0, 8.0, 2.0)))
+    renders_as(monkeypatch, Stripes(("smile", "age", "light_azimuth", "yaw")))
     content = agreement(run.folder, "makehuman", faces=6)
     assert content["faces"] == 6
     assert content["spearman"] < 0.5
@@ -104,8 +124,8 @@ def test_a_generator_that_misleads_is_found_out(run, monkeypatch):
 
 
 def test_a_labelled_target_is_held_against_the_true_value(run, monkeypatch):
-    judge = target((8.0, 0.0, 0.0, 0.0), Label("smile", (0.7,)))
-    monkeypatch.setattr(module, "load_target", lambda name, device: judge)
+    judge = target(label=Label("smile", (0.7,)))
+    monkeypatch.setattr(finished, "load_target", lambda name, device: judge)
     content = agreement(run.folder, "makehuman")
     spec = sample(range(12))
     said = judge.predict(Stripes().render(spec).images).argmax(1)
@@ -115,14 +135,20 @@ def test_a_labelled_target_is_held_against_the_true_value(run, monkeypatch):
 
 
 def test_a_target_that_nothing_moves_has_no_order(run, monkeypatch):
-    monkeypatch.setattr(module, "load_target", lambda name, device: target((0.0, 0.0, 0.0, 0.0)))
+    renders_as(monkeypatch, Stripes(contrast=0.0))
     assert agreement(run.folder, "makehuman", faces=3)["spearman"] is None
+
+
+def test_another_target_of_the_same_name_is_refused(run, monkeypatch):
+    monkeypatch.setattr(finished, "load_target", lambda name, device: target((3.0, 0.0, 8.0, 2.0)))
+    with pytest.raises(RequestError, match=r"holds a run of other weights .*; name the audited target$"):
+        agreement(run.folder, "makehuman")
 
 
 def test_a_run_of_another_kind_of_generator_is_refused(run, monkeypatch):
     tiny = StyleGAN2(StyleGAN2Config(name="other", latents=5, width=8, channels=(4, 4, 4)))
-    monkeypatch.setattr(module, "load_generator", lambda name, device: tiny)
-    with pytest.raises(RequestError, match=r"'studio' was not trained on the studio's \d+ factors; audit one that was"):
+    monkeypatch.setattr(finished, "load_generator", lambda name, device: tiny)
+    with pytest.raises(RequestError, match=r"'other' was not trained on the studio's \d+ factors; audit one that was"):
         agreement(run.folder, "makehuman")
 
 

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from sia_gen.audits.comparison import compare
+from sia_gen.audits.results import CONTROL, outcomes
+from sia_gen.audits.statistics import bootstrap
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.targets.module import ModuleTarget
 from sia_gen.targets.task import Regression
@@ -52,6 +54,13 @@ def test_a_run_does_not_differ_from_itself(runs):
     assert all(row["q"] == 1.0 for row in content["attributes"])
     assert all(np.allclose(row["change_interval"], 0) for row in content["attributes"])
     assert "no attribute differs for sure on 24 faces" in content["finding"]
+
+
+def test_faces_of_one_random_direction_are_drawn_together(runs):
+    before, after = (outcomes(folder, CONTROL) for folder in runs)
+    assert len(set(before.direction)) < len(before.direction) == 24
+    row = next(row for row in compare(*runs)["arms"] if row["name"] == CONTROL)
+    assert row["change_interval"] == bootstrap(after.change - before.change, before.direction, 0)
 
 
 def test_runs_of_other_faces_are_refused(runs, planted, tmp_path):

@@ -32,8 +32,8 @@ FILES = ["config.json", "control.safetensors", "histogram.json", "histogram.png"
 
 
 def contents(folder):
-    """Every file of a run folder, less what a kill may leave of one that was being written."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and ".partial" not in path.name]
+    """Every file of a run folder."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 

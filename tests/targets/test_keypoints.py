@@ -119,6 +119,16 @@ def test_damaged_folders_are_named(vitpose_folder):
         load_target(vitpose_folder)
 
 
+def test_another_processor_is_refused(vitpose_folder):
+    path = vitpose_folder / "preprocessor_config.json"
+    plain = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 24}}
+    path.write_text(json.dumps(plain | {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}))
+    with pytest.raises(
+        WorkError, match=r"\(ViTImageProcessor\w*\) is not reproduced; wrap the model as module:callable"
+    ):
+        load_target(vitpose_folder)
+
+
 def test_mixed_precision_costs_a_place_no_digits():
     heat = uniforms([0], (4, 16, 16), "heat") + 1
     with torch.autocast("cpu", torch.bfloat16):

@@ -3,7 +3,7 @@ import torch
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.targets.points import Keypoints
-from sia_gen.targets.task import Classification, Detection, Following, MultiLabel, Regression, Verification
+from sia_gen.targets.task import Classification, Detection, Following, MultiLabel, Regression, Verification, eligible
 
 
 def test_the_output_of_one_value_is_its_signed_error():
@@ -67,8 +67,8 @@ def test_a_classifier_driven_towards_a_class_fails_when_that_one_wins():
         assert loss[2] > loss[1]
     # What is read wrongly, or shows the class already, is not attacked.
     task = Classification(("a", "b", "c"), towards="c")
-    assert task.eligible(LOGITS, torch.tensor([0, 0, 2])).tolist() == [True, False, False]
-    assert Classification(("a", "b", "c")).eligible(LOGITS, torch.tensor([0, 0, 2])).tolist() == [True, False, True]
+    assert eligible(task, LOGITS, torch.tensor([0, 0, 2])).tolist() == [True, False, False]
+    assert eligible(Classification(("a", "b", "c")), LOGITS, torch.tensor([0, 0, 2])).tolist() == [True, False, True]
     with pytest.raises(RequestError, match=r"^unknown class 'd': there are a, b, c"):
         Classification(("a", "b", "c"), towards="d")
 

@@ -61,6 +61,26 @@ def test_the_generator_learns_the_pictures(trained):
     assert model.resolution == SIDE
 
 
+def test_an_adversarial_phase_goes_on_from_the_trained_generator(trained, tmp_path, monkeypatch):
+    out, figures, _, _ = trained
+    monkeypatch.setattr(generator_recipe, "CHANNELS", {SIDE: (16, 16, 8)})
+    shutil.copytree(out / "faces", tmp_path / "faces")
+    renders = out.parent / "many"
+    steps: list[int] = []
+    found = generator_recipe.train_generator(
+        renders, tmp_path / "faces", steps=400, adversarial=50, progress=lambda done, total, what: steps.append(total)
+    )
+    assert set(steps) == {50}  # no step of the regression is taken again
+    assert found["psnr_db"] > figures["psnr_db"] - 1  # the pairs still hold
+    before, after = (load_generator(folder / "faces") for folder in (out, tmp_path))
+    assert not torch.equal(before.synthesis.start.weight, after.synthesis.start.weight)
+    card = (tmp_path / "faces" / "README.md").read_text()
+    assert "Then 50 steps against a discriminator" in card
+    assert "--steps 400 --adversarial 50 --seed 0" in card
+    with pytest.raises(RequestError, match=r"adversarial=-1 is below 0; give 0 or more steps"):
+        generator_recipe.train_generator(renders, tmp_path / "faces", adversarial=-1)
+
+
 def test_the_verifier_reads_what_is_shown_and_not_what_is_not(trained, renders):
     out, _, errors, _ = trained
     assert errors["light_azimuth"]["r2"] > 0.6

@@ -1,0 +1,136 @@
+"""The adversarial phase of a generator's training: what regression left soft is sharpened until it looks rendered.
+
+The loss is the non-saturating one with R1 (Mescheder et al., "Which Training Methods for GANs do actually Converge?",
+ICML 2018), beside that of the pairs, which keeps every latent's meaning.
+
+Letters: B faces, C channels, R resolution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sia_gen.core.executors import Progress
+from sia_gen.core.modules import one_seed
+from sia_gen.generators.stylegan2 import Linear, StyleGAN2
+from sia_gen.training.loop import fit
+
+RATE, BETAS = 2e-3, (0.0, 0.99)
+WEIGHT = 0.02  # of the adversarial loss against that of the pairs
+R1_EVERY = 16  # steps
+R1_SCALE = 2e-4  # times the pixels of a picture over the batch: how steep the discriminator may be at renders
+GROUP = 4  # faces whose spread the discriminator is told
+
+Pair = Callable[[StyleGAN2, int], tuple[Tensor, Tensor, Tensor]]
+"""A step's generated pictures and the renders of the same latents ``[B, 3, R, R]`` around 0, and the pairs' loss."""
+
+
+class Convolution(nn.Module):
+    """With bias, and equalised learning rate as in `Linear`."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.scale, self.padding = 1 / math.sqrt(inputs * kernel**2), kernel // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight * self.scale, self.bias, padding=self.padding)
+
+
+def _activated(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.2) * math.sqrt(2.0)
+
+
+class Halving(nn.Module):
+    """Two convolutions and a pooling, beside a straight way."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first, self.second = Convolution(inputs, inputs, 3), Convolution(inputs, outputs, 3)
+        self.straight = Convolution(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bent = F.avg_pool2d(_activated(self.second(_activated(self.first(x)))), 2)
+        return (bent + self.straight(F.avg_pool2d(x, 2))) / math.sqrt(2.0)
+
+
+class Discriminator(nn.Module):
+    """Pictures ``[B, 3, R, R]`` around 0 → how rendered each looks, ``[B]``.
+
+    It is StyleGAN2's residual one with box filters, ``channels[i]`` at resolution 4·2ⁱ.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        finest = list(reversed(channels))
+        self.enter = Convolution(3, finest[0], 1)
+        self.halvings = nn.Sequential(*(Halving(inputs, outputs) for inputs, outputs in pairwise(finest)))
+        self.last = Convolution(finest[-1] + 1, finest[-1], 3)
+        self.wide, self.score = Linear(16 * finest[-1], finest[-1]), Linear(finest[-1], 1)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        x = self.halvings(_activated(self.enter(pictures)))  # [B, C, 4, 4]
+        groups = x.unflatten(0, (-1, math.gcd(GROUP, len(x))))
+        spread = (groups.var(dim=1, correction=0) + 1e-8).sqrt().mean((1, 2, 3))  # a number a group
+        spread = spread.repeat_interleave(groups.shape[1]).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])
+        x = _activated(self.last(torch.cat([x, spread], dim=1)))
+        return self.score(_activated(self.wide(x.flatten(1)))).squeeze(1)
+
+
+class Rivals(nn.Module):
+    """Both networks, stepped at once: each is only moved by its own loss."""
+
+    def __init__(self, generator: StyleGAN2, discriminator: Discriminator) -> None:
+        super().__init__()
+        self.generator, self.discriminator = generator, discriminator
+
+    def forward(self, pair: Pair, step: int) -> Tensor:
+        """The sum of their losses, a scalar."""
+        made, pictures, paired = pair(self.generator, step)
+        still = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
+        fools = F.softplus(-torch.func.functional_call(self.discriminator, still, (made,))).mean()
+        steep = step % R1_EVERY == 0
+        real = self.discriminator(pictures.requires_grad_(steep))
+        tells = F.softplus(-real).mean() + F.softplus(self.discriminator(made.detach())).mean()
+        if steep:
+            (gradient,) = torch.autograd.grad(real.sum(), pictures, create_graph=True)
+            strength = R1_SCALE * pictures.shape[-1] ** 2 / len(pictures)
+            tells = tells + R1_EVERY * strength / 2 * gradient.square().sum((1, 2, 3)).mean()
+        return paired + WEIGHT * fools + tells
+
+
+def sharpen(
+    generator: StyleGAN2,
+    pair: Pair,
+    out: Path,
+    *,
+    steps: int,
+    seed: int,
+    settings: dict[str, object],
+    progress: Progress | None = None,
+) -> StyleGAN2:
+    """Go on training a generator against a discriminator; checkpoints lie in ``out``. Gives its moving average."""
+    with one_seed(seed):
+        discriminator = Discriminator(generator.config.channels)
+    device = next(generator.parameters()).device
+    rivals = Rivals(generator, discriminator.to(device, memory_format=torch.channels_last))
+    made = fit(
+        rivals,
+        lambda network, step: network(pair, step),
+        out,
+        steps=steps,
+        rate=RATE,
+        betas=BETAS,
+        settings=settings,
+        progress=progress,
+    )
+    assert isinstance(made, Rivals)
+    return made.generator

@@ -1,0 +1,83 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sia_gen.generators.stylegan2 import StyleGAN2, StyleGAN2Config
+from sia_gen.training import adversary
+from sia_gen.training.adversary import R1_EVERY, WEIGHT, Discriminator, Rivals
+
+CONFIG = StyleGAN2Config(name="tiny", latents=4, width=8, channels=(8, 8, 4))
+
+
+def pair(network, step):
+    """Four faces of step's latents, and striped pictures in their stead."""
+    latents = torch.randn(4, 4, generator=torch.Generator().manual_seed(step))
+    made = network.synthesis(network.mapping(latents)[:, None].expand(-1, CONFIG.layers, -1))
+    pictures = latents[:, :3, None, None].sign() * torch.tensor([1.0, -1.0]).repeat(8).expand(4, 3, 16, 16)
+    return made, pictures, (made - pictures).abs().mean()
+
+
+@pytest.fixture
+def rivals():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Rivals(StyleGAN2(CONFIG), Discriminator(CONFIG.channels))
+
+
+def gradients(loss, network):
+    return torch.autograd.grad(loss, list(network.parameters()), allow_unused=True, materialize_grads=True)
+
+
+@pytest.mark.parametrize("step", [1, R1_EVERY])
+def test_each_network_is_moved_by_its_own_loss_alone(rivals, step):
+    generator, discriminator = rivals.generator, rivals.discriminator
+    made, pictures, paired = pair(generator, step)
+    real = discriminator(pictures.requires_grad_())
+    tells = F.softplus(-real).mean() + F.softplus(discriminator(made.detach())).mean()
+    if step % R1_EVERY == 0:
+        steepness = torch.autograd.grad(real.sum(), pictures, create_graph=True)[0].square().sum((1, 2, 3)).mean()
+        tells = tells + R1_EVERY * 2e-4 * 16**2 / 4 / 2 * steepness
+    wanted = gradients(paired + WEIGHT * F.softplus(-discriminator(made)).mean(), generator)
+    for network, expected in ((generator, wanted), (discriminator, gradients(tells, discriminator))):
+        for found, right in zip(gradients(rivals(pair, step), network), expected, strict=True):
+            torch.testing.assert_close(found, right)
+
+
+def test_a_discriminator_tells_stripes_from_grey_and_sees_how_faces_differ(rivals):
+    discriminator = rivals.discriminator
+    optimiser = torch.optim.Adam(discriminator.parameters(), lr=1e-2, betas=(0.0, 0.99))
+    for step in range(30):
+        pictures = pair(rivals.generator, step)[1]
+        loss = (F.softplus(-discriminator(pictures)) + F.softplus(discriminator(0 * pictures))).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    pictures = pair(rivals.generator, 99)[1]
+    assert discriminator(pictures).amin() > discriminator(0 * pictures).amax() + 1
+    alone, alike = discriminator(pictures[:1]), discriminator(pictures[:1].repeat(4, 1, 1, 1))
+    torch.testing.assert_close(alike, alone.repeat(4))
+    assert not torch.isclose(discriminator(torch.cat([pictures[:1], -pictures[:3]]))[0], alone[0])
+
+
+def test_an_interrupted_phase_ends_with_the_same_weights(rivals, tmp_path, monkeypatch):
+    def run(folder, steps, progress=None):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            generator = StyleGAN2(CONFIG)
+        settings = {"recipe": "adversarial"}
+        return adversary.sharpen(generator, pair, folder, steps=steps, seed=0, settings=settings, progress=progress)
+
+    monkeypatch.setattr("sia_gen.training.loop.SAVE_EVERY", 4)
+    folders = [tmp_path / name for name in ("whole", "cut")]
+    for folder in folders:
+        folder.mkdir()
+    whole = run(folders[0], 30)
+
+    def stop(done, total, what):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):  # at step 25, after the checkpoint of step 24
+        run(folders[1], 30, stop)
+    cut = run(folders[1], 30)
+    for a, b in zip(whole.parameters(), cut.parameters(), strict=True):
+        assert torch.equal(a, b)
