@@ -16,7 +16,7 @@ from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.examples import best_pictures, joint_pictures
 from sia_gen.audits.pairs import Pair, arm_of
-from sia_gen.audits.results import ARMS, CONTROL, control_of, is_control, part_of
+from sia_gen.audits.results import ARMS, CONTROL, control_arm, is_control, part_of
 from sia_gen.audits.validity import Gate
 from sia_gen.audits.witness import Witness
 from sia_gen.core.executors import Progress
@@ -94,7 +94,7 @@ def arms(
 ) -> list[Arm]:
     """Joint, semantic, pixel, every attribute alone, the controls in the column after the attributes, and pairs.
 
-    ``controls`` are one of each attribute's size, in their order, then one of their mean size.
+    ``controls`` are one of each size that attributes have, then one of their mean size.
     """
     count = len(space.attributes)
     # One attribute needs no gradient: its range is searched from end to end, and a control's in just the same way.
@@ -107,7 +107,7 @@ def arms(
         *(Arm(name, single, space.select([name]), (index,)) for index, name in enumerate(space.names)),
         *(
             Arm(name, single, control, (count,))
-            for name, control in zip([*map(control_of, space.names), CONTROL], controls, strict=True)
+            for name, control in zip([*map(control_arm, range(len(controls) - 1)), CONTROL], controls, strict=True)
         ),
         *(
             Arm(arm_of(pair), both, space.select(pair), tuple(space.names.index(name) for name in pair))

@@ -1,10 +1,11 @@
 """Controls: random directions that change the picture as much as an attribute does, and mean nothing.
 
 An attack finds something to exploit along almost any direction, so an attribute's effect says little until it is held
-against directions that were searched in the same way over the same size of change. Each attribute has a control of its
-own size: turning a head or a lamp changes far more of the picture than opening a mouth.
+against directions that were searched in the same way over the same size of change. Turning a head or a lamp changes far
+more of the picture than opening a mouth, so there are controls of several sizes, which attributes share.
 
-Letters: M random directions, K attributes, S sizes, D numbers in one face's edit, P principal axes of codes, B faces.
+Letters: M random directions, K attributes, S sizes of control, T sizes tried, D numbers in one face's edit, P principal
+axes of codes, B faces.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ FACES = 4
 SPANNED = 512  # faces whose codes say in which axes codes vary at all
 SAMPLED = 4096  # faces whose codes say by how much: what is left of an attribute falls with the root of their number
 NEGLIGIBLE = 1e-3  # axes with less than this share of the largest deviation are rounding
+APART = (
+    1.25  # ratio of a control's size to the next smaller one's: an attribute is held against one up to so much larger
+)
 DOUBLINGS = 6  # of a direction's size, up and down, in search of those that change the picture as much as attributes
 
 
@@ -58,31 +62,41 @@ def random_directions(generator: Generator, known: AttributeSpace, seed: int) ->
 @torch.no_grad()
 def reaches(
     generator: Generator, known: AttributeSpace, audited: AttributeSpace, directions: Tensor, seed: int
-) -> Tensor:
-    """How far to go along ``directions`` to change the image as much as attributes do: ``[K + 1, M]``.
+) -> tuple[Tensor, Tensor]:
+    """How far to go along ``directions`` to change the image as much as attributes do: ``[S + 1, M]``, and who is like.
 
-    A row per audited attribute, then one for their mean. The change is the root mean square over the image, averaged
-    over four faces and both ends of a range. It is measured at sizes a factor of two apart and interpolated between
-    them; where no size changes the image enough, the largest is taken.
+    A row per size of control, ascending, then one for the attributes' mean; the second, int64 ``[K]``, is the row of
+    each audited attribute, which changes the image as much as it does or up to a quarter more. The change is the root
+    mean square over the image, averaged over four faces and both ends of a range. It is measured at sizes a factor of
+    two apart and interpolated between them; where no size changes the image enough, the largest is taken.
     """
     codes = generator.sample(seeds_apart(seed, "control faces", FACES))
-    wanted = _image_change(generator, audited, codes)  # [K]
-    wanted = torch.cat([wanted, wanted.mean()[None]])
+    changed = _image_change(generator, audited, codes)  # [K]
+    sizes, like = _in_sizes(changed)
+    wanted = torch.cat([sizes, changed.mean()[None]])
 
     def change(size: float) -> Tensor:
         reach = torch.full((len(directions),), size)
         return _image_change(generator, control_space(known, directions, reach), codes)  # [M]
 
-    sizes, changes = [1.0], [change(1.0)]
-    while changes[0].max() > wanted.min() and len(sizes) <= DOUBLINGS:
-        sizes.insert(0, sizes[0] / 2)
-        changes.insert(0, change(sizes[0]))
-    while changes[-1].min() < wanted.max() and sizes[-1] < 2**DOUBLINGS:
-        sizes.append(sizes[-1] * 2)
-        changes.append(change(sizes[-1]))
-    curve = torch.stack(changes, dim=1).cpu().numpy()  # [M, S]
-    found = [_interpolated(wanted.cpu().numpy(), row, np.array(sizes)) for row in curve]  # M times [K + 1]
-    return torch.from_numpy(np.stack(found, axis=1)).float()
+    tried, changes = [1.0], [change(1.0)]
+    while changes[0].max() > wanted.min() and len(tried) <= DOUBLINGS:
+        tried.insert(0, tried[0] / 2)
+        changes.insert(0, change(tried[0]))
+    while changes[-1].min() < wanted.max() and tried[-1] < 2**DOUBLINGS:
+        tried.append(tried[-1] * 2)
+        changes.append(change(tried[-1]))
+    curve = torch.stack(changes, dim=1).cpu().numpy()  # [M, T]
+    found = [_interpolated(wanted.cpu().numpy(), row, np.array(tried)) for row in curve]  # M times [S + 1]
+    return torch.from_numpy(np.stack(found, axis=1)).float(), like
+
+
+def _in_sizes(changed: Tensor) -> tuple[Tensor, Tensor]:
+    """Changes ``[K]`` → the sizes ``[S]`` of controls, ascending, and which of them each is rounded up to, ``[K]``."""
+    smallest = changed.amin().clamp(min=torch.finfo(changed.dtype).tiny)
+    steps = torch.log(changed / smallest) / math.log(APART)
+    steps, like = torch.ceil(steps - 1e-3).clamp(min=0).unique(return_inverse=True)
+    return (smallest * APART**steps).clamp(max=changed.amax()), like.cpu()
 
 
 def _interpolated(wanted: Floats, changes: Floats, sizes: Floats) -> Floats:

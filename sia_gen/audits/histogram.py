@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.audits.finding import above_control, above_others, finding
 from sia_gen.audits.readings import collateral, explained, subgroups
-from sia_gen.audits.results import ARMS, CONTROL, JUDGED, MEASURED, control_of, is_control, outcomes, read_results
+from sia_gen.audits.results import ARMS, CONTROL, JUDGED, MEASURED, is_control, outcomes, read_results
 from sia_gen.audits.statistics import Floats, Groups, benjamini_hochberg, bootstrap, sign_flip, wilson
 from sia_gen.core.errors import WorkError
 
@@ -40,15 +40,19 @@ class Tally:
 
 
 def histogram(
-    folder: Path, attributes: Sequence[Attribute], settings: Mapping[str, Any], units: Mapping[str, str] | None = None
+    folder: Path,
+    attributes: Sequence[Attribute],
+    like: Mapping[str, str],
+    settings: Mapping[str, Any],
+    units: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The content of `histogram.json`, attributes most sensitive first.
 
     Sensitivity is the mean |change of the task's output| with one attribute moved alone: in the joint attack every
-    attribute moves, whichever did the damage. An attribute is paired face by face with random directions that change
-    the picture as much, its row's "control"; faces that share a direction count as one draw. The content's "control" is
-    the arm of random directions of the attributes' mean size. ``units`` are those of the factors whose readings the
-    results hold: from these come "collateral" and "subgroups".
+    attribute moves, whichever did the damage. An attribute is paired face by face with the arm ``like`` it, random
+    directions that change the picture as much: its row's "control"; faces that share a direction count as one draw. The
+    content's "control" is the arm of random directions of the attributes' mean size. ``units`` are those of the factors
+    whose readings the results hold: from these come "collateral" and "subgroups".
     """
     seed = int(settings["seed"])
     tallies = {arm: _tally(folder, arm, "", seed) for arm in ARMS}
@@ -58,7 +62,7 @@ def histogram(
     rows, p_values = [], []
     for attribute in attributes:
         tally = _tally(folder, attribute.name, attribute.unit, seed)
-        control = _tally(folder, control_of(attribute.name), RANGE, seed)
+        control = _tally(folder, like[attribute.name], RANGE, seed)
         for other in (tally, control):
             if not np.array_equal(other.face, common.face):
                 raise WorkError(
@@ -93,7 +97,7 @@ def histogram(
         "settings": dict(settings),
     }
     spread = {attribute.name: attribute.sd for attribute in attributes if attribute.name in (units or {})}
-    content["collateral"] = collateral(folder, list(spread), spread)
+    content["collateral"] = collateral(folder, like, spread)
     content["subgroups"] = subgroups(folder, units or {})
     explained(rows, content["collateral"])
     content["gate"] = settings["gate"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sia_gen.audits.results import control_of, read_results
+from sia_gen.audits.results import read_results
 from sia_gen.audits.statistics import wilson
 from sia_gen.targets.verifier import Verifier
 from sia_gen.training.groups import SUBGROUPS, class_names
@@ -28,12 +28,13 @@ def read_names(verifier: Verifier | None, attributes: Sequence[str]) -> list[str
     return [*kept, *(name for name in SUBGROUPS if name in known and name not in kept)] if kept else []
 
 
-def collateral(folder: Path, names: Sequence[str], spread: Mapping[str, float]) -> dict[str, Any]:
+def collateral(folder: Path, like: Mapping[str, str], spread: Mapping[str, float]) -> dict[str, Any]:
     """How far each attribute alone moves the readings of all, at the value that changed the output most.
 
-    ``spread`` is the sd over faces of each; "moved" ``[K][K]`` is the mean size of the changes in these, and "control"
-    ``[K]`` the same of all readings under random directions that change the picture as much.
+    ``spread`` is the sd over faces of each, ``like`` the control of each; "moved" ``[K][K]`` is the mean size of the
+    changes in these, and "control" ``[K]`` the same of all readings under the control.
     """
+    names = list(spread)
     before = {name: _reading(folder, "pixel", name) for name in names}
 
     def moved(arm: str) -> list[float]:
@@ -45,7 +46,7 @@ def collateral(folder: Path, names: Sequence[str], spread: Mapping[str, float]) 
         ]
 
     rows = [[round(value, 4) for value in moved(arm)] for arm in names]
-    return {"names": list(names), "moved": rows, "control": [float(np.mean(moved(control_of(arm)))) for arm in names]}
+    return {"names": names, "moved": rows, "control": [float(np.mean(moved(like[name]))) for name in names]}
 
 
 def explained(rows: Sequence[dict[str, Any]], found: Mapping[str, Any]) -> None:

@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 RESULTS = "results.parquet"
-CONTROL = "random direction"  # of the attributes' mean size; each attribute has one of its own size too
+CONTROL = "random direction"  # of the attributes' mean size; there are others of the attributes' sizes
 ARMS = ("joint", "semantic", "pixel")
 PLAIN = ("correct", "success", "loss_before", "loss_after", "output_before", "output_after", "steps", "queries")
 JUDGED, MEASURED = ("label_kept", "valid"), ("likeness", "distance")  # where a verifier looked on
 ROWS_AT_ONCE = 16_384
 
 
-def control_of(attribute: str) -> str:
-    """The arm of random directions that change the picture as much as an attribute does."""
-    return f"{CONTROL} like {attribute}"
+def control_arm(size: int) -> str:
+    """The arm of random directions of one of the sizes, counted from 0, that attributes have."""
+    return f"{CONTROL} {size + 1}"
 
 
 def is_control(arm: str) -> bool:
-    return arm == CONTROL or arm.startswith(control_of(""))
+    return arm == CONTROL or arm.removeprefix(f"{CONTROL} ").isdigit()
 
 
 def part_of(

@@ -1,10 +1,11 @@
 import dataclasses
+import math
 
 import pytest
 import torch
 
 from sia_gen.attributes.attribute_space import Attribute, AttributeSpace
-from sia_gen.audits.control import DIRECTIONS, DOUBLINGS, control_space, random_directions, reaches
+from sia_gen.audits.control import APART, DIRECTIONS, DOUBLINGS, control_space, random_directions, reaches
 from sia_gen.core.errors import WorkError
 from sia_gen.core.seeds import normals
 from tests.generators.test_stylegan2 import tiny
@@ -49,6 +50,20 @@ def test_leaves_every_known_attribute_where_it_is():
     assert movement(directions).max(dim=1).values.min() > 0.5
 
 
+def held(found, wanted):
+    """The sizes that reaches are to have, in their order: those of the attributes rounded up, then their mean's."""
+    reach, like = found
+    sizes = torch.full((len(reach) - 1,), torch.nan)
+    wanted = wanted.detach()
+    smallest = wanted.min()
+    for size, row in zip(wanted, like.tolist(), strict=True):
+        steps = math.ceil(math.log(size / smallest) / math.log(APART) - 1e-3)
+        sizes[row] = min(smallest * APART**steps, wanted.max())
+        assert size * 0.999 <= sizes[row] <= APART * size * 1.001
+    assert torch.isfinite(sizes).all()  # none that no attribute is held against
+    return [*sizes, wanted.mean()]
+
+
 def test_changes_the_image_as_much_as_each_attribute_and_as_their_mean(generator):
     space = linear_space(generator).select(["a0", "a2"])
     directions = random_directions(generator, space, seed=0)
@@ -60,7 +75,7 @@ def test_changes_the_image_as_much_as_each_attribute_and_as_their_mean(generator
         return (directions @ matrix.T).square().mean(dim=1).sqrt() * reach
 
     wanted = change(space.directions, (space.high - space.low) / 2)
-    for reach, size in zip(found, [*wanted, wanted.mean()], strict=True):
+    for reach, size in zip(found[0], held(found, wanted), strict=True):
         control = control_space(space, directions, reach)
         torch.testing.assert_close(change(control.directions, 1.0), size.expand(DIRECTIONS), rtol=1e-3, atol=0)
 
@@ -82,7 +97,7 @@ def test_sizes_are_right_where_the_image_saturates(generator):
         return torch.stack([(image - clean).square().mean(dim=(1, 2, 3)).sqrt().mean() for image in edited])
 
     wanted = (change(space, space.low) + change(space, space.high)) / 2
-    for reach, size in zip(found, [*wanted, wanted.mean()], strict=True):
+    for reach, size in zip(found[0], held(found, wanted), strict=True):
         control = control_space(space, directions, reach)
         changed = (change(control, control.low) + change(control, control.high)) / 2
         torch.testing.assert_close(changed, size.expand(DIRECTIONS), rtol=0.1, atol=0)
@@ -100,9 +115,22 @@ def test_where_no_size_is_enough_the_largest_is_taken(generator):
     space = linear_space(generator)
     basis = torch.linalg.qr(space.directions.T).Q.T  # [K, D]
     directions = torch.eye(12) - basis.T @ basis
-    found = reaches(generator, space, space, directions, seed=0)
+    found, _ = reaches(generator, space, space, directions, seed=0)
     assert torch.isfinite(found).all()
     assert (found == 2**DOUBLINGS).all()
+
+
+def test_attributes_of_one_size_share_a_control(generator):
+    space = linear_space(generator)
+    one, other = space.directions[:2]
+    length = (generator.matrix.detach() @ torch.stack([one, other]).T).square().mean(0).sqrt()
+    rows = torch.stack([one, 1.2 * other * length[0] / length[1], 3 * one, 2.9 * one])
+    attributes = tuple(dataclasses.replace(a, low=-1.0, high=1.0) for a in space.attributes)
+    space = dataclasses.replace(space, attributes=attributes, directions=rows)
+    directions = random_directions(generator, space, seed=0)
+    reach, like = reaches(generator, space, space, directions, seed=0)
+    assert like.tolist() == [0, 1, 2, 2]
+    assert len(reach) == 4
 
 
 def test_depends_on_the_seed_alone(generator):
@@ -153,5 +181,5 @@ def test_a_control_in_the_stylespace_is_that_in_w_carried_over():
     assert carried.shape == (DIRECTIONS, *generator.edit_shapes["s"])
     likeness = torch.nn.functional.cosine_similarity(generator.carry(drawn), carried, dim=1)
     assert likeness.min() > 0.95  # what they share with the attributes is measured along other axes
-    found = reaches(generator, in_s, in_s, carried, seed=0)
+    found, _ = reaches(generator, in_s, in_s, carried, seed=0)
     assert torch.isfinite(found).all()

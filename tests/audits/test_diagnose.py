@@ -26,7 +26,7 @@ from tests.problems import linear_problem
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["a0", "a1", "a2", "a3"]
-CONTROLS = [*(f"random direction like {name}" for name in NAMES), "random direction"]
+CONTROLS = [*(f"random direction {size}" for size in (1, 2, 3, 4)), "random direction"]  # no two of one size
 ARMS = ["joint", "semantic", "pixel", *NAMES, *CONTROLS]
 FILES = ["config.json", "control.safetensors", "histogram.json", "histogram.png", "report.html", "results.parquet"]
 

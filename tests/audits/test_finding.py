@@ -2,7 +2,7 @@ import pytest
 
 from sia_gen.audits.finding import above_control, above_others, finding
 
-CONTROL = {"name": "random direction like light", "output_change": 0.10, "success": 0.05}
+CONTROL = {"name": "random direction 1", "output_change": 0.10, "success": 0.05}
 
 
 def row(name="light", change=0.46, q=0.01, low=0.02, success=0.41, **more):
