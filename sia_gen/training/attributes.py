@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.find import Labels, Wanted, find_directions, measure
@@ -18,16 +19,17 @@ from sia_gen.attributes.load import FILE
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
 from sia_gen.core.files import atomic, writable_folder
-from sia_gen.core.images import contact_sheet, matrix_sheet, quantise
+from sia_gen.core.images import matrix_sheet, quantise
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.load import load_generator
 from sia_gen.generators.stylegan2 import StyleGAN2
 from sia_gen.studio.factors import FACTORS, NAMES, sample
 from sia_gen.targets.identity import Identity, load_identity
 from sia_gen.targets.verifier import load_verifier
+from sia_gen.training.card import draw_sheet
 from sia_gen.training.generator import describe
 
-SWEEPS, PICTURED = "attributes.png", (6, 16, 27)  # and the seeds of the faces in it
+SWEEPS, PICTURED, TILE = "attributes.jpg", (3, 6, 16, 27, 41), 64  # the seeds of the faces in it, and their side
 RESPONSE, MEASURED = "response.png", 64  # faces
 LEAST = 0.25  # slope of a reading that is worth stretching
 ATTRIBUTES = (
@@ -107,12 +109,13 @@ def _draw_response(generator: StyleGAN2, labels: Labels, space: AttributeSpace, 
 
 @torch.inference_mode()
 def _draw_sweeps(generator: StyleGAN2, space: AttributeSpace, path: Path) -> None:
-    """A row an attribute: each of a few faces from the low end of the safe range to the high one."""
+    """A row an attribute: each of a few faces moved by −2…2 standard deviations, within the safe range."""
     codes = generator.sample(PICTURED).repeat_interleave(5, dim=0)
     rows, space = [], space.to(codes.device)
     for index, attribute in enumerate(space.attributes):
         omega = torch.zeros(len(codes), len(space.attributes), device=codes.device)
-        omega[:, index] = torch.linspace(attribute.low, attribute.high, 5, device=codes.device).repeat(len(PICTURED))
-        rows.append(generator.render(codes, space.edits(omega), space.space).cpu())
-    with atomic(path) as partial:
-        contact_sheet(rows, space.names).save(partial, format="PNG")
+        moves = torch.linspace(-2 * attribute.sd, 2 * attribute.sd, 5, device=codes.device)
+        omega[:, index] = moves.clamp(attribute.low, attribute.high).repeat(len(PICTURED))
+        images = generator.render(codes, space.edits(omega), space.space).cpu()
+        rows.append(F.adaptive_avg_pool2d(images, min(TILE, generator.resolution)))
+    draw_sheet(path, rows, space.names)

@@ -1,4 +1,7 @@
-"""Model cards: the README.md beside shipped weights, written by the recipe that makes them from what it measured."""
+"""Model cards: the README.md beside shipped weights, and its pictures, made by the recipes from what they measured.
+
+Letters: B images, R resolution, P points.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sia_gen.core.files import atomic
+from torch import Tensor
 
-CARD = "README.md"
+from sia_gen.core.files import atomic
+from sia_gen.core.images import Images, contact_sheet
+
+CARD, SHEET = "README.md", "sheet.jpg"
+QUALITY = 90  # of the pictures
 TEMPLATES = Path(__file__).parent / "cards"
 
 
@@ -19,6 +26,20 @@ def write_card(folder: Path, template: str, renders: Mapping[str, Any], held_out
     data = _filled("data", {**renders, **values}).rstrip()
     with atomic(folder / CARD) as partial:
         partial.write_text(_filled(template, {**values, "data": data}), encoding="utf-8")
+
+
+def draw_sheet(path: Path, rows: Sequence[Images], labels: Sequence[str] = ()) -> None:
+    """Write rows of images ``[B, 3, R, R]``, labelled at the left, as one picture."""
+    with atomic(path) as partial:
+        contact_sheet(rows, labels).save(partial, quality=QUALITY)
+
+
+def with_points(images: Images, points: Tensor) -> Images:
+    """Images ``[B, 3, R, R]`` with a green dot at each of the points ``[B, P, 2]``, in picture widths, x first."""
+    made, side = images.clone(), images.shape[-1]
+    for image, dots in zip(made, (points * side).long().clamp(0, side - 1), strict=True):
+        image[:, dots[:, 1], dots[:, 0]] = image.new_tensor([[0.0], [1.0], [0.0]])
+    return made
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

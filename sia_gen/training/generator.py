@@ -20,15 +20,15 @@ from torch.nn import functional as F
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress, autocast, resolve_device
-from sia_gen.core.files import atomic, read_json, writable_folder, write_json
-from sia_gen.core.images import contact_sheet, from_bytes
+from sia_gen.core.files import read_json, writable_folder, write_json
+from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import device_of, one_seed
 from sia_gen.generators.stylegan2 import SPREAD, StyleGAN2, StyleGAN2Config
 from sia_gen.studio.factors import MIRRORED, NAMES
 from sia_gen.studio.landmarks import in_a_mirror
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.training.adversary import sharpen
-from sia_gen.training.card import table, write_card
+from sia_gen.training.card import SHEET, draw_sheet, table, write_card
 from sia_gen.training.loop import batch_indices, fit
 from sia_gen.training.network import mirrored_at_random
 
@@ -38,7 +38,7 @@ GROW_AT = (0.5, 0.85)  # of the steps: until then a quarter, then half of the re
 POINTS_WEIGHT = 20.0  # of the mean distance of landmarks, in picture widths
 KNOTS = 10
 ADVERSARIAL = "adversarial"  # folder of that phase's checkpoint
-SHEET, NEAREST, COLUMNS = "sheet.png", "nearest.png", 12
+NEAREST, COLUMNS = "nearest.jpg", 12
 SHARPENED = (
     "\nThen {steps} steps against a discriminator (non-saturating loss, R1), the pairs' loss going on beside it.\n"
 )
@@ -164,8 +164,7 @@ def _draw_sheet(model: StyleGAN2, data: RenderSet, start: int, path: Path) -> No
         rows += [from_bytes(data.images[part]), model.render(model.codes(data.latents[part].to(device))).cpu()]
     rows.append(model.render(model.sample(range(COLUMNS))).cpu())
     labels = [*["render", "generator"] * (len(rows) // 2), "samples"]
-    with atomic(path) as partial:
-        contact_sheet(rows, labels).save(partial, format="PNG")
+    draw_sheet(path, rows, labels)
 
 
 @torch.inference_mode()
@@ -178,8 +177,7 @@ def _draw_nearest(model: StyleGAN2, data: RenderSet, training: int, path: Path) 
 
     apart = [torch.cdist(small(samples), small(from_bytes(part))) for part in data.images[:training].split(512)]
     nearest = data.images[torch.cat(apart, dim=1).argmin(dim=1)]
-    with atomic(path) as partial:
-        contact_sheet([samples, from_bytes(nearest)], ["samples", "nearest"]).save(partial, format="PNG")
+    draw_sheet(path, [samples, from_bytes(nearest)], ["samples", "nearest"])
 
 
 def describe(folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int = 1) -> None:

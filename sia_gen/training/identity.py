@@ -21,12 +21,13 @@ from sia_gen.core.modules import one_seed
 from sia_gen.core.seeds import normals
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.targets.identity import load_identity
-from sia_gen.training.card import write_card
+from sia_gen.training.card import SHEET, draw_sheet, write_card
 from sia_gen.training.loop import batch_indices, fit
 from sia_gen.training.network import SIDE, SIZES, augment, make_resnet, mirrored_at_random, network_input, save_network
 
 BATCH, RATE, EMBEDDING = 64, 2e-3, 64
 SCALE, MARGIN = 20.0, 0.2
+SHOWN = 6  # people on the sheet
 FALSELY = 0.01  # of the pairs of two people, how many the threshold takes for one
 
 
@@ -89,6 +90,9 @@ def train_identity(
     config["sia_gen"]["threshold"] = figures["threshold"]
     write_json(out / "config.json", config)
     figures["people"] = len(people)
+    _, which = data.identity[strangers].unique(return_inverse=True)
+    rows = [from_bytes(data.images[strangers[which == person]]) for person in range(min(SHOWN, int(which.max()) + 1))]
+    draw_sheet(out / SHEET, rows)
     write_json(out / "training.json", {"settings": settings, "figures": figures})
     recipe = {"steps": steps, "rate": RATE, "batch": BATCH, "seed": seed, "scale": SCALE, "margin": MARGIN}
     shown = {"pictures": data.settings["pictures"], "embedding": EMBEDDING, "falsely": FALSELY}

@@ -19,13 +19,14 @@ from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.targets.keypoints import warped
 from sia_gen.targets.load import load_target
 from sia_gen.targets.points import FACE_POINTS, normalised_error
-from sia_gen.training.card import table, write_card
+from sia_gen.training.card import SHEET, draw_sheet, table, with_points, write_card
 from sia_gen.training.groups import groups
 from sia_gen.training.loop import batch_indices, fit
 from sia_gen.training.network import augment, mirrored_at_random, save_with_processor
 
 BATCH, RATE, SIDE = 16, 1e-3, 64
 PATCH, HIDDEN, BLOCKS, HEADS = 8, 128, 6, 4
+COLUMNS = 12  # of the sheet, which has two rows
 SCALE = 4  # pixels of a heat map to a patch
 SPREAD = 2.0  # sd of a wanted heat map's peak, in its pixels
 WEIGHT = 1000.0  # of the loss, whose squares are small
@@ -65,6 +66,8 @@ def train_landmarks(
     save_with_processor(made.cpu(), out, SIDE, image_processor_type="VitPoseImageProcessor", do_affine_transform=True)
     figures = evaluate(out, data, training)
     write_json(out / "training.json", {"settings": settings, "figures": figures})
+    shown = from_bytes(data.images[training : training + 2 * COLUMNS])
+    draw_sheet(out / SHEET, with_points(shown, load_target(out).predict(shown)).split(COLUMNS))
     measured = [(name, f"{error:.1%}") for name, error in figures.items() if name not in ("held_out", "failed")]
     recipe = {"steps": steps, "rate": RATE, "batch": BATCH, "seed": seed, "side": SIDE}
     recipe |= {"tolerance": FACE_POINTS.tolerance, "failed": figures["failed"]}

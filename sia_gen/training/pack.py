@@ -7,20 +7,19 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
 from sia_gen.core.files import atomic, read_json, writable_folder, write_json
-from sia_gen.core.images import contact_sheet, from_bytes
+from sia_gen.core.images import from_bytes
 from sia_gen.studio.factors import NAMES
 from sia_gen.studio.renders import METADATA, PACKED, SETTINGS, read_renders
-from sia_gen.training.card import write_card
+from sia_gen.training.card import SHEET, draw_sheet, write_card
 
 QUALITY = 75  # of lossy WebP
 FEATURE = {"info": {"features": {"image": {"_type": "Image"}}}}  # tells the datasets library to decode
 SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_001, "10K<n<100K"))  # as the hub names them
-SHEET, ROWS, COLUMNS = "sheet.png", 6, 8
+ROWS, COLUMNS = 6, 8  # of the sheet
 
 
 def pack_renders(renders: str | Path, out: str | Path, faces: int, progress: Progress | None = None) -> Path:
@@ -67,9 +66,7 @@ def _describe(out: Path) -> None:
     """Write a sheet of the first faces, and the card."""
     data = read_renders(out)
     rows = [from_bytes(part) for part in data.images[: ROWS * COLUMNS].split(COLUMNS)]
-    rows[-1] = torch.cat([rows[-1], rows[-1].new_ones(len(rows[0]) - len(rows[-1]), *rows[-1].shape[1:])])
-    with atomic(out / SHEET) as partial:
-        contact_sheet(rows, [""] * len(rows)).save(partial, format="PNG")
+    draw_sheet(out / SHEET, rows)
     size = next((words for most, words in SIZES if len(data) < most), SIZES[-1][1])
     shown = {"faces": len(data), "resolution": data.settings["resolution"], "size": size}
     write_card(out, "renders", data.settings, 0, factors=len(NAMES), quality=QUALITY, **shown)

@@ -21,7 +21,7 @@ from sia_gen.studio.landmarks import in_a_mirror
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.targets import verifier as reader
 from sia_gen.targets.points import normalised_error
-from sia_gen.training.card import table, write_card
+from sia_gen.training.card import SHEET, draw_sheet, table, with_points, write_card
 from sia_gen.training.loop import batch_indices, fit
 from sia_gen.training.network import (
     SIDE,
@@ -35,6 +35,7 @@ from sia_gen.training.network import (
 )
 
 BATCH, RATE = 32, 2e-3
+COLUMNS = 12  # of the sheet, which has two rows
 
 
 def train_verifier(
@@ -96,6 +97,9 @@ def train_verifier(
         entry["slope"] = figures[entry["name"]]["slope"]
     write_json(out / "config.json", config)
     write_json(out / "training.json", {"settings": settings, "figures": figures})
+    shown = from_bytes(data.images[training : training + 2 * COLUMNS])
+    points = reader.load_verifier(out).read_landmarks(shown)
+    draw_sheet(out / SHEET, with_points(shown, points).split(COLUMNS))
     errors = [
         (name, f"{found['mae']:.3g}", f"{found['r2']:.2f}", f"{found['slope']:.2f}")
         for name, found in figures.items()

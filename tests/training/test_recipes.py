@@ -148,10 +148,11 @@ def test_every_recipe_writes_a_card_with_its_figures(trained, renders, tmp_path,
     light = space.attributes[space.names.index("light_azimuth")]
     assert f"| light_azimuth | degrees | {light.low:g}…{light.high:+g} |" in card
     assert "sia-gen studio render --makehuman DIR --faces 480 --seed 0 --resolution 16 --out renders" in card
-    assert (out / "faces" / "sheet.png").is_file()
-    assert (out / "faces" / "nearest.png").is_file()
-    assert (out / "faces" / "attributes.png").is_file()
+    assert (out / "faces" / "sheet.jpg").is_file()
+    assert (out / "faces" / "nearest.jpg").is_file()
+    assert (out / "faces" / "attributes.jpg").is_file()
     assert (out / "faces" / "response.png").is_file()
+    assert (out / "verifier" / "sheet.jpg").is_file()
     assert (
         f"| age | {errors['age']['mae']:.3g} | {errors['age']['r2']:.2f} |"
         in (out / "verifier" / "README.md").read_text()
@@ -162,6 +163,7 @@ def test_every_recipe_writes_a_card_with_its_figures(trained, renders, tmp_path,
     card = (tmp_path / "README.md").read_text()
     assert "in 90% of its training faces light_azimuth lies" in card
     assert f"| light_azimuth goes against smile | {found['accuracy_against']:.1%} |" in card
+    assert f"| no nearer to a cut than 5% of the range | {found['accuracy_clear']:.1%} |" in card
     assert f"| female | {found['accuracy where female']:.1%} |" in card
     assert "Factors are drawn independently" in card
     settings = {
@@ -199,7 +201,7 @@ def test_packed_renders_read_as_the_folder_does(renders, tmp_path):
     card = (packed / "README.md").read_text()
     assert "3 rendered faces of 16 px with every label exact: 72 factors" in card
     assert "sia-gen studio pack --renders renders --faces 3 --out packed" in card
-    assert (packed / "sheet.png").is_file()
+    assert (packed / "sheet.jpg").is_file()
 
 
 def test_the_identity_model_tells_people_apart(people, renders, tmp_path, monkeypatch):
@@ -284,6 +286,7 @@ def test_one_command_makes_all(renders, people, tmp_path, monkeypatch):
     assert "accuracy_against" in figures["smile-classifier-planted"]
     cards = {path.parent.name for path in tmp_path.glob("*/README.md")}
     assert cards == {"faces-stylegan2", "verifier", "identity", "faces-renders", "landmarks-68", *everything.TARGETS}
+    assert {path.parent.name for path in tmp_path.glob("*/sheet.jpg")} == cards
     # Again, it finds everything done: no step is taken, and it says the same.
     for recipe in (generator_recipe, verifier_recipe, identity_recipe, landmarks_recipe, target_recipe):
         monkeypatch.setattr(recipe, "batch_indices", None)
