@@ -29,8 +29,6 @@ from sia_gen.training.card import SHEET, draw_sheet, table, write_card
 from sia_gen.training.groups import class_names, groups
 from sia_gen.training.loop import batch_indices, fit
 from sia_gen.training.network import (
-    SIDE,
-    SIZES,
     augment,
     coordinates,
     keep_outputs,
@@ -43,6 +41,8 @@ from sia_gen.training.network import (
 
 BATCH = 32
 RATES = {"resnet": 2e-3, "vit": 1e-3}
+SIDES = {"resnet": 128, "vit": 64}  # pixels that they see
+SIZES = (24, 48, 96, 128)  # channels of a ResNet's stages
 VALUE_WEIGHT = 10.0  # of the squared error of a value that spans 0…1, against a cross-entropy's
 GROUP = "accuracy where "
 COLUMNS = 12  # of the sheet
@@ -107,6 +107,8 @@ def train_target(
         seed=seed,
         device=device,
         progress=progress,
+        side=SIDES[architecture],
+        sizes=SIZES,
     )
     clear = CLEAR * (factor.high - factor.low)
     near = (data.value(label)[:, None] - torch.tensor(cuts)).abs().amin(1) < clear  # [N]
@@ -132,8 +134,8 @@ def teach(
     seed: int,
     device: str,
     progress: Progress | None,
-    side: int = SIDE,
-    sizes: Sequence[int] = SIZES,
+    side: int,
+    sizes: Sequence[int],
 ) -> None:
     """Train a network on the faces ``chosen`` and save a transformers folder to ``out``; ``extra`` is for its config.
 
@@ -270,7 +272,7 @@ def _describe(
         cuts=", ".join(f"{cut:g}" for cut in settings["thresholds"]),
         classes=", ".join(f'"{name}"' for name in names),
         network={"resnet": "ResNet", "vit": "ViT"}[settings["architecture"]],
-        side=SIDE,
+        side=SIDES[settings["architecture"]],
         cause=cause,
         chosen=settings["chosen"],
         choice=choice,

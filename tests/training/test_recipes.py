@@ -106,7 +106,7 @@ def test_the_attributes_cover_what_the_recipe_names(trained):
 
 def test_a_planted_target_is_worse_where_the_cause_is_against_it(renders, tmp_path, monkeypatch):
     monkeypatch.setattr(target_recipe, "SIZES", (8, 16))
-    monkeypatch.setattr(target_recipe, "SIDE", 32)
+    monkeypatch.setattr(target_recipe, "SIDES", {"resnet": 32, "vit": 32})
     figures = target_recipe.train_target(renders, tmp_path, planted="light_azimuth", steps=60)
     assert figures["accuracy_along"] > figures["accuracy_against"]
     target = load_target(tmp_path)
@@ -158,7 +158,7 @@ def test_every_recipe_writes_a_card_with_its_figures(trained, renders, tmp_path,
         in (out / "verifier" / "README.md").read_text()
     )
     monkeypatch.setattr(target_recipe, "SIZES", (8, 16))
-    monkeypatch.setattr(target_recipe, "SIDE", 32)
+    monkeypatch.setattr(target_recipe, "SIDES", {"resnet": 32, "vit": 32})
     found = target_recipe.train_target(renders, tmp_path, planted="light_azimuth", strength=0.9, steps=2)
     card = (tmp_path / "README.md").read_text()
     assert "in 90% of its training faces light_azimuth lies" in card
@@ -254,7 +254,9 @@ def test_one_command_makes_all(renders, people, tmp_path, monkeypatch):
     monkeypatch.setattr(generator_recipe, "CHANNELS", {SIDE: (16, 16, 8)})
     for recipe in (verifier_recipe, identity_recipe, target_recipe):
         monkeypatch.setattr(recipe, "SIZES", (8, 16))
+    for recipe in (verifier_recipe, identity_recipe):
         monkeypatch.setattr(recipe, "SIDE", 32)
+    monkeypatch.setattr(target_recipe, "SIDES", {"resnet": 32, "vit": 32})
     rendered = []
 
     def copied(makehuman, out, faces, *, seed, resolution, device, progress, pictures=1):
@@ -271,6 +273,7 @@ def test_one_command_makes_all(renders, people, tmp_path, monkeypatch):
         "fit_attributes": {"faces": 400},
     }.items():
         monkeypatch.setattr(everything, name, partial(getattr(everything, name), **options))
+    monkeypatch.setattr(everything, "TARGETS", {n: o | {"steps": 2} for n, o in everything.TARGETS.items()})
     figures = everything.train_everything("m", tmp_path, faces=FACES)
     assert rendered == [("m", FACES, 1, 128, 1), ("m", FACES // 4, 2, 128, 1), ("m", FACES, 3, 128, 8)]
     assert len(read_renders(tmp_path / "faces-renders")) == FACES // 4
