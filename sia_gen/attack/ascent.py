@@ -19,6 +19,7 @@ from sia_gen.attack.balls import NOISE, Step, ascent, largest, per_face, project
 from sia_gen.attack.edit import edit
 from sia_gen.attack.evolution import estimate, random_ways
 from sia_gen.attack.starts import random_delta, random_omega, random_signed
+from sia_gen.attack.trace import Trace, swept
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.core.errors import WorkError
 from sia_gen.core.executors import autocast
@@ -68,6 +69,7 @@ class Ascent:
             restarts=attack.restarts if self.shapes else 1,
             stop_at_success=attack.stop == "success",
         )
+        self.trace = Trace(self.low, self.high, self.faces.steps)
 
     @property
     def ascends(self) -> bool:
@@ -96,7 +98,7 @@ class Ascent:
             )
         self.keep_best(point, verdict)
         if self.attack.step == "sweep":
-            self.sweep()
+            self.sweep(point, verdict)
         else:
             self.ascend(gradients, "normalised" if self.attack.step == "evolve" else self.attack.step)
         self.start_over(verdict)
@@ -277,12 +279,13 @@ class Ascent:
             moved[name] = self._project(name, stepped, rows)
         rows |= moved
 
-    def sweep(self) -> None:
-        """Go on to the next point of the sweep: a little further out than the last, up and down in turn."""
-        rows = self.faces.rows
-        number = torch.from_numpy(self.faces.point + 1).to(self.device)[:, None]  # [B, 1], from 1
-        share = ((number + 1) // 2 / (self.attack.steps / 2)).to(rows["low"].dtype)
-        rows["omega"] = share * torch.where(number % 2 == 1, rows["high"], rows["low"])
+    def sweep(self, point: Rows, verdict: Verdict) -> None:
+        """Note what was seen, and go on a little further out than the last point, up and down in turn."""
+        faces, rows = self.faces, self.faces.rows
+        output = self.target.task.output(point["prediction"], rows["reference"])
+        self.trace.keep(faces.face, faces.point, output, verdict.failed)
+        number = torch.from_numpy(faces.point + 1).to(self.device)  # [B]
+        rows["omega"] = swept(number, self.attack.steps, rows["low"], rows["high"])
 
     def start_over(self, verdict: Verdict) -> None:
         """Put those who start over anywhere in box × ball."""

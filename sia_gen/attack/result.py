@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sia_gen.attack.active_set import ActiveSet
+from sia_gen.attack.trace import Trace
 from sia_gen.core.images import to_bytes
 from sia_gen.targets.task import Task
 
@@ -24,12 +25,13 @@ class AttackResult:
     adversarial         uint8 ``[N, 3, R, R]``: the reported point
     semantic            uint8 ``[N, 3, R, R]``: the same ω without the pixel residual
     omega, delta        float32 ``[N, K]`` in units, ``[N, 3, R, R]``: the reported point
-    omega_needed        float32 ``[N, K]``: ω at the first success, NaN rows where there was none
+    omega_needed        float32 ``[N, K]``: ω at the first success, of a sweep the least that succeeds; else NaN rows
     reference           ``[N, ...]``: what the target should say
     correct             bool ``[N]``: the target does not fail on the face as sampled; only these are attacked
     success             bool ``[N]``: correct, and failed at some point
     loss_*, output_*    float32 ``[N]``: the task's loss and output, before any edit and at the reported point
     prediction_*        ``[N, ...]``
+    outputs, failures   float32 and bool ``[N, P]`` at every point of a sweep, as `swept` counts them; else None
     steps, queries      int64 ``[N]``: ascent steps taken and images shown to the target, over all restarts
     """
 
@@ -50,13 +52,16 @@ class AttackResult:
     prediction_after: Tensor
     steps: Tensor
     queries: Tensor
+    outputs: Tensor | None = None
+    failures: Tensor | None = None
 
     @classmethod
-    def of(cls, faces: ActiveSet, task: Task, attributes: int) -> AttackResult:
+    def of(cls, faces: ActiveSet, task: Task, attributes: int, trace: Trace | None = None) -> AttackResult:
         """What is left of an active set when everyone has gone."""
         found, success = faces.results, torch.from_numpy(faces.success)
         original, adversarial = to_bytes(found["images_before"]), to_bytes(found["images_after"])
         unmoved = torch.zeros(len(original), attributes)
+        needed = found.get("omega_needed", unmoved) if trace is None else trace.needed().cpu()
         if "semantic_after" in found:
             semantic = to_bytes(found["semantic_after"])
         else:
@@ -67,7 +72,7 @@ class AttackResult:
             semantic=semantic,
             omega=found.get("omega_after", unmoved),
             delta=found.get("delta_after", torch.zeros(original.shape)),
-            omega_needed=torch.where(success[:, None], found.get("omega_needed", unmoved), torch.nan),
+            omega_needed=torch.where(success[:, None], needed, torch.nan),
             reference=found["reference"],
             correct=torch.from_numpy(faces.correct),
             success=success,
@@ -79,4 +84,6 @@ class AttackResult:
             prediction_after=found["prediction_after"],
             steps=torch.from_numpy(faces.taken),
             queries=torch.from_numpy(faces.queries),
+            outputs=None if trace is None else trace.outputs.cpu(),
+            failures=None if trace is None else trace.failures.cpu(),
         )

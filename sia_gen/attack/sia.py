@@ -128,7 +128,7 @@ class SemanticImageAttack:
                     run.faces.shrink()
                 if progress is not None:
                     progress(run.faces.done, run.faces.total, "attack")
-        return AttackResult.of(run.faces, target.task, attributes)
+        return AttackResult.of(run.faces, target.task, attributes, run.trace if self.step == "sweep" else None)
 
 
 def _require_fit(

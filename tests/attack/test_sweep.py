@@ -5,6 +5,7 @@ import torch
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.core.errors import RequestError
+from sia_gen.targets.task import Regression
 from tests.problems import LinearTarget, linear_problem, two_hills
 
 SWEEP = SemanticImageAttack(steps=10, epsilon=0.0, step="sweep", stop="never")
@@ -60,6 +61,36 @@ def test_goes_outwards_so_that_the_first_success_is_the_least_change():
         ]
         assert all(loss < 0 for loss in fails)
         assert any(torch.isclose(share * end, needed).all() for share in shares)
+
+
+def test_of_two_ways_to_fail_the_nearer_counts_and_of_equals_the_one_with_more_effect():
+    problem = linear_problem(regression=True)
+    problem.target.task = Regression(("value",), tolerance=0.05)  # fails where the value has changed, up or down
+    space = problem.space.select(["a1"])
+    attribute = replace(space.attributes[0], low=-1.0, high=3.0)
+    lopsided = replace(problem, space=replace(space, attributes=(attribute,)))
+    result = run(lopsided)
+    assert result.success.all()
+    assert (result.omega_needed < 0).all()  # a fifth of the way down is nearer than a fifth of the way up
+    even = replace(problem, space=replace(space, attributes=(replace(attribute, high=1.0),)))
+    result = run(even, faces=32)
+    first = (result.outputs[:, 1:3] - result.outputs[:, :1]).abs()
+    assert result.failures[:, 1:3].all()
+    chosen = torch.where(first[:, 0] >= first[:, 1], 0.2, -0.2)
+    torch.testing.assert_close(result.omega_needed[:, 0], chosen)
+    assert (chosen > 0).any()
+    assert (chosen < 0).any()
+
+
+def test_keeps_what_the_target_said_at_every_point():
+    problem = alone(linear_problem())
+    result = run(problem)
+    assert result.outputs.shape == result.failures.shape == (8, 11)
+    assert torch.equal(result.outputs[:, 0], result.output_before)
+    assert torch.equal(result.failures[result.correct].any(dim=1), result.success[result.correct])
+    change = (result.outputs - result.outputs[:, :1]).abs().amax(dim=1)
+    assert (change >= (result.output_after - result.output_before).abs()).all()
+    assert run(problem, replace(SWEEP, step="sign")).outputs is None
 
 
 def test_needs_no_gradient():
