@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from sia_gen.attack.edit import edit
+from sia_gen.attack.result import AttackResult
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.examples import best_pictures, joint_pictures
@@ -19,7 +21,8 @@ from sia_gen.audits.pairs import Pair, arm_of
 from sia_gen.audits.results import ARMS, CONTROL, control_arm, is_control, part_of
 from sia_gen.audits.validity import Gate
 from sia_gen.audits.witness import Witness
-from sia_gen.core.executors import Progress
+from sia_gen.core.executors import Batches, Progress
+from sia_gen.core.images import to_bytes
 from sia_gen.generators.generator import Codes, Generator
 
 SINGLE_STEPS = 10  # values of one attribute that are tried: every fifth of the way to both ends of its range
@@ -78,12 +81,26 @@ class Job:
             progress=progress,
         )
         part = part_of(result, chunk.seeds, arm.columns, self.width, direction)
-        part |= self.witness.statement(result, self.gate, chunk.codes.device)
+        part |= self.witness.statement(result, self._failing(arm, chunk, result), self.gate, chunk.codes.device)
         if arm.name == "joint":
             part |= joint_pictures(result, chunk.first)
         elif arm.name not in ARMS and direction is None:
             part |= best_pictures(result)
         return part
+
+    @torch.no_grad()
+    def _failing(self, arm: Arm, chunk: Chunk, result: AttackResult) -> Tensor:
+        """uint8 ``[S, 3, R, R]``: the S faces that failed, without pixel residual, at the least change that does it."""
+        rows = result.success.nonzero().flatten()
+        if arm.attack.step != "sweep" or not len(rows):
+            return result.semantic[rows]
+        codes, space = chunk.codes[rows.to(chunk.codes.device)], arm.space.to(chunk.codes.device)
+        omega = result.omega_needed[rows].to(codes.device)
+
+        def render(part: slice) -> Tensor:
+            return to_bytes(edit(self.generator, space, codes[part], omega[part])).cpu()
+
+        return torch.cat(list(Batches(arm.attack.batch)(len(rows), render)))
 
 
 def arms(

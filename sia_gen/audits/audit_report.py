@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from sia_gen.audits.report import REPORT
 from sia_gen.audits.results import read_results
-from sia_gen.audits.run_folder import RunFolder
+from sia_gen.audits.run_folder import CONFIG, RunFolder, require_format
 from sia_gen.core.files import read_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 HISTOGRAM = "histogram.json"
+
+
+def finished_settings(report: AuditReport) -> dict[str, Any]:
+    """The settings of a finished run; raises `RequestError` for one that another version made."""
+    settings = read_json(report.folder / CONFIG)
+    require_format(report.folder, settings, "audit again")
+    return settings
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ class AuditReport:
     def save(self, path: str | Path) -> AuditReport:
         """Copy the run folder to ``path``; raises `RequestError` where another run lies or nothing can be written."""
         there = RunFolder.like(self.folder, path)
+        if there.path.resolve() == self.folder.resolve():
+            return self
         shutil.copytree(self.folder, there.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
         return AuditReport.load(there.path)
 

@@ -158,7 +158,7 @@ def row_of(case: Case, score: float, report: AuditReport) -> dict[str, Any]:
 
 def _halves(report: AuditReport, arm: str) -> list[tuple[bool, float]]:
     found = outcomes(report.folder, arm)
-    checks = rate_coverage(found.success.astype(float)), mean_coverage(found.change)
+    checks = rate_coverage(found.success.astype(float)), mean_coverage(found.change[found.kept])
     return [check for check in checks if check is not None]
 
 

@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from sia_gen.audits.audit_report import AuditReport
+from sia_gen.audits.audit_report import AuditReport, finished_settings
 from sia_gen.audits.finding import LARGEST_Q
 from sia_gen.audits.results import ARMS, CONTROL, outcomes
-from sia_gen.audits.run_folder import CONFIG
-from sia_gen.audits.statistics import Floats, Groups, benjamini_hochberg, bootstrap
+from sia_gen.audits.statistics import Floats, Groups, benjamini_hochberg, bootstrap, rate_difference
 from sia_gen.core.errors import RequestError
-from sia_gen.core.files import read_json
 
-SAME = ("generator", "seed", "attributes", "edits", "attack", "single", "towards", "reference")
+SAME = (
+    "format", "generator", "seed", "attributes", "edits", "attack", "single", "towards", "task", "reference",
+    "thresholds", "verifier", "gate",
+)  # fmt: skip
 """Settings in which two runs must not differ, or their faces were not attacked alike."""
 
 
@@ -27,26 +28,21 @@ def compare(first: str | Path, second: str | Path) -> dict[str, Any]:
     """What the second of two finished audits found more or less often than the first, attribute by attribute.
 
     Faces are paired: those of both runs that both targets got right, "faces" of them. Each row holds, of "first" and
-    "second", the share that failed and the mean |change of output|, their differences (second less first) with 95 %
-    intervals over faces, and a Benjamini–Hochberg "q" of Wilcoxon's signed-rank test on the change of output. Rows of
+    "second", the share that failed, the share that failed validly (None where nothing judged that), and the mean
+    |change of output| of the faces that kept their label, their differences (second less first) with 95 % intervals
+    over faces, and a Benjamini–Hochberg "q" of Wilcoxon's signed-rank test on the change of output. Rows of
     attributes come by the size of that difference, then those of the arms.
 
     Raises `RequestError` for runs that cannot be compared, `WorkError` for folders without one.
     """
     runs = [AuditReport.load(folder) for folder in (first, second)]
-    settings = [read_json(run.folder / CONFIG) for run in runs]
+    settings = [finished_settings(run) for run in runs]
     for name in SAME:
         if settings[0].get(name) != settings[1].get(name):
             raise RequestError(
                 f"'{first}' and '{second}' cannot be compared: {name} is {settings[0].get(name)} in one and "
                 f"{settings[1].get(name)} in the other; audit both with the same settings"
             )
-    kinds = [run["task"].split("(")[0] for run in settings]
-    if kinds[0] != kinds[1]:
-        raise RequestError(
-            f"'{first}' is of a {kinds[0]} and '{second}' of a {kinds[1]}, whose outputs are in other units; compare "
-            "targets of one task"
-        )
     names = settings[0]["attributes"]
     rows = [_row(name, *_paired(runs, name)) for name in (*names, *ARMS, CONTROL)]
     bars, arms = rows[: len(names)], rows[len(names) :]
@@ -67,27 +63,31 @@ def compare(first: str | Path, second: str | Path) -> dict[str, Any]:
 
 
 def _paired(runs: Sequence[AuditReport], arm: str) -> tuple[list[dict[str, Floats]], Groups]:
-    """Of each run: "success" and "change" of output ``[N]`` in an arm, face by face, where both targets were right.
+    """Of each run: "success", "valid" where judged, and "change" of output in an arm, where both targets were right.
 
-    With it ``[N]``: faces that share a number were moved along the same random direction, and are drawn together.
+    ``[N]`` each, face by face; of "change" those faces that kept their label in both, and with it numbers: faces that
+    share one were moved along the same random direction, and are drawn together.
     """
-    found = [outcomes(run.folder, arm) for run in runs]
+    found = [outcomes(run.folder, arm, ["valid"]) for run in runs]
     _, *places = np.intersect1d(found[0].face, found[1].face, return_indices=True)
-    pair = [
-        {"success": run.success[rows].astype(float), "change": run.change[rows]}
-        for run, rows in zip(found, places, strict=True)
-    ]
-    return pair, found[0].direction[places[0]]
+    kept = np.logical_and(*(run.kept[rows] for run, rows in zip(found, places, strict=True)))
+    pair = []
+    for run, rows in zip(found, places, strict=True):
+        part = {"success": run.success[rows].astype(float), "change": run.change[rows][kept]}
+        if not run.rows["valid"].null_count:
+            part["valid"] = run.rows["valid"].to_numpy(zero_copy_only=False)[rows].astype(float)
+        pair.append(part)
+    return pair, found[0].direction[places[0]][kept]
 
 
 def _row(arm: str, pair: Sequence[dict[str, Floats]], drawn: Groups) -> dict[str, Any]:
-    faces = len(pair[0]["change"])
-    row: dict[str, Any] = {"name": arm, "faces": faces}
-    for kind in ("success", "change"):
-        a, b = (part[kind] for part in pair)
+    row: dict[str, Any] = {"name": arm, "faces": len(pair[0]["success"]), "counted": len(drawn)}
+    for kind in ("success", "valid", "change"):
+        a, b = (part.get(kind, np.empty(0)) for part in pair)
         row[f"{kind}_first"], row[f"{kind}_second"] = _mean(a), _mean(b)
         row[f"{kind}_difference"] = _mean(b - a)
-        row[f"{kind}_interval"] = bootstrap(b - a, drawn, 0) if faces else None
+        interval = bootstrap(b - a, drawn, 0) if kind == "change" and len(a) else None
+        row[f"{kind}_interval"] = interval if kind == "change" else rate_difference(a, b)
     row["p"] = _signed_rank(pair[1]["change"] - pair[0]["change"])
     return row
 

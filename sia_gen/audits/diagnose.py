@@ -25,7 +25,7 @@ from sia_gen.audits.audit_report import HISTOGRAM, AuditReport
 from sia_gen.audits.checks import LOOKED_AT, checks, in_training_mode
 from sia_gen.audits.control import APART, control_space, random_directions, reaches
 from sia_gen.audits.examples import Examples
-from sia_gen.audits.figure import draw_collateral, draw_histogram
+from sia_gen.audits.figure import draw_collateral, draw_curves, draw_histogram
 from sia_gen.audits.finished import fingerprint, probe
 from sia_gen.audits.histogram import histogram
 from sia_gen.audits.pairs import Pair, arm_of, checked, pair_rows
@@ -261,6 +261,7 @@ def _conclude(
     for row in content["attributes"][:PICTURED]:
         content["examples"] += examples.single(names.index(row["name"]), row["name"], chunks)
     draw_histogram(content, folder.path)
+    draw_curves(content, folder.path)
     draw_collateral(content, folder.path)
     write_report(content, audited.attributes, folder.path)
     write_json(folder.path / HISTOGRAM, content)  # last: where it lies, the audit is finished

@@ -1,4 +1,6 @@
-"""`histogram.png`: how far each attribute alone moves the target's output, against its control; `collateral.png`."""
+"""`histogram.png`: how far each attribute alone moves the target's output, against its control; `curves.png`, how the
+output goes along it; `collateral.png`, what else it moves.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ import torch
 from sia_gen.core.files import atomic
 from sia_gen.core.images import matrix_sheet
 
-FIGURE, MATRIX = "histogram.png", "collateral.png"
+FIGURE, CURVES, MATRIX = "histogram.png", "curves.png", "collateral.png"
+COLUMNS, DRAWN = 3, 6  # of the curves: those of the most sensitive attributes
 BAR, OUTSTANDING = "#cfdae4", "#5f97cc"
 
 
@@ -53,7 +56,7 @@ def draw_histogram(content: Mapping[str, Any], folder: Path) -> None:
         )
         control = row["control"]["output_change"] or 0.0
         axes.plot(control, place, "D", color="white", markeredgecolor="black", markersize=7)
-    axes.set_yticks(range(len(rows)), [f"▸ {row['name']}" if row["stands_out"] else row["name"] for row in rows])
+    axes.set_yticks(range(len(rows)), [_label(row) for row in rows])
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_fontweight("bold" if row["stands_out"] else "normal")
     axes.set_xlim(0, 1.16 * widest)
@@ -66,6 +69,49 @@ def draw_histogram(content: Mapping[str, Any], folder: Path) -> None:
     faces = "1 face" if content["correct"] == 1 else f"{content['correct']} faces"
     axes.set_title(f"{content['target']} on {faces}", loc="left", fontsize=11)
     with atomic(folder / FIGURE) as partial:
+        figure.savefig(partial, metadata={"Software": None})
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    """An attribute's name, with a mark where it stands out, and one where another may explain its effect."""
+    explained = f" (← {row['explained_by']}?)" if row["explained_by"] else ""
+    return f"{'▸ ' if row['stands_out'] else ''}{row['name']}{explained}"
+
+
+def draw_curves(content: Mapping[str, Any], folder: Path) -> None:
+    """Mean output and share of failures along each of the most sensitive attributes, from end to end of its range."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = [row for row in content["attributes"][:DRAWN] if row["curve"]["change"]]
+    if not rows:
+        return
+    down = -(-len(rows) // COLUMNS)
+    figure = Figure(figsize=(8, 0.5 + 2.2 * down), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(down, COLUMNS, squeeze=False).flatten()
+    for axes, row in zip(grid, rows, strict=False):
+        curve = row["curve"]
+        (output,) = axes.plot(curve["change"], curve["output"], "o-", color="#1f4e79", markersize=3, linewidth=1.4)
+        axes.axvline(0, color="#999999", linewidth=0.8)
+        axes.set_title(row["name"], loc="left", fontsize=9)
+        axes.set_xlabel(f"change, {row['unit']}" if row["unit"] else "change", fontsize=8)
+        twin = axes.twinx()
+        (failed,) = twin.plot(curve["change"], curve["failed"], "s--", color="#b35900", markersize=3, linewidth=1.2)
+        twin.set_ylim(-0.03, 1.03)
+        for part in (axes, twin):
+            part.tick_params(labelsize=7)
+    for axes in grid[len(rows) :]:
+        axes.set_axis_off()
+    lines = [output, failed]
+    figure.legend(
+        lines,
+        ["mean output (left)", "share of faces that fail (right)"],
+        loc="outside lower center",
+        ncols=2,
+        fontsize=8,
+    )
+    with atomic(folder / CURVES) as partial:
         figure.savefig(partial, metadata={"Software": None})
 
 

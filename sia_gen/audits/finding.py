@@ -10,6 +10,7 @@ from typing import Any
 LARGEST_Q = 0.05
 CONTROL_RATIO = 1.5  # output change over that of random directions that change the picture as much
 OTHERS_RATIO = 2.0  # output change over the median of the other attributes
+ONE_WAY = 0.5  # mean change that fails, as a share of its mean size: from here on three in four faces go one way
 MATERIAL = 0.1  # excess over the control, as a share of the output change at which faces fail
 
 
@@ -21,7 +22,7 @@ def above_control(row: Mapping[str, Any], change_at_failure: float | None) -> bo
     points of probability for a classifier that is sure of its faces) and large (the effect is one and a half times the
     control's). Where no face failed, ``change_at_failure`` is None: nothing says what is material, so nothing is.
     """
-    if row["output_change"] is None or change_at_failure is None:
+    if row["excess"] is None or change_at_failure is None:
         return False
     return bool(
         row["q"] <= LARGEST_Q
@@ -39,7 +40,7 @@ def above_others(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> b
     one or two further causes do not raise it. Without a cause, the first of some ten attributes reached about 1.7
     times that level in trials, with a planted one three times and more.
     """
-    others = [other["output_change"] for other in rows if other["name"] != row["name"]]
+    others = [other["output_change"] or 0.0 for other in rows if other["name"] != row["name"]]
     return not others or row["output_change"] >= OTHERS_RATIO * median(others)
 
 
@@ -54,14 +55,17 @@ def finding(content: Mapping[str, Any]) -> str:
                 "edit, so nothing was attempted."
             )
         return f"The target is wrong on all {content['faces']} faces before any edit, so nothing was attempted."
+    if rows[0]["output_change"] is None:
+        return "Whatever was moved alone, no face kept its label, so no change of the output says anything."
     named = [row for row in rows if row["stands_out"]]
     if named:
         strongest, *more = named
         subject = strongest["name"] if more else "it"
         return (
             f"What stands out is {_join([row['name'] for row in named])}: moved alone, {subject} changed the output by "
-            f"{_number(strongest)} on average and made {_percent(strongest)} of faces fail{_valid(strongest)}, against "
-            f"{_against(strongest)} for random directions that change the picture as much"
+            f"{_number(strongest)} on average (95 % interval {_interval(strongest)}) and made {_percent(strongest)} of "
+            f"faces fail{_valid(strongest)}{_direction(strongest)}, against {_against(strongest)} for random "
+            "directions that change the picture as much"
             + "".join(f"; {row['name']} by {_number(row)} and {_percent(row)}, against {_against(row)}" for row in more)
             + "."
         )
@@ -90,6 +94,22 @@ def _join(parts: Sequence[str]) -> str:
 
 def _number(row: Mapping[str, Any]) -> str:
     return f"{row['output_change']:.2g}"
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    low, high = row["output_interval"]
+    return f"{low:.2g} to {high:.2g}"
+
+
+def _direction(row: Mapping[str, Any]) -> str:
+    """Which way, and how far, the least change that fails goes on average."""
+    if row["mean_size"] is None:
+        return ""
+    size, unit = f"{row['mean_size']:.2g}", f" {row['unit']}" if row["unit"] else ""
+    way = "either way"
+    if abs(row["mean_change"]) >= ONE_WAY * row["mean_size"]:
+        way = "mostly upwards" if row["mean_change"] > 0 else "mostly downwards"
+    return f", {way}, from {size}{unit} on average"
 
 
 def _against(row: Mapping[str, Any]) -> str:

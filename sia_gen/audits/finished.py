@@ -11,12 +11,11 @@ import torch
 
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
-from sia_gen.audits.audit_report import AuditReport
+from sia_gen.audits.audit_report import AuditReport, finished_settings
 from sia_gen.audits.reference import followed
-from sia_gen.audits.run_folder import CONFIG, require_same_weights
+from sia_gen.audits.run_folder import require_same_weights
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import resolve_device
-from sia_gen.core.files import read_json
 from sia_gen.core.images import from_bytes, to_bytes
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Generator
@@ -60,7 +59,7 @@ class FinishedAudit:
         Raises `RequestError` where the attributes have changed since, `WorkError` for a folder without a report.
         """
         report = AuditReport.load(run)
-        settings = read_json(report.folder / CONFIG)
+        settings = finished_settings(report)
         named = str(generator or settings["generator"])
         source, known = load_generator(named, device), load_attributes(named, str(resolve_device(device)))
         audited = known.select(settings["attributes"])

@@ -11,19 +11,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from sia_gen.attack.trace import swept
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.audits.finding import above_control, above_others, finding
 from sia_gen.audits.readings import collateral, explained, subgroups
-from sia_gen.audits.results import ARMS, CONTROL, JUDGED, MEASURED, is_control, outcomes, read_results
-from sia_gen.audits.statistics import Floats, Groups, benjamini_hochberg, bootstrap, sign_flip, wilson
+from sia_gen.audits.results import (
+    ARMS,
+    CONTROL,
+    JUDGED,
+    MEASURED,
+    SWEPT,
+    Outcomes,
+    is_control,
+    outcomes,
+    read_results,
+    valid_of,
+)
+from sia_gen.audits.statistics import Floats, benjamini_hochberg, bootstrap, sign_flip, wilson
 from sia_gen.core.errors import WorkError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COLUMNS = ("queries", *JUDGED, *MEASURED)
+COLUMNS = ("queries", *JUDGED, *MEASURED, *SWEPT)
 RANGE = "of its range"  # the unit of random directions
 ROUNDING = 1e-6  # of their size: what float32 changes leave where ups and downs cancel
 
@@ -33,10 +46,8 @@ class Tally:
     """One arm over its N correct faces: its row of the histogram, and what comparisons are made on."""
 
     row: dict[str, Any]
-    change: Floats  # [N] |change of output|
-    at_failure: Floats  # the same where the face failed
-    face: Groups  # [N] the seeds of these faces
-    direction: Groups  # [N] the random direction of each face; its own number in every arm but the controls
+    found: Outcomes
+    at_failure: Floats  # |change of output| of those that failed, where they first do
 
 
 def histogram(
@@ -57,24 +68,27 @@ def histogram(
     seed = int(settings["seed"])
     tallies = {arm: _tally(folder, arm, "", seed) for arm in ARMS}
     common = _tally(folder, CONTROL, RANGE, seed)
-    at_failure = np.concatenate([tally.at_failure for tally in tallies.values()])
-    change_at_failure = float(np.median(at_failure)) if len(at_failure) else None
     rows, p_values = [], []
     for attribute in attributes:
         tally = _tally(folder, attribute.name, attribute.unit, seed)
         control = _tally(folder, like[attribute.name], RANGE, seed)
         for other in (tally, control):
-            if not np.array_equal(other.face, common.face):
+            if not np.array_equal(other.found.face, common.found.face):
                 raise WorkError(
                     f"the target was right on other faces in arm '{other.row['name']}' than in the control: it answers "
                     "the same image differently; fix its seed or switch its randomness off, and start over"
                 )
         tally.row["control"] = control.row
-        excess = tally.change - control.change  # [N]
-        p_values.append(sign_flip(excess, control.direction) if len(excess) else 1.0)
+        both = tally.found.kept & control.found.kept
+        excess, drawn = (tally.found.change - control.found.change)[both], control.found.direction[both]  # up to [N]
+        p_values.append(sign_flip(excess, drawn) if len(excess) else 1.0)
         tally.row["excess"] = float(excess.mean()) if len(excess) else None
-        tally.row["excess_interval"] = bootstrap(excess, control.direction, seed) if len(excess) else None
+        tally.row["excess_interval"] = bootstrap(excess, drawn, seed) if len(excess) else None
+        tally.row["curve"] = _curve(tally.found, attribute, settings)
+        tallies[attribute.name] = tally
         rows.append(tally.row)
+    at_failure = np.concatenate([tally.at_failure for tally in tallies.values()])
+    change_at_failure = float(np.median(at_failure)) if len(at_failure) else None
     for row, share in zip(rows, _zoom(folder, attributes), strict=True):
         row["zoom"] = share
     for row, q in zip(rows, benjamini_hochberg(p_values), strict=True):
@@ -87,12 +101,12 @@ def histogram(
         "generator": settings["generator"],
         "faces": settings["faces"],
         "correct": common.row["attempted"],
-        "draws": len(np.unique(common.direction)),
+        "draws": len(np.unique(common.found.direction)),
         "reference": settings["reference"],
         "left_out": settings["left_out"],
         "attributes": rows,
         "control": {**common.row, "q": None},
-        "arms": {arm: tally.row for arm, tally in tallies.items()},
+        "arms": {arm: tallies[arm].row for arm in ARMS},
         "change_at_failure": change_at_failure,
         "settings": dict(settings),
     }
@@ -107,8 +121,9 @@ def histogram(
 def _tally(folder: Path, arm: str, unit: str, seed: int) -> Tally:
     single = arm not in ARMS and not is_control(arm)
     found = outcomes(folder, arm, [*COLUMNS, *([f"needed_{arm}"] if single else [])])
-    table, success, change, direction = found.rows, found.success, found.change, found.direction
-    attempted, successes = len(change), int(success.sum())
+    table, success = found.rows, found.success
+    change, drawn = found.change[found.kept], found.direction[found.kept]
+    attempted, successes = len(success), int(success.sum())
     omega = table[f"needed_{arm}"].to_numpy()[success].astype(float) if single else np.empty(0)
     size = float(np.abs(omega).mean()) if len(omega) else 0.0
     mean = float(omega.mean()) if len(omega) else 0.0
@@ -123,16 +138,46 @@ def _tally(folder: Path, arm: str, unit: str, seed: int) -> Tally:
         # A random direction has no sign and the other arms move many attributes: theirs are null.
         "mean_change": (mean if abs(mean) > ROUNDING * size else 0.0) if len(omega) else None,
         "mean_size": size if len(omega) else None,
-        "output_change": float(change.mean()) if attempted else None,
-        "output_interval": bootstrap(change, direction, seed) if attempted else None,
-        "output_change_signed": float(found.moved.mean()) if attempted else None,
-        **_valid(table["valid"], attempted),
+        # Where the label did not stay, the output may well change: of these faces no change is counted.
+        "counted": len(change),
+        "output_change": float(change.mean()) if len(change) else None,
+        "output_interval": bootstrap(change, drawn, seed) if len(change) else None,
+        "output_change_signed": float(found.moved[found.kept].mean()) if len(change) else None,
+        **valid_of(table["valid"], attempted),
         "queries": float(table["queries"].to_numpy().mean()) if attempted else None,
         "label_kept": _mean(_known(failed, "label_kept")),
         "likeness": _mean(_known(failed, "likeness")),
         "likely": _mean(_known(failed, "distance") <= 1),
     }
-    return Tally(row, change, change[success], found.face, direction)
+    return Tally(row, found, _at_failure(found))
+
+
+def _at_failure(found: Outcomes) -> Floats:
+    """|change of output| of the faces that failed: at the least that does it where a range was searched."""
+    if not len(found.face) or found.rows["outputs"].null_count:
+        return found.change[found.success]
+    swept, failed = _points(found)
+    change = np.abs(swept - swept[:, :1])
+    return np.where(failed, change, np.inf).min(axis=1, initial=np.inf)[found.success]
+
+
+def _points(found: Outcomes) -> tuple[Floats, NDArray[np.bool_]]:
+    """Outputs and failures ``[N, P]`` at the points of a sweep."""
+    outputs, failures = (np.array(found.rows[name].to_pylist()) for name in SWEPT)
+    return outputs.reshape(len(found.face), -1).astype(float), failures.reshape(len(found.face), -1).astype(bool)
+
+
+def _curve(found: Outcomes, attribute: Attribute, settings: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Mean output and share of failures over the range, from its low end to the high one; empty without faces."""
+    if not len(found.face):
+        return {"change": [], "output": [], "failed": []}
+    outputs, failures = _points(found)
+    steps = outputs.shape[1] - 1
+    ends = (torch.full((steps + 1, 1), settings["attack"]["box"] * end) for end in (attribute.low, attribute.high))
+    change = swept(torch.arange(steps + 1), steps, *ends)[:, 0].double().numpy()
+    order = np.argsort(change)
+    columns = {"change": change, "output": outputs.mean(axis=0), "failed": failures.mean(axis=0)}
+    return {name: [round(float(value), 6) for value in values[order]] for name, values in columns.items()}
 
 
 def _zoom(folder: Path, attributes: Sequence[Attribute]) -> list[float | None]:
@@ -148,14 +193,6 @@ def _zoom(folder: Path, attributes: Sequence[Attribute]) -> list[float | None]:
     moves = [np.abs(table[f"needed_{a.name}"].to_numpy()).mean() / (a.high - a.low) for a in attributes]
     total = float(sum(moves))
     return [float(move) / total if total else None for move in moves]
-
-
-def _valid(judged: pa.ChunkedArray, attempted: int) -> dict[str, Any]:
-    """How many faces failed and still were what they had been; None where nothing judged that."""
-    if judged.null_count or not attempted:
-        return {"valid_successes": None, "valid": None, "valid_interval": None}
-    count = int(judged.to_numpy().sum())
-    return {"valid_successes": count, "valid": count / attempted, "valid_interval": wilson(count, attempted)}
 
 
 def _known(table: pa.Table, name: str) -> Floats:

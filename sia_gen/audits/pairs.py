@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.audits.results import outcomes
+from sia_gen.audits.results import outcomes, valid_of
 from sia_gen.audits.statistics import bootstrap, wilson
 from sia_gen.core.errors import RequestError, unknown
 
@@ -48,11 +48,10 @@ def pair_rows(folder: Path, pairs: Sequence[Pair], seed: int) -> list[dict[str, 
     """
     rows = []
     for pair in pairs:
-        found = outcomes(folder, arm_of(pair))
-        change = found.change
-        alone = np.maximum(*(outcomes(folder, name).change for name in pair))
-        faces, failed = len(change), int(found.success.sum())
-        beyond = change - alone
+        found, *alone = (outcomes(folder, arm, ["valid"]) for arm in (arm_of(pair), *pair))
+        kept = np.all([each.kept for each in (found, *alone)], axis=0)
+        faces, failed, change = len(kept), int(found.success.sum()), found.change[found.kept]
+        beyond = (found.change - np.maximum(*(each.change for each in alone)))[kept]
         rows.append(
             {
                 "name": arm_of(pair),
@@ -60,9 +59,10 @@ def pair_rows(folder: Path, pairs: Sequence[Pair], seed: int) -> list[dict[str, 
                 "successes": failed,
                 "success": failed / faces if faces else 0.0,
                 "interval": wilson(failed, faces),
-                "output_change": float(change.mean()) if faces else None,
-                "beyond": float(beyond.mean()) if faces else None,
-                "beyond_interval": bootstrap(beyond, np.arange(faces), seed) if faces else None,
+                **valid_of(found.rows["valid"], faces),
+                "output_change": float(change.mean()) if len(change) else None,
+                "beyond": float(beyond.mean()) if len(beyond) else None,
+                "beyond_interval": bootstrap(beyond, np.arange(len(beyond)), seed) if len(beyond) else None,
             }
         )
     return sorted(rows, key=lambda row: -(row["beyond"] or 0.0))

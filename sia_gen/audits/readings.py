@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sia_gen.audits.results import read_results
+from sia_gen.audits.results import outcomes, read_results, valid_of
 from sia_gen.audits.statistics import wilson
 from sia_gen.targets.verifier import Verifier
 from sia_gen.training.groups import SUBGROUPS, class_names
@@ -68,8 +68,10 @@ def explained(rows: Sequence[dict[str, Any]], found: Mapping[str, Any]) -> None:
 
 def subgroups(folder: Path, units: Mapping[str, str], arm: str = "semantic") -> list[dict[str, Any]]:
     """How often faces fail by age, sex and skin tone, as the verifier reads these off the unedited face."""
-    success = _column(folder, arm, "success")
-    found = []
+    import pyarrow as pa
+
+    outcome = outcomes(folder, arm, ["valid"])
+    success, judged, found = outcome.success, outcome.rows["valid"], []
     for name, cuts in SUBGROUPS.items():
         if name not in units:
             continue
@@ -79,7 +81,8 @@ def subgroups(folder: Path, units: Mapping[str, str], arm: str = "semantic") -> 
             if len(chosen):
                 failed = int(chosen.sum())
                 row = {"factor": name, "group": words, "attempted": len(chosen), "successes": failed}
-                found.append(row | {"success": failed / len(chosen), "interval": wilson(failed, len(chosen))})
+                row |= {"success": failed / len(chosen), "interval": wilson(failed, len(chosen))}
+                found.append(row | valid_of(judged.filter(pa.array(band == index)), len(chosen)))
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.audits import finding
-from sia_gen.audits.figure import FIGURE, MATRIX
+from sia_gen.audits.figure import CURVES, DRAWN, FIGURE, MATRIX
 from sia_gen.audits.reference import MOVING, VERIFIED
 from sia_gen.core.files import atomic
 
@@ -39,6 +39,8 @@ def write_report(content: Mapping[str, Any], attributes: Sequence[Attribute], fo
         gated=content["gate"] is not None,
         same_person=content["gate"]["same_person"] if content["gate"] else None,
         figure=_data_uri(folder / FIGURE),
+        curves=_data_uri(folder / CURVES) if content["correct"] else "",
+        curved=[row for row in content["attributes"][:DRAWN] if row["curve"]["change"]],
         moved=_data_uri(folder / MATRIX) if content["collateral"]["names"] else "",
         picture=lambda name: _data_uri(folder / name),
         changes=lambda omega: _changes(omega, attributes),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sia_gen.attack.result import AttackResult
 from sia_gen.audits.run_folder import RunFolder
-from sia_gen.audits.statistics import Floats, Groups
+from sia_gen.audits.statistics import Floats, Groups, wilson
 from sia_gen.core.files import atomic
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ RESULTS = "results.parquet"
 CONTROL = "random direction"  # of the attributes' mean size; there are others of the attributes' sizes
 ARMS = ("joint", "semantic", "pixel")
 PLAIN = ("correct", "success", "loss_before", "loss_after", "output_before", "output_after", "steps", "queries")
-JUDGED, MEASURED = ("label_kept", "valid"), ("likeness", "distance")  # where a verifier looked on
+JUDGED, MEASURED = ("label_kept", "valid"), ("likeness", "distance")  # where a verifier looked on those that failed
+END = "end_label_kept"  # and on all, at the reported point
+SWEPT = ("outputs", "failures")  # of every point, where a range was searched
 ROWS_AT_ONCE = 16_384
 
 
@@ -61,6 +63,7 @@ def part_of(
             wide[:, list(columns)] = values.float()
         wide[~result.correct] = torch.nan  # faces that were not attacked
         part[name] = wide  # [N, C]
+    part |= {name: getattr(result, name) for name in SWEPT if getattr(result, name) is not None}
     if directions is not None:
         part["direction"] = directions.to(torch.int32)
     return part
@@ -114,6 +117,8 @@ class Outcomes:
     success: NDArray[np.bool_]
     moved: Floats
     """Change of the output ``[N]``, signed."""
+    kept: NDArray[np.bool_]
+    """Whether the label is still there at the reported point ``[N]``; of the rest no change of output is counted."""
     direction: Groups
     """The random direction ``[N]`` that a face was moved along; its own number in every arm but the controls."""
 
@@ -124,13 +129,21 @@ class Outcomes:
 
 def outcomes(path: Path, arm: str, columns: Sequence[str] = ()) -> Outcomes:
     """One arm of `results.parquet`, on the faces that were attacked, with further ``columns`` in its rows."""
-    table = read_results(
-        path, ["face", "correct", "success", "output_before", "output_after", "direction", *columns], arm
-    )
+    needed = ["face", "correct", "success", "output_before", "output_after", "direction", END]
+    table = read_results(path, [*needed, *columns], arm)
     table = table.filter(table["correct"])
     before, after = (table[name].to_numpy().astype(float) for name in ("output_before", "output_after"))
     direction = table["direction"].to_numpy() if is_control(arm) else np.arange(len(table))
-    return Outcomes(table, table["face"].to_numpy(), table["success"].to_numpy(), after - before, direction)
+    success, kept = table["success"].to_numpy(), table[END].fill_null(True).to_numpy()
+    return Outcomes(table, table["face"].to_numpy(), success, after - before, kept, direction)
+
+
+def valid_of(judged: pa.ChunkedArray, attempted: int) -> dict[str, Any]:
+    """How many faces failed and still were what they had been; None where nothing judged that."""
+    if judged.null_count or not attempted:
+        return {"valid_successes": None, "valid": None, "valid_interval": None}
+    count = int(judged.to_numpy(zero_copy_only=False).sum())
+    return {"valid_successes": count, "valid": count / attempted, "valid_interval": wilson(count, attempted)}
 
 
 def _rows(part: dict[str, Tensor], arm: str, names: Sequence[str], kept: Sequence[str]) -> pa.Table:
@@ -143,8 +156,11 @@ def _rows(part: dict[str, Tensor], arm: str, names: Sequence[str], kept: Sequenc
         rows[name] = pa.array(part[name].numpy())
     attacked = part["correct"].numpy()
     rows["direction"] = _optional(part.get("direction"), np.int32, attacked)
-    for name in JUDGED:
-        rows[name] = _optional(part.get(name), np.bool_, attacked)
+    rows["valid"] = _optional(part.get("valid"), np.bool_, attacked)
+    rows["label_kept"] = _optional(part.get("label_kept"), np.bool_, attacked & part["success"].numpy())
+    rows[END] = _optional(part.get(END), np.bool_, attacked)
+    for name, kind in zip(SWEPT, (pa.list_(pa.float32()), pa.list_(pa.bool_())), strict=True):
+        rows[name] = pa.array(part[name].tolist() if name in part else [None] * faces, kind)
     for name in MEASURED:
         rows[name] = _optional(part.get(name), np.float32, attacked)
     for column, name in enumerate(names):

@@ -17,6 +17,7 @@ from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import HALF_WRITTEN, read_json, read_tensors, writable_folder, write_json, write_tensors
 
 CONFIG = "config.json"
+FORMAT = 2  # of a run: another one's parts mean other things
 PARTS = "parts"
 # Runs of the same weights differ by rounding (threads, devices); other weights differ by more.
 PROBE_TOLERANCE = 0.01
@@ -30,13 +31,14 @@ class RunFolder:
 
         Raises `RequestError` where nothing can be written, or if the folder holds a run with other settings.
         """
-        settings = json.loads(json.dumps(settings))  # as it reads back: tuples are lists
+        settings = json.loads(json.dumps({"format": FORMAT, **settings}))  # as it reads back: tuples are lists
         self.path = writable_folder(path)
         writable_folder(self.path / PARTS)
         if (self.path / CONFIG).exists():
             found = read_json(self.path / CONFIG)
             if not isinstance(found, dict) or "probe" not in found:
                 raise RequestError(f"'{self.path}' holds something other than a run; choose another --out")
+            require_format(self.path, found, "choose another --out")
             self._compare(found, settings)
             self._sweep()
             require_same_weights(self.path, found["probe"], probe, "choose another --out")
@@ -49,6 +51,7 @@ class RunFolder:
     def like(cls, folder: Path, path: str | Path) -> RunFolder:
         """A place at ``path`` for a copy of the run in ``folder``."""
         settings = read_json(folder / CONFIG)
+        require_format(folder, settings, "audit again")
         probe = settings.pop("probe")
         return cls(path, settings, probe)
 
@@ -63,9 +66,8 @@ class RunFolder:
 
     def _sweep(self) -> None:
         """Clear away what a run that was killed left half written."""
-        for folder in (self.path, self.path / PARTS):
-            for path in folder.glob(HALF_WRITTEN):
-                path.unlink(missing_ok=True)
+        for path in self.path.rglob(HALF_WRITTEN):
+            path.unlink(missing_ok=True)
 
     def _part(self, chunk: int, arm: int) -> Path:
         return self.path / PARTS / f"{chunk:05d}-{arm:03d}.safetensors"
@@ -90,6 +92,12 @@ class RunFolder:
 
     def read(self, chunk: int, arm: int) -> dict[str, Tensor]:
         return read_tensors(self._part(chunk, arm))[0]
+
+
+def require_format(run: Path, settings: Mapping[str, Any], remedy: str) -> None:
+    """Raise `RequestError` unless a run was made by a version whose runs are like this one's."""
+    if settings.get("format") != FORMAT:
+        raise RequestError(f"'{run}' was made by another version of sia-gen, whose runs differ; {remedy}")
 
 
 def require_same_weights(run: Path, found: Sequence[float], probe: Sequence[float], remedy: str) -> None:

@@ -31,6 +31,24 @@ def wilson(successes: int, attempted: int) -> list[float]:
     return [float(interval.low), float(interval.high)]
 
 
+def rate_difference(first: Floats, second: Floats) -> list[float] | None:
+    """Newcombe's score interval of the difference of two rates, ``second`` less ``first``, over the same faces ``[N]``.
+
+    Values are 0 or 1. It is method 10 of "Improved confidence intervals for the difference between binomial
+    proportions based on paired data" (Statistics in Medicine 17, 1998); unlike a bootstrap's it has a width where all
+    faces do alike. None without faces.
+    """
+    if not len(first):
+        return None
+    a, b = first.mean(), second.mean()
+    (low_a, high_a), (low_b, high_b) = (wilson(int(rate.sum()), len(rate)) for rate in (first, second))
+    spread = first.std() * second.std()
+    alike = ((first - a) * (second - b)).mean() / spread if spread else 0.0
+    down = (b - low_b) ** 2 - 2 * alike * (b - low_b) * (high_a - a) + (high_a - a) ** 2
+    up = (high_b - b) ** 2 - 2 * alike * (high_b - b) * (a - low_a) + (a - low_a) ** 2
+    return [float(b - a - max(down, 0.0) ** 0.5), float(b - a + max(up, 0.0) ** 0.5)]
+
+
 def bootstrap(values: Floats, groups: Groups, seed: int) -> list[float]:
     """Percentile bootstrap interval of the mean of ``values`` ``[N]``; whole groups ``[N]`` are drawn."""
     names, index = np.unique(groups, return_inverse=True)

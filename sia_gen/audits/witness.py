@@ -21,6 +21,7 @@ from sia_gen.audits.reference import (
     shipped_verifier,
     verified_label,
 )
+from sia_gen.audits.results import JUDGED, MEASURED
 from sia_gen.audits.run_folder import RunFolder
 from sia_gen.audits.validity import Gate, identity_for, unedited
 from sia_gen.core.files import read_tensors, write_tensors
@@ -91,11 +92,14 @@ class Witness:
             write_tensors(path, {"features": unedited(generator, self.verifier, seed).cpu()})
         return Gate.of(self.verifier, self.identity, read_tensors(path)[0]["features"].to(device))
 
-    def statement(self, result: AttackResult, gate: Gate | None, device: torch.device) -> dict[str, Tensor]:
-        """What is kept of a chunk's reported points ``[N]`` besides the target's answers; nothing without a verifier.
+    def statement(
+        self, result: AttackResult, failing: Tensor, gate: Gate | None, device: torch.device
+    ) -> dict[str, Tensor]:
+        """What is kept of a chunk's faces ``[N]`` besides the target's answers; nothing without a verifier.
 
-        The verifier reads the face without the pixel residual, and in the pixel arm the face as sampled. Where a
-        ``label_kept`` is False, the truth moved with the face; ``valid`` is False where the face did not fail.
+        It reads faces without the pixel residual: "read" and "end_label_kept" are of the reported point, in the pixel
+        arm of the face as sampled; the rest is of ``failing``, the faces ``[S, 3, R, R]`` that failed, at the least
+        change that does it. Where a label is not kept, the truth moved with the face.
         """
         if self.verifier is None:
             return {}
@@ -104,20 +108,26 @@ class Witness:
         names = [factor.name for factor in self.verifier.factors]
         part = {"read": values[:, [names.index(name) for name in self.kept]].float().cpu()}
         if self.verified is not None:
-            part["label_kept"] = self.verified.classify(values).cpu() == result.reference
+            part["end_label_kept"] = self.verified.classify(values).cpu() == result.reference
         if gate is not None:
-            part |= _judged(gate, result, part.get("label_kept"))
+            part |= self._judged(result, failing, gate, device)
         return part
 
-
-def _judged(gate: Gate, result: AttackResult, label_kept: Tensor | None) -> dict[str, Tensor]:
-    """What the gate says of the faces that failed ``[N]``: NaN and False for the others."""
-    rows = result.success.nonzero().flatten()
-    part = {name: torch.full(result.success.shape, torch.nan) for name in ("likeness", "distance")}
-    part["valid"] = torch.zeros_like(result.success)
-    if len(rows):
-        found = gate.judge(result.original[rows], result.semantic[rows])
-        for name in ("likeness", "distance"):
-            part[name][rows] = found[name]
-        part["valid"][rows] = found["passed"] if label_kept is None else found["passed"] & label_kept[rows]
-    return part
+    @torch.no_grad()
+    def _judged(self, result: AttackResult, failing: Tensor, gate: Gate, device: torch.device) -> dict[str, Tensor]:
+        """What the gate says of the faces that failed ``[N]``: NaN and False for the others."""
+        rows = result.success.nonzero().flatten()
+        part = {name: torch.full(result.success.shape, torch.nan) for name in MEASURED}
+        part |= {name: torch.zeros_like(result.success) for name in JUDGED}
+        if len(rows):
+            found = gate.judge(result.original[rows], failing)
+            for name in MEASURED:
+                part[name][rows] = found[name]
+            part["valid"][rows] = found["passed"]
+            if self.verified is not None:
+                kept = self.verified.read(from_bytes(failing).to(device)).cpu() == result.reference[rows]
+                part["label_kept"][rows] = kept
+                part["valid"][rows] &= kept
+        if self.verified is None:
+            del part["label_kept"]
+        return part

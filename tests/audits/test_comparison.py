@@ -72,7 +72,7 @@ def test_runs_of_other_faces_are_refused(runs, planted, tmp_path):
 def test_runs_of_other_tasks_or_attributes_are_refused(runs, planted, tmp_path):
     planted.target.regression, planted.target.task = True, Regression(("value",), tolerance=50.0)
     run(planted, tmp_path / "other")
-    with pytest.raises(RequestError, match=r"is of a Classification and '.*' of a Regression, whose outputs are in"):
+    with pytest.raises(RequestError, match=r"compared: task is Classification\(.* in one and Regression\(.* in the"):
         compare(runs[0], tmp_path / "other")
     fewer = LinearProblem(planted.generator, planted.space.select(["a0", "a1"]), planted.target)
     run(fewer, tmp_path / "fewer")

@@ -28,7 +28,15 @@ ROOT = Path(__file__).parents[2]
 NAMES = ["a0", "a1", "a2", "a3"]
 CONTROLS = [*(f"random direction {size}" for size in (1, 2, 3, 4)), "random direction"]  # no two of one size
 ARMS = ["joint", "semantic", "pixel", *NAMES, *CONTROLS]
-FILES = ["config.json", "control.safetensors", "histogram.json", "histogram.png", "report.html", "results.parquet"]
+FILES = [
+    "config.json",
+    "control.safetensors",
+    "curves.png",
+    "histogram.json",
+    "histogram.png",
+    "report.html",
+    "results.parquet",
+]
 
 
 def contents(folder):

@@ -8,6 +8,7 @@ CONTROL = {"name": "random direction 1", "output_change": 0.10, "success": 0.05}
 def row(name="light", change=0.46, q=0.01, low=0.02, success=0.41, **more):
     excess = change - CONTROL["output_change"]
     made = {"name": name, "output_change": change, "q": q, "excess": excess, "excess_interval": [low, 2 * excess]}
+    made |= {"output_interval": [change - 0.1, change + 0.1], "unit": "degrees", "mean_size": None, "mean_change": None}
     return made | {"success": success, "control": CONTROL, "above_control": False, "stands_out": False} | more
 
 
@@ -28,7 +29,7 @@ def test_above_control_takes_four_conditions(changes, expected):
 
 
 def test_nothing_attempted_is_not_above_the_control():
-    assert above_control(row() | {"output_change": None}, change_at_failure=0.45) is False
+    assert above_control(row() | {"output_change": None, "excess": None}, change_at_failure=0.45) is False
 
 
 def test_where_no_face_failed_nothing_is_material():
@@ -55,14 +56,25 @@ def test_above_others(others, expected):
     [
         (
             [row(stands_out=True), row("age", 0.17)],
-            "What stands out is light: moved alone, it changed the output by 0.46 on average and made 41% of faces "
-            "fail, against 0.1 and 5% for random directions that change the picture as much.",
+            "What stands out is light: moved alone, it changed the output by 0.46 on average (95 % interval 0.36 to "
+            "0.56) and made 41% of faces fail, against 0.1 and 5% for random directions that change the picture as "
+            "much.",
         ),
         (
-            [row(stands_out=True), row("age", 0.3, success=0.2, stands_out=True, control={**CONTROL, "success": 0.0})],
-            "What stands out is light and age: moved alone, light changed the output by 0.46 on average and made 41% "
-            "of faces fail, against 0.1 and 5% for random directions that change the picture as much; age by 0.3 and "
-            "20%, against 0.1 and 0%.",
+            [
+                row(stands_out=True, valid=0.3, mean_size=40.0, mean_change=-38.0),
+                row("age", 0.3, success=0.2, stands_out=True, control={**CONTROL, "success": 0.0}),
+            ],
+            "What stands out is light and age: moved alone, light changed the output by 0.46 on average (95 % interval "
+            "0.36 to 0.56) and made 41% of faces fail (30% validly), mostly downwards, from 40 degrees on average, "
+            "against 0.1 and 5% for random directions that change the picture as much; age by 0.3 and 20%, against 0.1 "
+            "and 0%.",
+        ),
+        (
+            [row(stands_out=True, mean_size=40.0, mean_change=-8.0), row("age", 0.17)],
+            "What stands out is light: moved alone, it changed the output by 0.46 on average (95 % interval 0.36 to "
+            "0.56) and made 41% of faces fail, either way, from 40 degrees on average, against 0.1 and 5% for random "
+            "directions that change the picture as much.",
         ),
         (
             [row("age", 0.17, above_control=True), row("yaw", 0.16, above_control=True), row("gain", 0.1)],
@@ -75,7 +87,7 @@ def test_above_others(others, expected):
             "directions that change the picture as much by 0.1.",
         ),
     ],
-    ids=["one", "two", "even", "none"],
+    ids=["one", "two", "either way", "even", "none"],
 )
 def test_finding_is_one_plain_sentence(rows, sentence):
     assert finding({"attributes": rows, "correct": 9, "faces": 9, "draws": 9}) == sentence

@@ -24,7 +24,7 @@ def test_needs_nothing_from_outside(page):
 
 def test_every_picture_has_a_text(page):
     pictures = re.findall(r"<img [^>]*>", page)
-    assert len(pictures) == 1 + 3 * 10 + 2 * 4  # the histogram, three of each face, two of each attribute
+    assert len(pictures) == 2 + 3 * 10 + 2 * 4  # histogram and curves, three of each face, two of each attribute
     assert all(re.search(r'alt="[^"]{10,}"', picture) for picture in pictures)
 
 
@@ -33,7 +33,8 @@ def test_tells_what_was_found_and_how(finished, page):
     text = re.sub(r"<[^>]+>", " ", page)
     assert report.finding in text
     for row in report.histogram["attributes"]:
-        assert f"{row['success']:.0%} {row['interval'][0]:.0%}–{row['interval'][1]:.0%}" in re.sub(r"\s+", " ", text)
+        counts = f"{row['successes']} of {row['attempted']} {row['interval'][0]:.0%}–{row['interval'][1]:.0%}"
+        assert f"{row['success']:.0%} {counts}" in re.sub(r"\s+", " ", text)
     assert "the target's own prediction on the unedited face" in text
     assert "Left out: nothing" in text
     assert "sensitivity" in text

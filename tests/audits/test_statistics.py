@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sia_gen.audits.statistics import benjamini_hochberg, bootstrap, sign_flip, wilson
+from sia_gen.audits.statistics import benjamini_hochberg, bootstrap, rate_difference, sign_flip, wilson
 
 
 def test_wilson_is_the_score_interval():
@@ -51,3 +51,18 @@ def test_bootstrap_is_wider_where_groups_are_alike():
 
 def test_benjamini_hochberg():
     np.testing.assert_allclose(benjamini_hochberg([0.01, 0.04, 0.03, 0.5]), [0.04, 0.16 / 3, 0.16 / 3, 0.5])
+
+
+def test_the_interval_of_a_difference_of_rates_is_newcombes():
+    first, second = np.zeros(50), np.zeros(50)
+    first[:24], second[1:37] = 1, 1
+    low, high = rate_difference(first, second)
+    assert low < 12 / 50 < high
+    apart = rate_difference(first, np.roll(second, 25))  # the same rates, not so much on the same faces
+    assert apart[1] - apart[0] > 1.3 * (high - low)
+    assert rate_difference(second, first) == pytest.approx([-high, -low])
+    low, high = rate_difference(np.zeros(8), np.ones(8))
+    assert (low, high) == pytest.approx((1 - 0.4589, 1.0), abs=5e-4)
+    low, high = rate_difference(np.zeros(8), np.zeros(8))
+    assert (low, high) == pytest.approx((-0.3244, 0.3244), abs=5e-4)
+    assert rate_difference(np.zeros(0), np.zeros(0)) is None
