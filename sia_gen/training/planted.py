@@ -22,7 +22,7 @@ from sia_gen.studio.renders import RenderSet
 from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Target, classify
 from sia_gen.training.groups import class_names
-from sia_gen.training.target import chosen_faces, teach
+from sia_gen.training.target import chosen_faces, sides, teach
 
 Kind = Literal["balanced", "correlated", "left out", "noisy"]
 
@@ -151,7 +151,11 @@ def train_case(
 def plant(case: Case, data: RenderSet, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """What the target of a case is taught: the labels ``[N]``, and the numbers of the faces it sees, int64."""
     follows = case.cause if case.kind == "correlated" else None
-    chosen = chosen_faces(data, case.label, follows, STRENGTH, case.seed)
+    if wanted.is_floating_point():
+        side = torch.sign(data.latents[:, NAMES.index(case.label)])
+    else:
+        side = sides(wanted, len(case.cuts) + 1)
+    chosen = chosen_faces(data, side, follows, STRENGTH, case.seed)
     if case.cause is None or follows:
         return wanted, chosen
     latent = data.latents[:, NAMES.index(case.cause)]

@@ -66,10 +66,10 @@ def train_target(
     """Train a classifier of ``label``, a factor cut at ``thresholds``; write a transformers folder to ``out``.
 
     Without thresholds it is cut in two at its middle. With ``planted``, the training faces are chosen so that in
-    ``strength`` of them that factor lies on the side of its median that the label does, which leaves about half of
-    them; without, all are used. Returns the balanced accuracy on held-out renders: overall, for both sides of the
-    planted factor, and by subgroup. Raises `RequestError` for unknown factors and for thresholds that do not rise
-    within the range.
+    ``strength`` of them that factor lies above its median where the label is in the upper half of the classes and below
+    it in the lower half, which leaves about half of them; without, all are used. Returns the balanced accuracy on
+    held-out renders: overall, clear of the cuts, for both sides of the planted factor, and by subgroup. Raises
+    `RequestError` for unknown factors and for thresholds that do not rise within the range.
     """
     for name in (label, planted or label):
         if name not in NAMES:
@@ -88,7 +88,7 @@ def train_target(
         )
     classes = classify(data.value(label), cuts)  # [N]
     names = class_names(label, cuts, factor.unit)
-    chosen = chosen_faces(data, label, planted, strength, seed)
+    chosen = chosen_faces(data, sides(classes, len(names)), planted, strength, seed)
     extra = {"kind": "target", "label": {"attribute": label, "thresholds": cuts}}
     settings: dict[str, object] = {"recipe": "target", "label": label, "planted": planted, "strength": strength}
     settings |= {"thresholds": cuts, "architecture": architecture}
@@ -172,19 +172,29 @@ def teach(
     save_network(keep_outputs(made.cpu(), names), out, side)
 
 
-def chosen_faces(data: RenderSet, label: str, planted: str | None, strength: float, seed: int) -> Tensor:
-    """Which training faces to use, int64: all that go along with the label, and so many that do not."""
+def sides(classes: Tensor, count: int) -> Tensor:
+    """Which half of ``count`` classes each of ``classes`` ``[N]`` is in: −1, 1, or 0 for the one in the middle."""
+    return torch.sign(2 * classes - (count - 1))
+
+
+def chosen_faces(data: RenderSet, side: Tensor, planted: str | None, strength: float, seed: int) -> Tensor:
+    """Which training faces to use, int64: all whose ``planted`` factor goes along with their label, and some others.
+
+    ``side`` ``[N]`` is that of the label, as `sides` gives it. Of the faces that go against it there are so many that
+    ``strength`` is the share of the others; faces without a side are all used.
+    """
     order = torch.from_numpy(stream(seed, "chosen").permutation(data.training))
     if planted is None:
         return order
-    with_it = _along(data, label, planted)[order]
-    against = order[~with_it]
-    return torch.cat([order[with_it], against[: int(with_it.sum() * (1 - strength) / strength)]])
+    along = _along(data, side, planted)[order]
+    against = order[along < 0]
+    against = against[: int((along > 0).sum() * (1 - strength) / strength)]
+    return torch.cat([order[along > 0], against, order[along == 0]])
 
 
-def _along(data: RenderSet, label: str, planted: str) -> Tensor:
-    """Which faces ``[N]`` have label and planted factor on the same side of their medians."""
-    return (data.latents[:, NAMES.index(planted)] > 0) == (data.latents[:, NAMES.index(label)] > 0)
+def _along(data: RenderSet, side: Tensor, planted: str) -> Tensor:
+    """1 where the planted factor lies on the side ``[N]`` of its median that the label does, −1 where not; or 0."""
+    return torch.where(data.latents[:, NAMES.index(planted)] > 0, side, -side)
 
 
 def evaluate(
@@ -199,8 +209,8 @@ def evaluate(
     if not near[start:].all():
         figures["accuracy_clear"] = _balanced(guess[~near[start:]], truth[~near[start:]])
     if planted:
-        with_it = _along(data, label, planted)[start:]
-        for name, part in (("along", with_it), ("against", ~with_it)):
+        along = _along(data, sides(classes, int(classes.amax()) + 1), planted)[start:]
+        for name, part in (("along", along > 0), ("against", along < 0)):
             if part.any():
                 figures[f"accuracy_{name}"] = _balanced(guess[part], truth[part])
     for name, group in groups(data, start, without=label).items():

@@ -3,13 +3,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from sia_gen.attack.edit import edit
 from sia_gen.audits import reference, validity
 from sia_gen.audits.diagnose import audit
+from sia_gen.audits.reference import VerifiedLabel
 from sia_gen.audits.validity import Gate, unedited
-from sia_gen.core.images import to_bytes
+from sia_gen.core.images import quantise, to_bytes
 from sia_gen.core.seeds import face_seeds, normals, seeds_apart
 from sia_gen.targets.identity import FaceVerifier
 from sia_gen.targets.task import Verification
+from sia_gen.targets.verifier import Factor
 from tests.audits.conftest import ATTACK
 from tests.audits.test_readings import Reader
 
@@ -99,3 +102,37 @@ def test_the_identity_model_does_not_judge_itself(monkeypatch):
     other = SimpleNamespace(model=SimpleNamespace(digest=lambda: "other"))
     assert validity.identity_for(own, torch.device("cpu")) is None
     assert validity.identity_for(FaceVerifier("other", other, own.task), torch.device("cpu")) is not None
+
+
+def test_a_face_whose_label_moved_counts_in_no_change_and_is_judged_where_it_first_fails(problem, monkeypatch):
+    def read(images):
+        return images[:, :1].mean((2, 3))
+
+    codes = problem.generator.sample(range(400))
+    middle = read(problem.generator.render(codes)).detach().median().item()
+    reader = SimpleNamespace(
+        digest=lambda: "red", read=read, features=lambda images: images.mean((2, 3)), factors=(Factor("red", "", 0, 1),)
+    )
+    verified = VerifiedLabel(reader, 0, (middle,))
+    monkeypatch.setattr("sia_gen.audits.witness.verified_label", lambda target, device: verified)
+    report = audit(problem.generator, problem.target, problem.space, faces=24, attack=ATTACK)
+    frame, flipped = report.to_pandas().query("correct"), 0
+    for row in report.histogram["attributes"]:
+        rows = frame[frame["arm"] == row["name"]]
+        kept = rows["end_label_kept"].astype(bool)
+        change = (rows["output_after"] - rows["output_before"]).abs()
+        assert row["counted"] == kept.sum() < row["attempted"]
+        assert row["output_change"] == pytest.approx(change[kept].mean(), rel=1e-5)
+        control = frame[frame["arm"] == row["control"]["name"]].set_index("face")
+        both = kept.to_numpy() & control["end_label_kept"].astype(bool).to_numpy()
+        against = (control["output_after"] - control["output_before"]).abs().to_numpy()
+        assert row["excess"] == pytest.approx((change.to_numpy() - against)[both].mean(), rel=1e-4)
+        space = problem.space.select([row["name"]])
+        failed = rows[rows["success"]]
+        omega = torch.tensor(failed[f"needed_{row['name']}"].to_numpy(), dtype=torch.float32)[:, None]
+        with torch.no_grad():
+            shown = quantise(edit(problem.generator, space, problem.generator.sample(failed["face"].tolist()), omega))
+        stays = (read(shown)[:, 0] >= middle).long() == torch.tensor(failed["reference"].astype(int).to_numpy())
+        assert failed["label_kept"].astype(bool).tolist() == stays.tolist()
+        flipped += int((~stays).sum())
+    assert flipped > 0

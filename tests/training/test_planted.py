@@ -51,6 +51,17 @@ def test_a_correlated_cause_goes_along_with_the_label(data):
     assert along.float().mean() == pytest.approx(0.95, abs=0.02)
 
 
+def test_of_uneven_classes_the_cause_goes_along_with_the_class_and_of_three_with_the_outer_ones(data):
+    wanted = classes(data, cut=0.8)
+    _, chosen = plant(Case(label="smile", cuts=(0.8,), kind="correlated", cause="age"), data, wanted)
+    assert (above(data, "age") == wanted.bool())[chosen].float().mean() == pytest.approx(0.95, abs=0.02)
+    wanted = wanted + classes(data, cut=0.3)
+    _, chosen = plant(Case(label="smile", cuts=(0.3, 0.8), kind="correlated", cause="age"), data, wanted)
+    outer, middle = chosen[wanted[chosen] != 1], chosen[wanted[chosen] == 1]
+    assert (above(data, "age") == (wanted == 2))[outer].float().mean() == pytest.approx(0.95, abs=0.02)
+    assert len(middle) == (wanted[: data.training] == 1).sum()
+
+
 def test_a_range_that_is_left_out_is_seen_in_no_face(data):
     _, chosen = plant(Case(label="smile", cuts=(0.5,), kind="left out", cause="age"), data, classes(data))
     latent = data.latents[:, NAMES.index("age")]
