@@ -12,7 +12,7 @@ from sia_gen.core.images import Images
 from sia_gen.core.seeds import normals
 from sia_gen.targets.module import ModuleTarget
 from sia_gen.targets.target import Target
-from sia_gen.targets.task import Classification, Following
+from sia_gen.targets.task import Classification, Detection, Following, MultiLabel
 
 LOOKED_AT, FEWEST = 16, 8  # faces, and how many can tell a classifier from a guess
 SAME = 1e-4  # relative: what float32 changes leave between two runs
@@ -44,11 +44,22 @@ def checks(target: Target, images: Images, reference: Tensor | None) -> list[str
         )
     elif len(images) > 1 and (prediction - prediction[:1]).abs().amax() <= SAME * size:
         said.append("it says the same of every face; check its weights and that it looks at the image")
+    if isinstance(target.task, MultiLabel) and (prediction >= 0).all() and (prediction <= 1).all():
+        said.append("it gives probabilities, where above 0 means yes; return the logits before the sigmoid")
+    if isinstance(target.task, Detection) and (prediction > 0).all() and (prediction <= 1).all():
+        said.append("its scores lie between 0 and 1, where above 0 means found; return them less the limit")
     if isinstance(target.task, Classification):
         said += _of_classes(target.task, prediction, reference)
     if target.differentiable:
         said += _of_gradients(target, images)
     return said
+
+
+def few(correct: int, faces: int) -> list[str]:
+    """What is to be said where too few faces were attacked to tell an attribute from chance."""
+    if correct >= FEWEST:
+        return []
+    return [f"only {correct} of {faces} faces could be attacked, too few to tell much; audit more"]
 
 
 def _own(target: Target, prediction: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 import weakref
@@ -22,7 +23,7 @@ from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.arms import SINGLE_STEPS, Arm, Job, arms
 from sia_gen.audits.audit_report import HISTOGRAM, AuditReport
-from sia_gen.audits.checks import LOOKED_AT, checks, in_training_mode
+from sia_gen.audits.checks import LOOKED_AT, checks, few, in_training_mode
 from sia_gen.audits.control import APART, control_space, random_directions, reaches
 from sia_gen.audits.examples import Examples
 from sia_gen.audits.figure import draw_collateral, draw_curves, draw_histogram
@@ -42,7 +43,7 @@ from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
 from sia_gen.targets.load import load_target
-from sia_gen.targets.target import Target, aim
+from sia_gen.targets.target import Target, aim, labelled
 
 DIRECTIONS = "control.safetensors"
 PICTURED = 6  # attributes whose best face is shown
@@ -58,6 +59,7 @@ def audit(
     out: str | Path | None = None,
     attack: SemanticImageAttack | None = None,
     towards: str | None = None,
+    label: str | None = None,
     pairs: Sequence[Pair] = (),
     device: str = "cpu",
     progress: Progress | None = None,
@@ -73,7 +75,8 @@ def audit(
     the shipped verifier reads is held against that reading, one of 68 landmarks against those that the verifier reads
     off each image, any other against its own prediction on the unedited face. One that is not differentiable is asked
     only: its attack's steps follow estimates (step "evolve"). With ``towards``, the name of a class, a classifier fails
-    where it says that class; faces that are of it are not attacked. Each of ``pairs`` is moved together besides.
+    where it says that class; faces that are of it are not attacked. ``label`` says what a target predicts that does not
+    say so itself, as "smile:0.5" (see `labelled`). Each of ``pairs`` is moved together besides.
 
     ``out`` is the run folder. Each (chunk of faces, arm) is kept there as it finishes: after an error, a `Cancelled`
     from ``progress`` or a kill, the same call does what is missing and gives the same bytes. A chunk is
@@ -88,6 +91,8 @@ def audit(
     known, audited = _spaces(generator, attributes, where)
     generator = generator if isinstance(generator, Generator) else load_generator(str(generator), device)
     target = target if isinstance(target, Target) else load_target(target, device)
+    if label is not None:
+        target = labelled(target, label)
     if towards is not None:
         target = aim(target, towards)
     attack = attack.suited(target)
@@ -110,6 +115,7 @@ def audit(
         "single": {"step": "sweep", "steps": SINGLE_STEPS, "controls": f"of sizes {APART:g} x apart"},
         **witness.settings(),
         "towards": towards,
+        "label": label,
         "pairs": [arm_of(pair) for pair in pairs],
         "edits": fingerprint(known, audited),
     }
@@ -117,6 +123,8 @@ def audit(
         with _blame("the first face"):
             folder = RunFolder(path, settings, probe(generator, target, seeds[0]))
             said += _look(generator, witness, seeds[: min(LOOKED_AT, attack.batch)])
+        for what in said:  # at once, not only in the report
+            logging.getLogger(__name__).warning("'%s': %s", target.name, what)
         controls, like = _controls(folder, generator, known, audited, seed)
         plan = arms(attack, audited, controls, pairs)
         with _blame("unedited faces"):
@@ -254,7 +262,8 @@ def _conclude(
     write_results(folder, names, columns, chunks, witness.kept)
     factors = witness.verifier.factors if witness.verifier is not None else ()
     units = {factor.name: factor.unit for factor in factors if factor.name in witness.kept}
-    content = histogram(folder.path, audited.attributes, like, settings, units) | {"checks": list(said)}
+    content = histogram(folder.path, audited.attributes, like, settings, units)
+    content["checks"] = [*said, *few(content["correct"], content["faces"])]
     content["pairs"] = pair_rows(folder.path, pairs, settings["seed"])
     examples = Examples(folder, columns)
     content["examples"] = examples.joint(names.index("joint"), chunks)

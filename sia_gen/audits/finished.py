@@ -21,7 +21,7 @@ from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
 from sia_gen.targets.load import load_target
-from sia_gen.targets.target import Target, aim
+from sia_gen.targets.target import Target, aim, labelled
 
 PROBED = 8  # numbers of the target's first prediction that tell its weights from others
 
@@ -73,6 +73,8 @@ class FinishedAudit:
         Raises `RequestError` where it answers the first face otherwise than it did.
         """
         target = load_target(name or self.settings["target"], device)
+        if self.settings["label"] is not None:
+            target = labelled(target, self.settings["label"])
         if self.settings["towards"] is not None:
             target = aim(target, self.settings["towards"])
         target = followed(target, resolve_device(device))

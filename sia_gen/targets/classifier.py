@@ -13,9 +13,9 @@ from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.images import Images
 from sia_gen.targets.pretrained import ImageModel, load_image_model
 from sia_gen.targets.target import Label
-from sia_gen.targets.task import Classification, Regression
+from sia_gen.targets.task import Classification, MultiLabel, Regression
 
-SINGLE_LABEL, REGRESSION = "single_label_classification", "regression"
+SINGLE_LABEL, MULTI_LABEL, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Classifier:
 
     name: str
     model: ImageModel
-    task: Classification | Regression
+    task: Classification | MultiLabel | Regression
     label: Label | None
     differentiable: bool = True
 
@@ -47,6 +47,8 @@ def load_classifier(folder: Path, name: str, device: torch.device | str = "cpu")
     classes = tuple(label for _, label in sorted(model.network.config.id2label.items()))
     if problem == REGRESSION:
         return Classifier(name, model, _regression(extra, name, classes), _predicted(extra.get("label"), name))
+    if problem == MULTI_LABEL:
+        return Classifier(name, model, MultiLabel(classes), None)
     if problem != SINGLE_LABEL or len(classes) < 2:
         raise RequestError(
             f"'{name}' is no classifier of two or more classes ({problem}, {len(classes)} outputs); "

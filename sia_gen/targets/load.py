@@ -19,14 +19,21 @@ from sia_gen.targets.module import ModuleTarget, infer_classification
 from sia_gen.targets.target import Target
 
 
-def load_target(name: str | Path, device: torch.device | str = "cpu") -> Target:
+def load_target(name: str | Path | nn.Module, device: torch.device | str = "cpu") -> Target:
     """The target behind a shipped name, a folder, a hub id ``hf:owner/name``, ``opencv:NAME`` or ``module:callable``.
 
     The callable is called with ``device=`` if it takes one, else with nothing, and gives a target, or a torch module
-    that turns images ``[B, 3, H, W]`` in [0, 1] into logits. Raises `RequestError` that names what exists, `WorkError`
-    on damaged files and for a callable that fails.
+    that turns images ``[B, 3, H, W]`` in [0, 1] into logits; such a module may also be given itself. Raises
+    `RequestError` that names what exists, `WorkError` on damaged files and for a callable that fails.
     """
-    device, text = resolve_device(str(device)), str(name)
+    device = resolve_device(str(device))
+    if isinstance(name, nn.Module):
+        return _of_module(name, type(name).__name__, device)
+    if not isinstance(name, (str, Path)):
+        raise RequestError(
+            f"a {type(name).__name__} is no target; wrap it as ModuleTarget(it, task, differentiable=False)"
+        )
+    text = str(name)
     if text.startswith(PREFIX):
         return load_cascade(text)
     place = locate("target", name, "identity")
@@ -42,6 +49,10 @@ def load_target(name: str | Path, device: torch.device | str = "cpu") -> Target:
     if isinstance(made, Target):
         return made
     if isinstance(made, nn.Module):
-        module = made.to(device)
-        return ModuleTarget(module, infer_classification(module, text), name=text)
+        return _of_module(made, text, device)
     raise RequestError(f"target '{text}' gave a {type(made).__name__}; return a target or a torch.nn.Module")
+
+
+def _of_module(module: nn.Module, name: str, device: torch.device) -> Target:
+    module = module.to(device)
+    return ModuleTarget(module, infer_classification(module, name), name=name)

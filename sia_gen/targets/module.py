@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.images import Images
 from sia_gen.core.modules import device_of, eval_mode
+from sia_gen.targets.keypoints import decoded
+from sia_gen.targets.points import Keypoints
 from sia_gen.targets.target import Label
 from sia_gen.targets.task import Classification, Task
 
@@ -28,8 +30,9 @@ PROBE_SIDES = (64, 96, 112, 128, 160, 224, 256, 384, 512)
 class ModuleTarget:
     """Calls ``module`` with images ``[B, 3, H, W]`` in [0, 1]; a module runs in eval mode and comes out as it was.
 
-    One that is not ``differentiable``, a black box, may give a numpy array or a list of numbers instead of a tensor,
-    and be given a ``timeout`` in seconds for one call.
+    Under `Keypoints` it may give heat maps ``[B, K, h, w]`` over the whole picture instead of points. One that is not
+    ``differentiable``, a black box, may give a numpy array or a list of numbers instead of a tensor, and be given a
+    ``timeout`` in seconds for one call.
     """
 
     module: Callable[[Images], Any]
@@ -59,6 +62,9 @@ class ModuleTarget:
         ):
             output = output.view(count, 1)
             output = torch.cat([torch.zeros_like(output), output], dim=1)  # one logit is the second class's log-odds
+        if isinstance(self.task, Keypoints) and isinstance(output, Tensor) and output.ndim == 4:  # heat maps
+            sides = output.new_tensor([output.shape[3], output.shape[2]])
+            output = (decoded(output) * (sides - 1) + 0.5) / sides  # from pixel middles to shares of the picture
         return output
 
     def _asked(self, images: Images) -> Any:

@@ -53,3 +53,25 @@ def aim(target: Target, towards: str) -> Target:
     aimed = copy(target)
     object.__setattr__(aimed, "task", replace(target.task, towards=towards))  # of a copy, frozen or not
     return aimed
+
+
+def labelled(target: Target, text: str) -> Target:
+    """The same target, said to predict an attribute: ``smile:0.5``, ``age:21,37,53,69``, or ``age`` for a value.
+
+    The numbers are where the classes meet, in the attribute's unit and in the order of the classes. Raises
+    `RequestError` for any other text, and unless there is one number fewer than classes.
+    """
+    attribute, _, rest = text.partition(":")
+    try:
+        thresholds = tuple(float(part) for part in rest.split(",")) if rest else ()
+    except ValueError:
+        raise RequestError(f"label {text} is no attribute and thresholds; write it as smile:0.5 or age:30,60") from None
+    needed = len(target.task.classes) - 1 if isinstance(target.task, Classification) else 0
+    if not attribute or len(thresholds) != needed or list(thresholds) != sorted(set(thresholds)):
+        raise RequestError(
+            f"label {text} has {len(thresholds)} thresholds, but '{target.name}' needs {needed}, rising; write it as "
+            "smile:0.5 or age:30,60"
+        )
+    said = copy(target)
+    object.__setattr__(said, "label", Label(attribute, thresholds))  # of a copy, frozen or not
+    return said

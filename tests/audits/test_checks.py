@@ -5,7 +5,7 @@ from torch import nn
 from sia_gen.audits.checks import checks, in_training_mode
 from sia_gen.audits.diagnose import audit
 from sia_gen.targets.module import ModuleTarget
-from sia_gen.targets.task import Classification
+from sia_gen.targets.task import Classification, Detection, MultiLabel
 from tests.audits.conftest import ATTACK
 
 IMAGES = torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -58,14 +58,32 @@ def test_a_module_in_training_mode_is_named():
     assert in_training_mode(target(module.eval())) == []
 
 
-def test_an_audit_prints_what_is_wrong(problem):
+@pytest.mark.parametrize(
+    ("task", "answer", "words"),
+    [
+        (MultiLabel(("a", "b")), lambda images: logits(images).sigmoid(), "gives probabilities, where above 0 means"),
+        (Detection(), lambda images: logits(images)[:, 1].sigmoid(), "scores lie between 0 and 1, where above 0"),
+    ],
+    ids=["several labels", "detection"],
+)
+def test_probabilities_of_other_tasks_are_named(task, answer, words):
+    assert any(words in text for text in checks(ModuleTarget(answer, task), IMAGES, None))
+
+
+def test_an_audit_says_what_is_wrong_at_once_and_in_its_report(problem, caplog):
     weight = problem.target.weight.detach()
 
     def probabilities(images):
         value = (images.flatten(1) - 0.5) @ weight / 10
         return torch.stack([-value, value], dim=1).softmax(dim=1)
 
-    report = audit(problem.generator, target(probabilities), problem.space, faces=4, attack=ATTACK)
+    report = audit(problem.generator, target(probabilities), problem.space, faces=8, attack=ATTACK)
     (said,) = report.histogram["checks"]
+    assert said in caplog.text
     assert "it gives probabilities" in said
     assert said in (report.folder / "report.html").read_text()
+
+
+def test_too_few_faces_are_named(problem):
+    report = audit(problem.generator, problem.target, problem.space, faces=4, attack=ATTACK)
+    assert report.histogram["checks"][-1] == "only 4 of 4 faces could be attacked, too few to tell much; audit more"

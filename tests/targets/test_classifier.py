@@ -9,7 +9,7 @@ from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.images import from_pil, to_pil
 from sia_gen.targets.classifier import load_classifier
 from sia_gen.targets.target import Label, Target
-from sia_gen.targets.task import Classification, Regression
+from sia_gen.targets.task import Classification, MultiLabel, Regression
 
 
 @pytest.mark.parametrize("fixture", ["resnet_folder", "vit_folder"])
@@ -91,10 +91,6 @@ def test_a_network_with_tensors_missing_is_refused(resnet_folder, edit_config):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"problem_type": "multi_label_classification"},
-            r"^'tiny' is no classifier .* \(multi_label_classification, 2 outputs\); wrap it as",
-        ),
         ({"problem_type": "regression"}, r"^'tiny' gives values, but nothing says how far off is wrong; add "),
         ({"sia_gen": {"kind": "verifier"}}, r"^'tiny' is a verifier, not a target; see 'sia-gen list targets'$"),
     ],
@@ -103,6 +99,13 @@ def test_another_kind_of_model_is_refused(resnet_folder, edit_config, change, me
     edit_config(resnet_folder, **change)
     with pytest.raises(RequestError, match=message):
         load_classifier(resnet_folder, "tiny")
+
+
+def test_of_several_labels_each_is_there_or_not(resnet_folder, edit_config):
+    edit_config(resnet_folder, problem_type="multi_label_classification")
+    target = load_classifier(resnet_folder, "tiny")
+    assert isinstance(target.task, MultiLabel)
+    assert len(target.task.labels) == 2
 
 
 def test_a_regression_says_its_values_and_tolerance(resnet_folder, edit_config):

@@ -61,3 +61,11 @@ def test_a_hub_id_that_is_not_here_is_one_line(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(WorkError, match=r"^cannot fetch 'hf:nobody/nothing' \(.*\); go online once, or give a local"):
         load_target("hf:nobody/nothing")
+
+
+def test_a_module_is_a_target_and_a_function_says_how_to_become_one():
+    target = load_target(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)))
+    assert target.name == "Sequential"
+    assert target.task == Classification(("class 0", "class 1"))
+    with pytest.raises(RequestError, match=r"^a function is no target; wrap it as ModuleTarget\(it, task, diff"):
+        load_target(lambda images: images)

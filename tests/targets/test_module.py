@@ -10,6 +10,7 @@ from torch import nn
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.targets.module import ModuleTarget, infer_classification
+from sia_gen.targets.points import Keypoints
 from sia_gen.targets.target import Target
 from sia_gen.targets.task import Classification, Regression
 
@@ -142,3 +143,18 @@ def test_one_logit_is_that_of_the_second_class(squeeze):
     images = torch.rand(3, 3, 64, 64)
     logits = ModuleTarget(module, task).predict(images)
     torch.testing.assert_close(logits.softmax(1)[:, 1], net(images).sigmoid()[:, 0])
+
+
+def test_heat_maps_are_read_as_points():
+    middles = (torch.arange(16) + 0.5) / 16
+
+    def maps(images):
+        x, y = torch.tensor([0.3, 0.7]), torch.tensor([0.6, 0.4])
+        across = (-0.5 * ((middles - x[:, None]) * 8).square()).exp()
+        down = (-0.5 * ((middles - y[:, None]) * 8).square()).exp()
+        return (down[:, :, None] * across[:, None, :]).expand(len(images), -1, -1, -1)
+
+    target = ModuleTarget(maps, Keypoints(2, (0, 1)))
+    points = target.predict(torch.rand(3, 3, 32, 32))
+    torch.testing.assert_close(points[0], torch.tensor([[0.3, 0.6], [0.7, 0.4]]), rtol=0, atol=0.003)
+    target.task.check(points, 3)
