@@ -17,8 +17,10 @@ from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.audit_report import AuditReport
 from sia_gen.audits.finished import FinishedAudit
+from sia_gen.audits.reference import Followed
+from sia_gen.audits.report import RENDERING, write_report
 from sia_gen.audits.results import read_results
-from sia_gen.audits.statistics import wilson
+from sia_gen.audits.statistics import bootstrap, wilson
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Batches, Progress, resolve_device
 from sia_gen.core.files import write_json
@@ -28,9 +30,8 @@ from sia_gen.generators.stylegan2 import StyleGAN2
 from sia_gen.studio.factors import FACTORS, NAMES, FaceSpec, sample
 from sia_gen.studio.studio import Studio
 from sia_gen.targets.target import Target, classify
-from sia_gen.targets.task import Classification, eligible
+from sia_gen.targets.task import Classification, Following, eligible
 
-RENDERING = "rendering.json"
 VALUES = 4  # of each attribute that are rendered: half way and all the way to both ends of its range
 SPACE, BATCH = "factors", 8
 
@@ -45,6 +46,7 @@ class StudioGenerator:
         self.studio, self.device = studio, device
         self.name, self.resolution = "studio", studio.resolution
         self.edit_shapes: Mapping[str, torch.Size] = {SPACE: torch.Size([len(FACTORS)])}
+        self.landmarks = torch.empty(0)
 
     def sample(self, seeds: Sequence[int]) -> Codes:
         return sample(seeds).values.to(self.device)
@@ -52,7 +54,23 @@ class StudioGenerator:
     def render(self, codes: Codes, edits: Tensor | None = None, space: str | None = None) -> Images:
         values = codes if edits is None else codes + edits
         low, high = (torch.tensor([getattr(f, end) for f in FACTORS], device=values.device) for end in ("low", "high"))
-        return self.studio.render(FaceSpec(values.clamp(low, high))).images
+        made = self.studio.render(FaceSpec(values.clamp(low, high)))
+        self.landmarks = made.landmarks / self.resolution  # [B, 68, 2] in picture widths, of the faces just rendered
+        return made.images
+
+
+class TrueLandmarks:
+    """A landmark target; each prediction ``[B, 2, 68, 2]`` brings along where they lie in the faces just rendered."""
+
+    label, differentiable = None, False
+
+    def __init__(self, target: Target, rendered: StudioGenerator) -> None:
+        self.target, self.rendered = target, rendered
+        self.name, self.task = target.name, Following(target.task)
+
+    def predict(self, images: Images) -> Tensor:
+        points = self.target.predict(images).float()
+        return torch.stack([points, self.rendered.landmarks.to(points)], dim=1)
 
 
 def studio_space(audited: AttributeSpace) -> AttributeSpace:
@@ -77,11 +95,11 @@ def agreement(
     """Sweep each attribute of a finished audit in the studio, on the same people, and compare.
 
     ``generator`` and ``target`` are named where the run's names do not find them again; ``faces`` are the first of the
-    run, by default all. Writes `rendering.json` into the run folder and returns its content: "attributes", a row for
-    each; "spearman", the correlation over attributes of the audit's mean |change of output| with the rendered one, None
-    where one has no order; "confirmed", for the semantic arm and for all attributes alone, in what share of the
-    failures the target also fails when the studio renders the face with the same changes ("of" those that it gets right
-    rendered as they were).
+    run, by default all. Writes `rendering.json` into the run folder, adds it to the report, and returns its content:
+    "attributes", a row for each; "spearman", the correlation over attributes of the audit's mean |change of output|
+    with the rendered one, None where one has no order; "confirmed", for the semantic arm and for all attributes alone,
+    in what share of the failures the target also fails when the studio renders the face with the same changes ("of"
+    those that it gets right rendered as they were).
 
     Raises `RequestError` for a run without factors of the studio, or of a generator that was not taught on renders.
     """
@@ -96,6 +114,8 @@ def agreement(
         raise RequestError(f"'{run}' audits fewer than two factors of the studio; audit more attributes")
     model = finished.target(target, device)
     rendered = StudioGenerator(Studio(makehuman, source.resolution, place), place)
+    if isinstance(model, Followed):
+        model = TrueLandmarks(model.target, rendered)
     seeds = read_results(report.folder, ["face"], "pixel")["face"].to_pylist()[:faces]
     steps = len(space.names) + 1
     rows = []
@@ -116,6 +136,7 @@ def agreement(
         },
     }
     write_json(report.folder / RENDERING, content)
+    write_report(report.histogram, finished.audited.attributes, report.folder)
     if progress:
         progress(steps, steps, "done")
     return content
@@ -179,7 +200,8 @@ def _confirmed(
     names: Sequence[str],
 ) -> dict[str, Any]:
     """Of the failures in these arms, the share that are failures of the rendered face with the same changes too."""
-    confirmed = attempted = 0
+    shown: list[int] = []
+    confirmed: list[bool] = []
     for arm in arms:
         columns = ["face", "success", *(f"omega_{name}" for name in names)]
         table = read_results(report.folder, columns, arm).to_pandas()
@@ -195,10 +217,18 @@ def _confirmed(
         truth = _truth(target, codes)
         reference = target.task.decide(before) if truth is None else truth.to(before.device)
         right = eligible(target.task, before, reference)
-        confirmed += int((right & target.task.failed(after, reference)).sum())
-        attempted += int(right.sum())
-    share = confirmed / attempted if attempted else None
-    return {"of": attempted, "confirmed": confirmed, "share": share, "interval": wilson(confirmed, attempted)}
+        chosen = right.cpu().numpy()
+        confirmed += target.task.failed(after, reference).cpu().numpy()[chosen].tolist()
+        shown += table["face"].to_numpy()[chosen].tolist()
+    found, of = sum(confirmed), len(confirmed)
+    # One face may fail in several arms: faces are drawn, not failures.
+    drawn = 0 < found < of
+    interval = (
+        bootstrap(np.array(confirmed, float), np.array(shown), 0)
+        if drawn
+        else wilson(len({*shown}) if found else 0, len({*shown}))
+    )
+    return {"of": of, "confirmed": found, "share": found / of if of else None, "interval": interval}
 
 
 def _predicted(rendered: StudioGenerator, target: Target, codes: Codes, edits: Tensor | None) -> Tensor:

@@ -80,7 +80,7 @@ class Job:
             allowed=allowed,
             progress=progress,
         )
-        part = part_of(result, chunk.seeds, arm.columns, self.width, direction)
+        part = part_of(result, self.witness.target.task, chunk.seeds, arm.columns, self.width, direction)
         part |= self.witness.statement(result, self._failing(arm, chunk, result), self.gate, chunk.codes.device)
         if arm.name == "joint":
             part |= joint_pictures(result, chunk.first)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sia_gen.attack.trace import swept
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.audits.finding import above_control, above_others, finding
-from sia_gen.audits.readings import collateral, explained, subgroups
+from sia_gen.audits.readings import collateral, explained, facial, subgroups
 from sia_gen.audits.results import (
     ARMS,
     CONTROL,
@@ -115,6 +115,7 @@ def histogram(
     content["subgroups"] = subgroups(folder, units or {})
     explained(rows, content["collateral"])
     content["gate"] = settings["gate"]
+    content["parts"] = facial(folder, [row["name"] for row in rows])
     return {"finding": finding(content), **content}
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from sia_gen.audits.results import outcomes, read_results, valid_of
+from sia_gen.audits.results import FACIAL, outcomes, read_results, valid_of
 from sia_gen.audits.statistics import wilson
+from sia_gen.targets.points import PARTS
 from sia_gen.targets.verifier import Verifier
 from sia_gen.training.groups import SUBGROUPS, class_names
 
@@ -84,6 +85,22 @@ def subgroups(folder: Path, units: Mapping[str, str], arm: str = "semantic") -> 
                 row |= {"success": failed / len(chosen), "interval": wilson(failed, len(chosen))}
                 found.append(row | valid_of(judged.filter(pa.array(band == index)), len(chosen)))
     return found
+
+
+def facial(folder: Path, names: Sequence[str]) -> dict[str, Any] | None:
+    """Mean error of landmarks by part of the face: unedited, and with each attribute at what changed the error most.
+
+    None for targets that find no landmarks of a face. In distances between the outer eye corners.
+    """
+    found = outcomes(folder, "pixel", FACIAL)
+    if not len(found.face) or found.rows[FACIAL[0]].null_count:
+        return None
+    before = np.array(found.rows[FACIAL[0]].to_pylist()).mean(axis=0)
+    rows = {"unedited": [round(float(value), 5) for value in before]}
+    for name in names:
+        after = np.array(outcomes(folder, name, FACIAL).rows[FACIAL[1]].to_pylist()).mean(axis=0)
+        rows[name] = [round(float(value), 5) for value in after]
+    return {"names": list(PARTS), "errors": rows}
 
 
 def _reading(folder: Path, arm: str, name: str) -> np.ndarray:

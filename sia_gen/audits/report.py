@@ -11,15 +11,15 @@ from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.audits import finding
 from sia_gen.audits.figure import CURVES, DRAWN, FIGURE, MATRIX
 from sia_gen.audits.reference import MOVING, VERIFIED
-from sia_gen.core.files import atomic
+from sia_gen.core.files import atomic, read_json
 
-REPORT = "report.html"
+REPORT, RENDERING = "report.html", "rendering.json"
 TEMPLATE = "report.html.jinja"
 SHOWN = 4  # attributes named under a picture
 
 
 def write_report(content: Mapping[str, Any], attributes: Sequence[Attribute], folder: Path) -> None:
-    """Render what `histogram.json` holds, with every picture inside the page."""
+    """Render what `histogram.json` holds, and `rendering.json` where there is one, with every picture inside."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -38,6 +38,7 @@ def write_report(content: Mapping[str, Any], attributes: Sequence[Attribute], fo
         landmarks_read=content["reference"] == MOVING,
         gated=content["gate"] is not None,
         same_person=content["gate"]["same_person"] if content["gate"] else None,
+        rendering=read_json(folder / RENDERING) if (folder / RENDERING).exists() else None,
         figure=_data_uri(folder / FIGURE),
         curves=_data_uri(folder / CURVES) if content["correct"] else "",
         curved=[row for row in content["attributes"][:DRAWN] if row["curve"]["change"]],

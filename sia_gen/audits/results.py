@@ -21,6 +21,8 @@ from sia_gen.attack.result import AttackResult
 from sia_gen.audits.run_folder import RunFolder
 from sia_gen.audits.statistics import Floats, Groups, wilson
 from sia_gen.core.files import atomic
+from sia_gen.targets.points import Keypoints, by_part, normalised_error
+from sia_gen.targets.task import Following, Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,6 +33,7 @@ ARMS = ("joint", "semantic", "pixel")
 PLAIN = ("correct", "success", "loss_before", "loss_after", "output_before", "output_after", "steps", "queries")
 JUDGED, MEASURED = ("label_kept", "valid"), ("likeness", "distance")  # where a verifier looked on those that failed
 END = "end_label_kept"  # and on all, at the reported point
+FACIAL = ("parts_before", "parts_after")  # errors by part of the face, where landmarks are found
 SWEPT = ("outputs", "failures")  # of every point, where a range was searched
 ROWS_AT_ONCE = 16_384
 
@@ -45,7 +48,12 @@ def is_control(arm: str) -> bool:
 
 
 def part_of(
-    result: AttackResult, seeds: Sequence[int], columns: Sequence[int], width: int, directions: Tensor | None = None
+    result: AttackResult,
+    task: Task,
+    seeds: Sequence[int],
+    columns: Sequence[int],
+    width: int,
+    directions: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The per-face numbers of an attack as tensors; ω in ``width`` columns, NaN where nothing was moved.
 
@@ -63,6 +71,9 @@ def part_of(
             wide[:, list(columns)] = values.float()
         wide[~result.correct] = torch.nan  # faces that were not attacked
         part[name] = wide  # [N, C]
+    if isinstance(task, Following) and isinstance(task.task, Keypoints):
+        for name, found in zip(FACIAL, (result.prediction_before, result.prediction_after), strict=True):
+            part[name] = by_part(normalised_error(found[:, 0], found[:, 1], task.task.ends))  # [N, 5]
     part |= {name: getattr(result, name) for name in SWEPT if getattr(result, name) is not None}
     if directions is not None:
         part["direction"] = directions.to(torch.int32)
@@ -159,7 +170,8 @@ def _rows(part: dict[str, Tensor], arm: str, names: Sequence[str], kept: Sequenc
     rows["valid"] = _optional(part.get("valid"), np.bool_, attacked)
     rows["label_kept"] = _optional(part.get("label_kept"), np.bool_, attacked & part["success"].numpy())
     rows[END] = _optional(part.get(END), np.bool_, attacked)
-    for name, kind in zip(SWEPT, (pa.list_(pa.float32()), pa.list_(pa.bool_())), strict=True):
+    floats = pa.list_(pa.float32())
+    for name, kind in zip((*SWEPT, *FACIAL), (floats, pa.list_(pa.bool_()), floats, floats), strict=True):
         rows[name] = pa.array(part[name].tolist() if name in part else [None] * faces, kind)
     for name in MEASURED:
         rows[name] = _optional(part.get(name), np.float32, attacked)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from sia_gen.targets.task import check_prediction
@@ -42,9 +43,16 @@ class Keypoints:
 
 FACE_POINTS = Keypoints(68, (36, 45))
 """The landmarks of a face in iBUG order; 36 and 45 are the outer eye corners."""
+PARTS = {"jaw": (0, 17), "brows": (17, 27), "nose": (27, 36), "eyes": (36, 48), "mouth": (48, 68)}
+"""Which of them lie on each part of a face: from, and up to."""
 
 
 def normalised_error(points: Tensor, truth: Tensor, ends: tuple[int, int] = FACE_POINTS.ends) -> Tensor:
     """How far each of K points ``[B, K, 2]`` is from the truth, ``[B, K]``, in distances between the true ``ends``."""
     apart = (truth[:, ends[0]] - truth[:, ends[1]]).norm(dim=-1).clamp(min=1e-6)
     return (points - truth).norm(dim=-1) / apart[:, None]
+
+
+def by_part(error: Tensor) -> Tensor:
+    """Errors of the 68 landmarks ``[B, 68]`` → their means over each of `PARTS`, ``[B, 5]``."""
+    return torch.stack([error[:, first:last].mean(dim=1) for first, last in PARTS.values()], dim=1)

@@ -18,7 +18,7 @@ from sia_gen.studio.landmarks import in_a_mirror
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.targets.keypoints import warped
 from sia_gen.targets.load import load_target
-from sia_gen.targets.points import FACE_POINTS, normalised_error
+from sia_gen.targets.points import FACE_POINTS, PARTS, by_part, normalised_error
 from sia_gen.training.card import SHEET, draw_sheet, table, with_points, write_card
 from sia_gen.training.groups import groups
 from sia_gen.training.loop import batch_indices, fit
@@ -30,7 +30,6 @@ COLUMNS = 12  # of the sheet, which has two rows
 SCALE = 4  # pixels of a heat map to a patch
 SPREAD = 2.0  # sd of a wanted heat map's peak, in its pixels
 WEIGHT = 1000.0  # of the loss, whose squares are small
-PARTS = {"jaw": (0, 17), "brows": (17, 27), "nose": (27, 36), "eyes": (36, 48), "mouth": (48, 68)}
 
 
 def train_landmarks(
@@ -111,6 +110,6 @@ def evaluate(folder: Path, data: RenderSet, start: int) -> dict[str, float]:
     error = normalised_error(points, data.landmarks[start:])  # [N, 68]
     faces = error.mean(dim=1)
     figures = {"all": faces.mean().item(), "failed": (faces > FACE_POINTS.tolerance).float().mean().item()}
-    figures |= {part: error[:, first:last].mean().item() for part, (first, last) in PARTS.items()}
+    figures |= dict(zip(PARTS, by_part(error).mean(0).tolist(), strict=True))
     figures |= {name: faces[group].mean().item() for name, group in groups(data, start).items()}
     return {"held_out": len(faces)} | {name: round(value, 4) for name, value in figures.items()}

@@ -15,6 +15,7 @@ from sia_gen.core.errors import RequestError
 from sia_gen.generators.stylegan2 import StyleGAN2, StyleGAN2Config
 from sia_gen.studio.factors import NAMES, sample
 from sia_gen.targets.module import ModuleTarget
+from sia_gen.targets.points import FACE_POINTS
 from sia_gen.targets.target import Label
 from sia_gen.targets.task import Classification
 from tests.contracts import GeneratorSuite
@@ -35,7 +36,9 @@ class Stripes:
         rows = [spec[name] / (RANGES[name][1] - RANGES[name][0]) for name in self.shown]
         stripes = torch.sigmoid(self.contrast * torch.stack(rows, dim=1) - 1)  # [B, 4]
         picture = stripes.repeat_interleave(4, dim=1)[:, None, :, None].expand(-1, 3, 16, 16)
-        return SimpleNamespace(images=picture)
+        # Landmarks lie as low as the second stripe is bright, in pixels.
+        points = 8 + 8 * stripes[:, 1:2, None].expand(-1, 68, 2) + torch.linspace(0, 4, 68)[:, None]
+        return SimpleNamespace(images=picture, landmarks=points)
 
 
 def target(weights=(3.0, 8.0, 0.5, 2.0), label=None):
@@ -132,6 +135,31 @@ def test_a_labelled_target_is_held_against_the_true_value(run, monkeypatch):
     right = int((said == (spec["smile"] >= 0.7)).sum())
     assert 0 < right < 12
     assert {row["attempted"] for row in content["attributes"]} == {right}
+
+
+def test_landmarks_are_held_against_the_true_ones():
+    rendered = StudioGenerator(Stripes())
+
+    class Found:
+        name, label, differentiable, task = "points", None, True, FACE_POINTS
+
+        def predict(self, images):
+            bright = images[:, 0, 6, 0][:, None, None]  # of the second stripe
+            return (8 + 8 * bright + torch.linspace(0, 4, 68)[:, None]).expand(-1, 68, 2) / 16
+
+    target = module.TrueLandmarks(Found(), rendered)
+    images = rendered.render(rendered.sample([1, 2, 3]))
+    prediction = target.predict(images)
+    assert prediction.shape == (3, 2, 68, 2)
+    torch.testing.assert_close(prediction[:, 0], prediction[:, 1])
+    assert not target.task.failed(prediction, target.task.decide(prediction)).any()
+
+
+def test_the_report_tells_what_rendering_gave(run):
+    content = agreement(run.folder, "makehuman", faces=6)
+    page = (run.folder / "report.html").read_text()
+    assert "The same on faces rendered directly" in page
+    assert f"{content['confirmed']['alone']['confirmed']} (" in page
 
 
 def test_a_target_that_nothing_moves_has_no_order(run, monkeypatch):

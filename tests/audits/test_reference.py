@@ -125,6 +125,25 @@ def test_landmarks_are_held_against_those_of_the_same_image(problem, reads_point
     assert "reads off each same image" in (behind.folder / "report.html").read_text()
 
 
+def test_errors_are_told_apart_by_part_of_the_face(problem, reads_points):
+    class StiffJaw(Points):
+        def predict(self, images):
+            points, still = Points().predict(images), Points(0.0).predict(images)
+            return torch.where(torch.arange(68)[:, None] < 17, still, points)
+
+    report = audit(problem.generator, StiffJaw(), problem.space, faces=6, attack=ATTACK)
+    parts = report.histogram["parts"]
+    assert parts["names"] == ["jaw", "brows", "nose", "eyes", "mouth"]
+    assert list(parts["errors"]) == ["unedited", *(row["name"] for row in report.histogram["attributes"])]
+    frame = report.to_pandas().query("correct")
+    for name, (jaw, *others) in parts["errors"].items():
+        rows = frame[frame["arm"] == ("pixel" if name == "unedited" else name)]
+        error = rows["output_before" if name == "unedited" else "output_after"].mean()
+        assert jaw * 17 / 68 == pytest.approx(error, rel=0.01)  # the rest of the face is found
+        assert max(others) < 1e-4
+    assert "Error by part of the face" in (report.folder / "report.html").read_text()
+
+
 def test_the_gradient_does_not_make_the_verifier_err(reads_points):
     both = reference.followed(Points(0.0), torch.device("cpu"))
     images = torch.full((2, 3, 4, 4), 0.7, requires_grad=True)
