@@ -22,11 +22,11 @@ class Attribute:
     """A named axis; ω is a *change* in ``unit``, safe within ``low`` … ``high`` (low ≤ 0 ≤ high).
 
     ``sd`` is the attribute's standard deviation over faces, in its unit; ``slope`` the measured response in units per
-    unit asked, ``leakage`` the mean absolute movement of the other attributes in their sd per sd asked, both as the
-    verifier reads them; ``negative`` and ``positive`` say what going down and up means. ``curve`` is the mean change of
-    the reading, in ``unit``, at five points evenly spaced from ``low`` to ``high``; ``monotony`` is Spearman's
-    correlation between reading and ω, mean over faces. ``identity`` is the cosine, as the identity model sees it,
-    between a face and the same moved by one sd down or up, mean over faces. All three may be missing.
+    unit asked over the safe range, ``leakage`` the mean size, over faces, of the others' movement in their sd per sd
+    asked, both as the verifier reads them; ``negative`` and ``positive`` say what going down and up means. ``curve`` is
+    the mean change of the reading, in ``unit``, at points evenly spaced from ``low`` to ``high``; ``monotony`` is
+    Spearman's correlation between reading and ω, mean over faces. ``identity`` is the cosine, as the identity model
+    sees it, between a face and the same moved by one sd down or up, mean over faces. All three may be missing.
     """
 
     name: str

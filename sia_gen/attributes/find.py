@@ -31,7 +31,8 @@ CORRECTIONS = 2
 CHANNELS = 0.3  # share of a style's channels, those moved most, to which an attribute is cut down in s
 SPREAD = 512  # faces that tell how far a channel moves anyway
 READABLE = 0.3  # sd per sd: what answers less is not corrected, for it would go much too far
-POINTS = (-1.0, -0.5, 0.0, 0.5, 1.0)  # of a response curve, in shares of the safe range
+POINTS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)  # of a response curve, in shares of the reach
+SHARES, STEADY = (1.0, 0.75, 0.5), 0.15  # of the reach, the first in which the slope is 1 but for so much is safe
 SIGNIFICANT = "{:.2g}"  # a safe range is known no better
 
 
@@ -50,7 +51,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Wanted:
-    """An attribute to find: its name among the labels, its words, and how far is safe, in sd of the faces."""
+    """An attribute to find: its name among the labels, its words, and how far may be safe, in sd of the faces."""
 
     name: str
     unit: str
@@ -73,7 +74,8 @@ def find_directions(
 
     All F labels take part in the fit on ``faces`` faces, also those that become no attribute, so that an attribute
     drags none of them. The attributes are then corrected by what they do to ``trials`` other faces, moved by one sd
-    down and up. Slope, leakage and response curves are read off as many others again.
+    down and up. Slope, leakage and response curves are read off as many others again, and the safe range is what of
+    each one's reach it answers evenly in.
     """
     if "w" not in generator.edit_shapes:
         raise RequestError(
@@ -98,18 +100,19 @@ def find_directions(
     directions, space = directions[columns, None].repeat(1, generator.edit_shapes["w"][0], 1), "w"  # [K, L, D]
     correcting, fresh = (generator.sample(face_seeds(seed + step, trials)) for step in (2, 1))
     for _ in range(CORRECTIONS):
-        response = measure(generator, labels, correcting, directions, space, progress)[:, columns]  # [K, K]
+        response = measure(generator, labels, correcting, directions, space, progress).mean(1)[:, columns]  # [K, K]
         directions = _corrected(directions, response)
     if isinstance(generator, StyleGenerator) and "s" in generator.edit_shapes:
         directions, space = _in_styles(generator, labels, correcting, directions, columns, progress), "s"  # [K, E]
-    response = measure(generator, labels, fresh, directions, space, progress)[:, columns]
-    curves, monotony = follow(generator, labels, fresh, directions, space, columns, [want.reach for want in wanted])
-    others = response.abs().fill_diagonal_(0).sum(1) / max(1, len(columns) - 1)
+    moved = measure(generator, labels, fresh, directions, space, progress).abs().mean(1)[:, columns]  # [K, K]
+    others = moved.fill_diagonal_(0).sum(1) / max(1, len(columns) - 1)
+    readings = follow(generator, labels, fresh, directions, space, columns, [want.reach for want in wanted])
     attributes = []
     for row, (want, column) in enumerate(zip(wanted, columns, strict=True)):
         sd = labels.sd[column].item()
-        low, high, spread_of_faces = (float(SIGNIFICANT.format(x)) for x in (-want.reach * sd, want.reach * sd, sd))
-        slope, leakage = round(response[row, row].item(), 3), round(others[row].item(), 3)
+        share, slope, curve, monotony = _steady(readings[row], want.reach)
+        reach = share * want.reach * sd
+        low, high, spread_of_faces = (float(SIGNIFICANT.format(x)) for x in (-reach, reach, sd))
         attributes.append(
             Attribute(
                 want.name,
@@ -117,12 +120,12 @@ def find_directions(
                 low,
                 high,
                 spread_of_faces,
-                slope,
-                leakage,
+                round(slope, 3),
+                round(others[row].item(), 3),
                 want.negative,
                 want.positive,
-                tuple(round(value, 4) for value in (curves[row] * sd).tolist()),
-                monotony[row],
+                tuple(round(value, 4) for value in (curve * sd).tolist()),
+                round(monotony, 3),
             )
         )
     per_unit = directions / labels.sd[columns].view(-1, *[1] * (directions.ndim - 1))
@@ -150,7 +153,7 @@ def _in_styles(
     spread = generator.carry(generator.sample(face_seeds(0, SPREAD))).std(dim=0).cpu().clamp(min=1e-6)  # [E]
     weight = (whole / spread).abs()
     cut = whole * (weight >= weight.quantile(1 - CHANNELS, dim=1, keepdim=True))
-    responses = [measure(generator, labels, codes, tried, "s", progress)[:, columns] for tried in (whole, cut)]
+    responses = [measure(generator, labels, codes, tried, "s", progress).mean(1)[:, columns] for tried in (whole, cut)]
     leaks = []
     for response in responses:
         own = response.diagonal().clone()
@@ -169,24 +172,36 @@ def follow(
     space: str,
     columns: Sequence[int],
     reach: Sequence[float],
-) -> tuple[Tensor, list[float]]:
-    """How each attribute's own reading follows it over its safe range.
-
-    ``reach`` is in sd. Returns the mean change of reading ``[K, P]`` in sd, and Spearman's correlation of reading and
-    edit, mean over faces.
-    """
-    from scipy.stats import spearmanr
-
-    curves, monotony = [], []
+) -> Tensor:
+    """Each attribute's own reading ``[K, N, P]`` at points of its ``reach``, all in sd."""
+    curves = []
     for direction, column, most in zip(directions.to(codes.device), columns, reach, strict=True):
         read = []
         for point in POINTS:
             edits = (point * most * direction).expand(len(codes), *direction.shape)
             read.append(labels.read(quantise(generator.render(codes, edits, space)))[:, column] / labels.sd[column])
-        rows = torch.stack(read, dim=1)  # [N, P]
-        curves.append((rows - rows[:, len(POINTS) // 2, None]).mean(0))
-        monotony.append(round(sum(float(spearmanr(POINTS, row).statistic) for row in rows.tolist()) / len(rows), 3))
-    return torch.stack(curves), monotony
+        curves.append(torch.stack(read, dim=1))
+    return torch.stack(curves)
+
+
+def _steady(readings: Tensor, reach: float) -> tuple[float, float, Tensor, float]:
+    """The largest share of the reach that readings ``[N, P]`` follow evenly, else the least that is tried.
+
+    With it, over that share: the least-squares slope of the mean reading over what was asked, the mean change of
+    reading at its points, and Spearman's correlation of reading and edit, mean over faces.
+    """
+    from scipy.stats import spearmanr
+
+    points = torch.tensor(POINTS)
+    for share in SHARES:
+        inside = points.abs() <= share + 1e-6
+        asked, rows = points[inside] * reach, readings[:, inside]
+        curve = (rows - rows[:, len(asked) // 2, None]).mean(0)
+        slope = ((asked * curve).sum() / asked.square().sum()).item()
+        if abs(slope - 1) <= STEADY:
+            break
+    monotony = sum(float(spearmanr(asked, row).statistic) for row in rows.tolist()) / len(rows)
+    return share, slope, curve, monotony
 
 
 @torch.inference_mode()
@@ -198,12 +213,12 @@ def measure(
     space: str = "w",
     progress: Progress | None = None,
 ) -> Tensor:
-    """Mean response ``[K, F]`` of the readings, in sd per sd, to one sd down and up along ``directions [K, ...]``."""
+    """Response ``[K, N, F]`` of the readings, in sd per sd, to one sd down and up along ``directions [K, ...]``."""
     rows = []
     for index, direction in enumerate(directions.to(codes.device)):
         edit = direction.expand(len(codes), *direction.shape)
         up, down = (labels.read(quantise(generator.render(codes, sign * edit, space))) for sign in (1, -1))
-        rows.append(((up - down) / (2 * labels.sd)).mean(0))
+        rows.append((up - down) / (2 * labels.sd))
         if progress:
             progress(index + 1, len(directions), "measuring attributes")
     return torch.stack(rows)

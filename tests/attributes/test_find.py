@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sia_gen.attributes.find import Labels, Wanted, find_directions, measure
+from sia_gen.attributes.find import POINTS, Labels, Wanted, _steady, find_directions, measure
 from sia_gen.core.errors import RequestError
 from sia_gen.core.seeds import normals
 
@@ -48,7 +48,7 @@ def test_directions_move_their_own_label_by_a_unit_and_no_other():
     per_sd = space.directions * torch.tensor([[[10.0]], [[1.0]]])
     moved = measure(Mixed(), labels(), Mixed().sample(range(900, 932)), per_sd)
     wanted = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-    torch.testing.assert_close(moved, wanted, rtol=0, atol=0.03)
+    torch.testing.assert_close(moved.mean(1), wanted, rtol=0, atol=0.03)
 
 
 def test_attributes_say_what_was_measured():
@@ -62,9 +62,20 @@ def test_attributes_say_what_was_measured():
 
 def test_attributes_follow_over_their_whole_range():
     first, third = find_directions(Mixed(), labels(), WANTED, faces=512).attributes
-    assert first.curve == pytest.approx((-20, -10, 0, 10, 20), abs=0.6)
-    assert third.curve == pytest.approx((-1.5, -0.75, 0, 0.75, 1.5), abs=0.06)
+    assert first.curve == pytest.approx([20 * point for point in POINTS], abs=0.6)
+    assert third.curve == pytest.approx([1.5 * point for point in POINTS], abs=0.06)
     assert min(first.monotony, third.monotony) > 0.99
+
+
+def test_a_range_ends_where_the_reading_no_longer_follows():
+    asked = 2 * torch.tensor(POINTS).expand(4, -1)
+    share, slope, curve, monotony = _steady(asked.clamp(-1.2, 1.2), 2.0)
+    assert share == 0.75
+    assert slope == pytest.approx(6.1 / 7)
+    assert curve.tolist() == pytest.approx([-1.2, -1, -0.5, 0, 0.5, 1, 1.2])
+    assert monotony == pytest.approx(1.0)
+    assert _steady(asked, 2.0)[:2] == (1.0, pytest.approx(1.0))
+    assert _steady(0.2 * asked, 2.0)[:2] == (0.5, pytest.approx(0.2))
 
 
 def test_what_the_fit_gets_wrong_is_corrected_by_what_is_measured():
