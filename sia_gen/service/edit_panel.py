@@ -85,7 +85,7 @@ class EditPanel:
                 in_words(reading.name),
                 f"{reading.before:.3g}",
                 f"{reading.after:.3g}",
-                f"{reading.after - reading.before:+.2g}",
+                f"{reading.change:+.2g}",
                 reading.unit,
             ]
             for reading in (edits.readings[0] if edits.readings else ())

@@ -26,12 +26,16 @@ SWEEP_SDS = 2.0
 
 @dataclass(frozen=True)
 class Reading:
-    """One factor of one face as the verifier reads it, in ``unit``."""
+    """One factor of one face as the verifier reads it, in ``unit``.
+
+    ``change`` is how far the truth went: readings follow it less than one to one, and their difference is stretched.
+    """
 
     name: str
     unit: str
     before: float
     after: float
+    change: float
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,9 @@ class Editor:
             return ()
         pair = [self.verifier.read(from_bytes(images))[:, list(known.values())] for images in (before, after)]
         values = torch.stack(pair, dim=2).tolist()  # [B, F, 2]
-        units = [self.verifier.factors[place].unit for place in known.values()]
+        factors = [self.verifier.factors[place] for place in known.values()]
         return tuple(
-            tuple(Reading(name, unit, *both) for name, unit, both in zip(known, units, face, strict=True))
+            tuple(Reading(f.name, f.unit, *both, f.change(*both)) for f, both in zip(factors, face, strict=True))
             for face in values
         )
 

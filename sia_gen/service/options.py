@@ -23,7 +23,9 @@ Attributes = Annotated[str | None, typer.Option(help="Comma-separated names; all
 Steps = Annotated[int, typer.Option(help="Ascent steps of the joint, semantic and pixel attack.")]
 Box = Annotated[float, typer.Option(help="Share of each attribute's safe range that may be used; 0: pixels only.")]
 Epsilon = Annotated[str, typer.Option(help="Radius of the pixel residual, as 1/255 or 0.004; 0: attributes only.")]
-Queries = Annotated[int | None, typer.Option(help="Images that a black box may be shown per face of an ascent.")]
+Queries = Annotated[
+    int | None, typer.Option(help="Images that a black box may be shown per face, in each of the three ascents.")
+]
 RunGenerator = Annotated[str | None, typer.Option(help="Its generator, if the run's name does not find it.")]
 
 

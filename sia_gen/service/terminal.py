@@ -70,13 +70,15 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
         ["attribute", "", ">|Δ output|", ">control", ">fail", ">95 %", ">valid", ">mean change (size)", ">q"],
         [
             [
-                ("▸ " if row["stands_out"] else "") + row["name"],
+                ("▸ " if row["stands_out"] else "")
+                + row["name"]
+                + (f" ← {row['explained_by']}?" if row["explained_by"] else ""),
                 bar((row["output_change"] or 0.0) / most if most else 0.0),
                 _number(row["output_change"], ".3f"),
                 _number(row["control"]["output_change"], ".3f"),
-                f"{row['success']:.0%}",
+                f"{row['successes']}/{row['attempted']}",
                 _interval(row["interval"]),
-                _number(row["valid"], ".0%"),
+                _number(row["valid_successes"], "d"),
                 f"{row['mean_change']:+.3g} ({row['mean_size']:.3g}) {row['unit']}" if row["mean_size"] else "–",
                 _number(row["q"], ".3f"),
             ]
@@ -224,7 +226,7 @@ def show_changes(summary: Mapping[str, Any]) -> None:
         print("No verifier is shipped that could read the edit back.")
         return
     show_table(
-        "As the verifier reads it",
+        "As the verifier reads it; changes are stretched by how far its readings follow the truth",
         [">face", "factor", ">before", ">after", ">change", "unit", ">asked"],
         [
             [
@@ -232,7 +234,7 @@ def show_changes(summary: Mapping[str, Any]) -> None:
                 reading["name"],
                 f"{reading['before']:.3g}",
                 f"{reading['after']:.3g}",
-                f"{reading['after'] - reading['before']:+.3g}",
+                f"{reading['change']:+.3g}",
                 reading["unit"],
                 f"{summary['changes'][reading['name']]:+.3g}" if reading["name"] in summary["changes"] else "",
             ]

@@ -18,6 +18,8 @@ from sia_gen.core.images import Images
 from sia_gen.core.locate import locate
 from sia_gen.targets.pretrained import ImageModel, load_image_model
 
+LEAST = 0.25  # slope of a reading that is worth stretching
+
 
 @dataclass(frozen=True)
 class Factor:
@@ -31,6 +33,10 @@ class Factor:
     mean: float
     sd: float
     slope: float = 1.0
+
+    def change(self, before: float, after: float) -> float:
+        """How far the truth went between two readings, which follow it by ``slope`` only."""
+        return (after - before) / max(self.slope, LEAST)
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,12 @@ from sia_gen.generators.load import load_generator
 from sia_gen.generators.stylegan2 import StyleGAN2
 from sia_gen.studio.factors import FACTORS, NAMES, sample
 from sia_gen.targets.identity import Identity, load_identity
-from sia_gen.targets.verifier import load_verifier
+from sia_gen.targets.verifier import LEAST, load_verifier
 from sia_gen.training.card import draw_sheet
 from sia_gen.training.generator import describe
 
 SWEEPS, PICTURED, TILE = "attributes.jpg", (3, 6, 16, 27, 41), 64  # the seeds of the faces in it, and their side
 RESPONSE, MEASURED = "response.png", 64  # faces
-LEAST = 0.25  # slope of a reading that is worth stretching
 ATTRIBUTES = (
     "age", "sex", "skin_tone", "weight", "yaw", "pitch", "roll", "smile", "mouth_open", "eye_spacing", "chin_height",
     "light_azimuth", "light_elevation", "light_strength", "light_warmth", "hair_colour", "hair_length", "fringe",
