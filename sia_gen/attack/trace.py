@@ -35,6 +35,8 @@ class Trace:
 
     def needed(self) -> Tensor:
         """The least change ``[N, K]`` that fails; where one up and one down are as small, that with more effect."""
+        if not self.steps:
+            return torch.zeros_like(self.low)
         numbers = torch.arange(1, self.steps + 1, device=self.low.device)
         omega = torch.stack([swept(n.expand(len(self.low)), self.steps, self.low, self.high) for n in numbers], dim=1)
         half = ((self.high - self.low) / 2).clamp(min=torch.finfo(self.low.dtype).tiny)

@@ -78,12 +78,15 @@ class MakeHuman:
             text = path.read_text(encoding="utf-8")
             rows = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
             table = np.array([row for row in rows if row], np.float32).reshape(-1, 4)
+            index = table[:, 0].astype(np.int64)
+            if len(index) and not 0 <= index.min() <= index.max() < BASE_VERTICES:
+                raise ValueError(f"vertex {index[(index < 0) | (index >= BASE_VERTICES)][0]} of {BASE_VERTICES}")
         except OSError:
             raise RequestError(f"MakeHuman target '{path}' is missing; give a complete MakeHuman folder") from None
         except ValueError as error:
             raise WorkError(f"cannot read MakeHuman target '{path}' ({error}); restore the file") from None
         offsets = np.zeros((BASE_VERTICES, 3), np.float32)
-        offsets[table[:, 0].astype(np.int64)] = table[:, 1:]
+        offsets[index] = table[:, 1:]
         return offsets[self._keep]
 
 

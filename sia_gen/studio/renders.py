@@ -99,18 +99,11 @@ def write_renders(
         if pictures > 1 and skew.factor in PERSON:
             raise RequestError(f"'{skew.factor}' is the same in all pictures of a person; skew another, or pictures=1")
     place = resolve_device(device)
-    if workers is None:
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if place.type == "cpu":
-        _check_memory(resolution, workers)
     Studio(makehuman, resolution)  # every fault of the request shows here, before any work
-    out = writable_folder(out)
+    out = Path(out)
     settings = {"seed": seed, "resolution": resolution, "skews": [asdict(skew) for skew in skews], "pictures": pictures}
     if (out / SETTINGS).exists() and read_json(out / SETTINGS) != settings:
         raise RequestError(f"'{out}' holds renders of other settings {read_json(out / SETTINGS)}; choose another --out")
-    write_json(out / SETTINGS, settings)
-    (out / "images").mkdir(exist_ok=True)
-    (out / "parts").mkdir(exist_ok=True)
     people = [seeds[index - index % pictures] for index in range(faces)]
     chunks = [(start, seeds[start : start + CHUNK]) for start in range(0, faces, CHUNK)]
     parts = [out / "parts" / f"{start:06d}-{len(part):02d}.parquet" for start, part in chunks]
@@ -120,6 +113,10 @@ def write_renders(
     ]
     todo = [job for job in todo if not job[1].exists()]
     done = len(chunks) - len(todo)
+    workers = _workers(resolution, workers, len(todo)) if place.type == "cpu" else 1
+    write_json(writable_folder(out) / SETTINGS, settings)
+    (out / "images").mkdir(exist_ok=True)
+    (out / "parts").mkdir(exist_ok=True)
     for _ in _run(todo, makehuman, resolution, place, workers):
         done += 1
         if progress:
@@ -173,17 +170,22 @@ def read_renders(folder: str | Path) -> RenderSet:
         raise WorkError(f"'{folder}' holds no finished renders ({error}); run 'sia-gen studio render' again") from None
 
 
-def _check_memory(resolution: int, workers: int) -> None:
-    """Raise `RequestError` where so many processes would take more memory than is free."""
+def _workers(resolution: int, wanted: int | None, jobs: int) -> int:
+    """How many processes share ``jobs`` jobs: those ``wanted``, else a core each, as far as memory reaches.
+
+    Raises `RequestError` where those wanted, or a single one, would take more memory than is free.
+    """
     import psutil
 
-    free = psutil.virtual_memory().available
-    needed = workers * (WORKER + BATCH * resolution**2 * PIXEL)
-    if needed > free:
+    free, each = psutil.virtual_memory().available, WORKER + BATCH * resolution**2 * PIXEL
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = wanted or max(1, min(cores, jobs, int(free / each)))
+    if jobs and workers * each > free:
         raise RequestError(
-            f"resolution={resolution} with workers={workers} takes about {needed / 1e9:.1f} GB, but "
+            f"resolution={resolution} with workers={workers} takes about {workers * each / 1e9:.1f} GB, but "
             f"{free / 1e9:.1f} GB are free; choose a lower --resolution or fewer --workers"
         )
+    return workers
 
 
 def _run(jobs: list[Any], makehuman: str | Path, resolution: int, device: torch.device, workers: int) -> Iterator[None]:

@@ -57,6 +57,7 @@ def fit_attributes(
     Raises `RequestError` for a generator that was not trained on the studio's factors.
     """
     source, reader = load_generator(generator, device), load_verifier(verifier, device)
+    person = None if identity is None else load_identity(identity, device)
     if not isinstance(source, StyleGAN2) or source.config.latents != len(NAMES):
         raise RequestError(f"'{generator}' was not trained on the studio's {len(NAMES)} factors; name one that was")
     out = writable_folder(out)
@@ -70,8 +71,8 @@ def fit_attributes(
     entries = {factor.name: factor for factor in FACTORS}
     wanted = [Wanted(name, entries[name].unit, entries[name].negative, entries[name].positive) for name in ATTRIBUTES]
     space = find_directions(source, labels, wanted, faces=faces, seed=seed, progress=progress)
-    if identity is not None:
-        space = _same_person(source, load_identity(identity, device), space, seed)
+    if person is not None:
+        space = _same_person(source, person, space, seed)
     space.save(out / FILE)
     _draw_sweeps(source, space, out / SWEEPS)
     _draw_response(source, labels, space, seed, out / RESPONSE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
 from sia_gen.core.files import writable_folder
 from sia_gen.studio.renders import write_renders
@@ -19,6 +20,7 @@ from sia_gen.training.verifier import train_verifier
 
 RESOLUTION = 128
 PACKED = 5000  # faces of the shipped data set, none of which is trained on
+FEWEST = 160  # faces: fewer hold out too little to measure on
 PEOPLE, PICTURES = 1500, 8  # for the identity model: people, and pictures of each
 BANDS = SUBGROUPS["age"]
 SMALL: dict[str, Any] = {"architecture": "vit", "steps": 12_000}  # of another kind than the rest, and quick to train
@@ -52,6 +54,8 @@ def train_everything(
     Interrupted, the same call goes on within the recipe that it was in. Returns the figures of each. Raises as the
     recipes do.
     """
+    if faces < FEWEST or adversarial < 0:  # every fault of the request shows before hours of work
+        raise RequestError(f"faces={faces}, adversarial={adversarial}; give at least {FEWEST} faces and 0 steps")
     out = writable_folder(out)
     renders, generator, verifier = out / "renders", out / "faces-stylegan2", out / "verifier"
     common: dict[str, Any] = {"device": device, "progress": progress}

@@ -29,7 +29,7 @@ from sia_gen.studio.landmarks import in_a_mirror
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.training.adversary import sharpen
 from sia_gen.training.card import SHEET, draw_sheet, table, write_card
-from sia_gen.training.loop import batch_indices, fit
+from sia_gen.training.loop import CHECKPOINT, batch_indices, fit
 from sia_gen.training.network import mirrored_at_random
 
 BATCH = 16
@@ -42,6 +42,7 @@ NEAREST, COLUMNS = "nearest.jpg", 12
 SHARPENED = (
     "\nThen {steps} steps against a discriminator (non-saturating loss, R1), the pairs' loss going on beside it.\n"
 )
+SOFT = "Soft: regression blurs what many latents decide (strands of hair, teeth, wrinkles, the eyes). "
 ALIKE = 32  # side of the pictures by which samples are compared with renders
 CHANNELS = {64: (192, 192, 128, 80, 40), 128: (192, 192, 128, 80, 40, 24)}
 
@@ -71,6 +72,8 @@ def train_generator(
             f"renders of {resolution} pixels, but networks for {sorted(CHANNELS)}; render at one of these"
         )
     out, place = writable_folder(out), resolve_device(device)
+    if not adversarial and (out / ADVERSARIAL / CHECKPOINT).exists():
+        raise RequestError(f"'{out}' was sharpened by an adversarial phase; give its --adversarial, or another --out")
     training, landmarks = data.training, data.landmarks.shape[1]
     config = StyleGAN2Config(
         name=out.resolve().name,
@@ -198,6 +201,7 @@ def describe(folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int =
         seed=settings["seed"],
         sharpened=SHARPENED.format(steps=settings["adversarial"]) if "adversarial" in settings else "",
         adversarial=f" --adversarial {settings['adversarial']}" if "adversarial" in settings else "",
+        soft="" if "adversarial" in settings else SOFT,
         precision=settings["precision"],
         psnr=figures["psnr_db"],
         fit_seed=fit_seed,

@@ -25,7 +25,7 @@ RECIPES = {
     ),
     "train generator --renders renders --steps 7 --precision bf16": (
         "sia_gen.training.generator.train_generator",
-        ((RENDERS, OUT), {"steps": 7, "precision": "bf16"}),
+        ((RENDERS, OUT), {"steps": 7, "adversarial": 0, "precision": "bf16"}),
         {"psnr_db": 30.1},
         {"psnr_db": 30.1},
     ),
@@ -67,9 +67,9 @@ RECIPES = {
         {"accuracy": 0.7},
         {"accuracy": 0.7},
     ),
-    "train all --makehuman m --faces 64": (
+    "train all --makehuman m --faces 64 --adversarial 3": (
         "sia_gen.training.everything.train_everything",
-        ((Path("m"), OUT), {"faces": 64}),
+        ((Path("m"), OUT), {"faces": 64, "adversarial": 3}),
         {"faces-stylegan2": {"psnr_db": 26.0}, "smile-classifier": {"accuracy": 0.97}},
         {"faces-stylegan2": {"psnr_db": 26.0}, "smile-classifier": {"accuracy": 0.97}},
     ),

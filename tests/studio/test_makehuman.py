@@ -66,3 +66,7 @@ def test_a_missing_and_a_damaged_target_are_named(makehuman, tmp_path):
         source.target("nose/nose-hump-decr")
     with pytest.raises(WorkError, match=r"cannot read MakeHuman target .*nose-hump-incr.target"):
         source.target("nose/nose-hump-incr")
+    for vertex in (19158, -3):  # of another mesh
+        (tmp_path / "targets" / "nose" / "nose-hump-incr.target").write_text(f"{vertex} 0.1 0.1 0.2\n")
+        with pytest.raises(WorkError, match=rf"nose-hump-incr.target' \(vertex {vertex} of 19158\); restore the file"):
+            source.target("nose/nose-hump-incr")

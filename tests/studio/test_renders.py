@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -108,3 +110,15 @@ def test_a_folder_without_renders_is_named(tmp_path):
     with pytest.raises(RequestError) as error:
         read_renders(tmp_path)
     assert str(error.value) == f"'{tmp_path}' holds no renders; name a folder that 'sia-gen studio render' wrote"
+
+
+def test_without_a_word_it_takes_no_more_processes_than_memory_holds_or_work_is_left(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(64), raising=False)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=4e9))
+    one = renders.WORKER + renders.BATCH * 128**2 * renders.PIXEL
+    assert renders._workers(128, None, jobs=100) == int(4e9 / one) > 1
+    assert renders._workers(128, None, jobs=1) == 1
+    assert renders._workers(512, 4000, jobs=0) == 4000  # nothing is left to do
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1e6))
+    with pytest.raises(RequestError, match=r"^resolution=128 with workers=1 takes about"):
+        renders._workers(128, None, jobs=5)
