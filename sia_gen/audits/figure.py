@@ -86,6 +86,8 @@ def draw_curves(content: Mapping[str, Any], folder: Path) -> None:
     rows = [row for row in content["attributes"][:DRAWN] if row["curve"]["change"]]
     if not rows:
         return
+    outputs = [value for row in rows for value in row["curve"]["output"]]
+    margin = 0.05 * (max(outputs) - min(outputs)) or 0.1
     down = -(-len(rows) // COLUMNS)
     figure = Figure(figsize=(8, 0.5 + 2.2 * down), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
@@ -93,6 +95,7 @@ def draw_curves(content: Mapping[str, Any], folder: Path) -> None:
     for axes, row in zip(grid, rows, strict=False):
         curve = row["curve"]
         (output,) = axes.plot(curve["change"], curve["output"], "o-", color="#1f4e79", markersize=3, linewidth=1.4)
+        axes.set_ylim(min(outputs) - margin, max(outputs) + margin)  # one scale for all
         axes.axvline(0, color="#999999", linewidth=0.8)
         axes.set_title(row["name"], loc="left", fontsize=9)
         axes.set_xlabel(f"change, {row['unit']}" if row["unit"] else "change", fontsize=8)

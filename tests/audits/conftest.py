@@ -28,6 +28,10 @@ def problem():
 
 @pytest.fixture
 def planted():
+    return planted_problem()
+
+
+def planted_problem():
     """A target that follows a1 alone: no other attribute, nothing orthogonal to all of them."""
     generator, target = LinearGenerator(codes=24), LinearTarget()
     with torch.no_grad():

@@ -7,7 +7,7 @@ from sia_gen.audits.statistics import bootstrap
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.targets.module import ModuleTarget
 from sia_gen.targets.task import Regression
-from tests.audits.conftest import PLANTED, run
+from tests.audits.conftest import PLANTED, planted_problem, run
 from tests.problems import LinearProblem
 
 
@@ -18,11 +18,12 @@ def fainter(problem, share):
     return LinearProblem(problem.generator, problem.space, target)
 
 
-@pytest.fixture
-def runs(planted, tmp_path):
-    run(planted, tmp_path / "before", faces=24)
-    run(fainter(planted, 0.2), tmp_path / "after", faces=24)
-    return tmp_path / "before", tmp_path / "after"
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    planted, folder = planted_problem(), tmp_path_factory.mktemp("runs")
+    run(planted, folder / "before", faces=24)
+    run(fainter(planted, 0.2), folder / "after", faces=24)
+    return folder / "before", folder / "after"
 
 
 def test_a_repair_shows_as_a_sure_difference(runs):
