@@ -68,10 +68,11 @@ def histogram(
     seed = int(settings["seed"])
     tallies = {arm: _tally(folder, arm, "", seed) for arm in ARMS}
     common = _tally(folder, CONTROL, RANGE, seed)
+    controls = {arm: _tally(folder, arm, RANGE, seed) for arm in {*like.values()}}  # attributes share them
     rows, p_values = [], []
     for attribute in attributes:
         tally = _tally(folder, attribute.name, attribute.unit, seed)
-        control = _tally(folder, like[attribute.name], RANGE, seed)
+        control = controls[like[attribute.name]]
         for other in (tally, control):
             if not np.array_equal(other.found.face, common.found.face):
                 raise WorkError(

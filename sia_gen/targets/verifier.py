@@ -34,9 +34,14 @@ class Factor:
     sd: float
     slope: float = 1.0
 
+    @property
+    def follows(self) -> float:
+        """``slope``, but no less than what readings are worth stretching by."""
+        return max(self.slope, LEAST)
+
     def change(self, before: float, after: float) -> float:
         """How far the truth went between two readings, which follow it by ``slope`` only."""
-        return (after - before) / max(self.slope, LEAST)
+        return (after - before) / self.follows
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from sia_gen.generators.load import load_generator
 from sia_gen.generators.stylegan2 import StyleGAN2
 from sia_gen.studio.factors import FACTORS, NAMES, sample
 from sia_gen.targets.identity import Identity, load_identity
-from sia_gen.targets.verifier import LEAST, load_verifier
+from sia_gen.targets.verifier import load_verifier
 from sia_gen.training.card import draw_sheet
 from sia_gen.training.generator import describe
 
@@ -64,7 +64,7 @@ def fit_attributes(
     if tuple(factor.name for factor in reader.factors) != NAMES:
         raise RequestError(f"verifier '{verifier}' reads other factors than the studio's; train it on its renders")
     # Readings follow the truth less than one to one; so they are stretched to say how far an edit goes.
-    slope = torch.tensor([max(factor.slope, LEAST) for factor in reader.factors], device=reader.sd.device)
+    slope = torch.tensor([factor.follows for factor in reader.factors], device=reader.sd.device)
     labels = Labels(
         NAMES, reader.sd.cpu(), lambda seeds: sample(seeds).values, lambda images: (reader.read(images) / slope).cpu()
     )

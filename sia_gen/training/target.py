@@ -112,9 +112,10 @@ def train_target(
     )
     clear = CLEAR * (factor.high - factor.low)
     near = (data.value(label)[:, None] - torch.tensor(cuts)).abs().amin(1) < clear  # [N]
-    figures = evaluate(out, data, training, classes, near, label, planted)
+    guess = _guessed(out, data, training)
+    figures = evaluate(guess, data, training, classes, near, label, planted)
     write_json(out / "training.json", {"settings": settings, "figures": figures})
-    _draw_sheet(out, data, training, classes, names)
+    _draw_sheet(out, guess, data, training, classes, names)
     _describe(out, settings, data.settings, figures, names)
     return figures
 
@@ -198,13 +199,13 @@ def _along(data: RenderSet, side: Tensor, planted: str) -> Tensor:
 
 
 def evaluate(
-    folder: Path, data: RenderSet, start: int, classes: Tensor, near: Tensor, label: str, planted: str | None
+    guess: Tensor, data: RenderSet, start: int, classes: Tensor, near: Tensor, label: str, planted: str | None
 ) -> dict[str, float]:
-    """Balanced accuracy of a saved target on the faces from ``start`` on.
+    """Balanced accuracy of a target that gives the faces from ``start`` on the classes ``guess``.
 
     That of all, of those that are not ``near`` ``[N]`` a cut, of those along and against, and by subgroup.
     """
-    guess, truth = _guessed(folder, data, start), classes[start:]
+    truth = classes[start:]
     figures: dict[str, float] = {"accuracy": _balanced(guess, truth), "held_out": len(truth)}
     if not near[start:].all():
         figures["accuracy_clear"] = _balanced(guess[~near[start:]], truth[~near[start:]])
@@ -218,9 +219,11 @@ def evaluate(
     return figures
 
 
-def _draw_sheet(folder: Path, data: RenderSet, start: int, classes: Tensor, names: Sequence[str]) -> None:
-    """Two rows a class: held-out faces of it that the saved target gets right, and such that it does not."""
-    guess, truth = _guessed(folder, data, start), classes[start:]
+def _draw_sheet(
+    folder: Path, guess: Tensor, data: RenderSet, start: int, classes: Tensor, names: Sequence[str]
+) -> None:
+    """Two rows a class: held-out faces of it that the target gets right, and such that it does not."""
+    truth = classes[start:]
     rows, labels = [], []
     for index, name in enumerate(names):
         for right, words in ((True, "right"), (False, "wrong")):
