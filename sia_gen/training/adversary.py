@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from sia_gen.core.executors import Progress
 from sia_gen.core.modules import one_seed
 from sia_gen.generators.stylegan2 import Linear, StyleGAN2
-from sia_gen.training.loop import fit
+from sia_gen.training.loop import Draw, fit
 
 RATE, BETAS = 2e-3, (0.0, 0.99)
 WEIGHT = 0.02  # of the adversarial loss against that of the pairs
@@ -28,8 +28,9 @@ R1_EVERY = 16  # steps
 R1_SCALE = 2e-4  # times the pixels of a picture over the batch: how steep the discriminator may be at renders
 GROUP = 4  # faces whose spread the discriminator is told
 
-Pair = Callable[[StyleGAN2, int], tuple[Tensor, Tensor, Tensor]]
-"""A step's generated pictures and the renders of the same latents ``[B, 3, R, R]`` around 0, and the pairs' loss."""
+Pair = Callable[..., tuple[Tensor, Tensor, Tensor]]
+"""Generator and what was drawn → its pictures and the renders of the same latents ``[B, 3, R, R]`` around 0, and the
+pairs' loss."""
 
 
 class Convolution(nn.Module):
@@ -92,9 +93,9 @@ class Rivals(nn.Module):
         super().__init__()
         self.generator, self.discriminator = generator, discriminator
 
-    def forward(self, pair: Pair, step: int) -> Tensor:
+    def forward(self, pair: Pair, step: int, *drawn: Tensor) -> Tensor:
         """The sum of their losses, a scalar."""
-        made, pictures, paired = pair(self.generator, step)
+        made, pictures, paired = pair(self.generator, *drawn)
         still = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
         fools = F.softplus(-torch.func.functional_call(self.discriminator, still, (made,))).mean()
         steep = step % R1_EVERY == 0
@@ -109,6 +110,7 @@ class Rivals(nn.Module):
 
 def sharpen(
     generator: StyleGAN2,
+    draw: Draw,
     pair: Pair,
     out: Path,
     *,
@@ -124,7 +126,8 @@ def sharpen(
     rivals = Rivals(generator, discriminator.to(device, memory_format=torch.channels_last))
     made = fit(
         rivals,
-        lambda network, step: network(pair, step),
+        draw,
+        lambda network, step, *drawn: network(pair, step, *drawn),
         out,
         steps=steps,
         rate=RATE,

@@ -89,13 +89,16 @@ def train_generator(
     model.to(place, memory_format=torch.channels_last)
     mirror = torch.tensor([-1.0 if name in MIRRORED else 1.0 for name in NAMES])
 
-    def pair(network: StyleGAN2, step: int, halved: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(step: int) -> tuple[Tensor, ...]:
         index = batch_indices(seed, step, training, BATCH)
         pictures, flip = mirrored_at_random(from_bytes(data.images[index]) * 2 - 1, seed, step)
-        latents = data.latents[index]
-        pictures, latents = pictures.to(place), torch.where(flip[:, None], latents * mirror, latents).to(place)
-        points = data.landmarks[index]
-        points = torch.where(flip[:, None, None], in_a_mirror(points), points).to(place)
+        latents, points = data.latents[index], data.landmarks[index]
+        latents = torch.where(flip[:, None], latents * mirror, latents)
+        return pictures, latents, torch.where(flip[:, None, None], in_a_mirror(points), points)
+
+    def pair(
+        network: StyleGAN2, pictures: Tensor, latents: Tensor, points: Tensor, halved: int = 0
+    ) -> tuple[Tensor, Tensor, Tensor]:
         levels = len(config.channels) - halved
         pictures = F.avg_pool2d(pictures, 2**halved)
         with autocast(place, precision):
@@ -105,19 +108,20 @@ def train_generator(
         made = made.float()
         return made, pictures, picture_loss(made, pictures) + POINTS_WEIGHT * apart
 
-    def loss(network: nn.Module, step: int) -> Tensor:
+    def loss(network: nn.Module, step: int, *drawn: Tensor) -> Tensor:
         assert isinstance(network, StyleGAN2)
-        return pair(network, step, halved=sum(step < share * steps for share in GROW_AT))[2]
+        return pair(network, *drawn, halved=sum(step < share * steps for share in GROW_AT))[2]
 
     settings: dict[str, object] = {"recipe": "generator", "steps": steps, "seed": seed, "renders": data.settings}
     settings["precision"] = precision
-    made = fit(model, loss, out, steps=steps, rate=RATE, settings=settings, progress=progress)
+    made = fit(model, draw, loss, out, steps=steps, rate=RATE, settings=settings, progress=progress)
     assert isinstance(made, StyleGAN2)
     if adversarial:
         settings = settings | {"recipe": "adversarial", "adversarial": adversarial}
         made = sharpen(
             made,
-            lambda network, step: pair(network, steps + step),
+            lambda step: draw(steps + step),
+            pair,
             writable_folder(out / ADVERSARIAL),
             steps=adversarial,
             seed=seed,

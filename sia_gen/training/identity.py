@@ -80,13 +80,16 @@ def train_identity(
     model = Centres(network, normals([seed], (len(people), EMBEDDING), "centres")[0])
     model = model.to(place, memory_format=torch.channels_last)
 
-    def loss(centres: nn.Module, step: int) -> Tensor:
+    def draw(step: int) -> tuple[Tensor, ...]:
         index = batch_indices(seed, step, training, BATCH)
         images, _ = mirrored_at_random(augment(data.images[index], seed, step), seed, step)
-        return centres(network_input(images.to(place), SIDE), who[index].to(place))
+        return images, who[index]
+
+    def loss(centres: nn.Module, step: int, images: Tensor, shown: Tensor) -> Tensor:
+        return centres(network_input(images, SIDE), shown)
 
     settings: dict[str, object] = {"recipe": "identity", "steps": steps, "seed": seed, "renders": data.settings}
-    made = fit(model, loss, out, steps=steps, rate=RATE, weight_decay=0.05, settings=settings, progress=progress)
+    made = fit(model, draw, loss, out, steps=steps, rate=RATE, weight_decay=0.05, settings=settings, progress=progress)
     assert isinstance(made, Centres)
     save_network(made.network.cpu(), out, SIDE)
     figures = evaluate(out, data, strangers)

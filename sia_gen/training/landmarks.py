@@ -52,16 +52,18 @@ def train_landmarks(
     with one_seed(seed):
         model = make_vitpose().to(place)
 
-    def loss(network: nn.Module, step: int) -> Tensor:
+    def draw(step: int) -> tuple[Tensor, ...]:
         index = batch_indices(seed, step, training, BATCH)
         images, flip = mirrored_at_random(augment(data.images[index], seed, step), seed, step)
-        points = torch.where(flip[:, None, None], in_a_mirror(data.landmarks[index]), data.landmarks[index])
-        made = network(pixel_values=warped(images.to(place), SIDE, SIDE) * 2 - 1).heatmaps
-        wanted = heat_maps(points.to(place) - 0.5 / images.shape[-1], made.shape[-1])
+        return images, torch.where(flip[:, None, None], in_a_mirror(data.landmarks[index]), data.landmarks[index])
+
+    def loss(network: nn.Module, step: int, images: Tensor, points: Tensor) -> Tensor:
+        made = network(pixel_values=warped(images, SIDE, SIDE) * 2 - 1).heatmaps
+        wanted = heat_maps(points - 0.5 / images.shape[-1], made.shape[-1])
         return WEIGHT * (made - wanted).square().mean()
 
     settings: dict[str, object] = {"recipe": "landmarks", "steps": steps, "seed": seed, "renders": data.settings}
-    made = fit(model, loss, out, steps=steps, rate=RATE, weight_decay=0.05, settings=settings, progress=progress)
+    made = fit(model, draw, loss, out, steps=steps, rate=RATE, weight_decay=0.05, settings=settings, progress=progress)
     save_with_processor(made.cpu(), out, SIDE, image_processor_type="VitPoseImageProcessor", do_affine_transform=True)
     figures = evaluate(out, data, training)
     write_json(out / "training.json", {"settings": settings, "figures": figures})

@@ -10,13 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from sia_gen.core.errors import RequestError, WorkError
-from sia_gen.core.executors import Progress
+from sia_gen.core.executors import Batches, Progress
 from sia_gen.core.files import atomic
+from sia_gen.core.modules import device_of
 from sia_gen.core.seeds import stream
 
 SAVE_EVERY = 250  # steps
 CHECKPOINT = "checkpoint.pt"
 BETAS, AVERAGE, DECAY_FROM = (0.9, 0.99), 0.998, 0.5
+
+Draw = Callable[[int], tuple[Tensor, ...]]
+"""A step → what its batch consists of, on the CPU: tensors with a row for each item. Depends on the step alone."""
 
 
 def batch_indices(seed: int, step: int, items: int, batch: int) -> Tensor:
@@ -29,7 +33,8 @@ def batch_indices(seed: int, step: int, items: int, batch: int) -> Tensor:
 
 def fit(
     model: nn.Module,
-    loss: Callable[[nn.Module, int], Tensor],
+    draw: Draw,
+    loss: Callable[..., Tensor],
     out: Path,
     *,
     steps: int,
@@ -39,7 +44,10 @@ def fit(
     settings: dict[str, object],
     progress: Progress | None = None,
 ) -> nn.Module:
-    """Minimise ``loss(model, step)`` with AdamW for ``steps`` steps and return the moving average of the model.
+    """Minimise ``loss(model, step, *draw(step))`` with AdamW for ``steps`` steps; returns the model's moving average.
+
+    The loss is a mean over the items it is given, which lie on the model's device: when memory runs out, a step takes
+    its batch in parts, half as large as before, whose gradients it adds up, and a warning is logged.
 
     The rate falls linearly to zero over the second half of the steps. The state is saved in ``out`` every
     250 steps; the same call goes on from there, and on a CPU ends with the same weights as an uninterrupted one.
@@ -64,12 +72,13 @@ def fit(
         if found != settings:
             raise RequestError(f"'{path}' belongs to a run with {found}; choose another --out or delete it")
     model.train()
+    parts: Batches | None = None
     for step in range(first, steps):
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1.0, (1 - step / steps) / (1 - DECAY_FROM))
-        value = loss(model, step)
-        optimiser.zero_grad(set_to_none=True)
-        value.backward()
+        drawn = draw(step)
+        parts = parts or Batches(len(drawn[0]))
+        value = _gradients(model, loss, step, drawn, parts)
         optimiser.step()
         with torch.no_grad():
             share = min(AVERAGE, (1 + step) / (10 + step))
@@ -88,3 +97,22 @@ def fit(
         if progress and ((step + 1) % 25 == 0 or step + 1 == steps):
             progress(step + 1, steps, f"loss {value.item():.4f}")
     return averaged.eval()
+
+
+def _gradients(
+    model: nn.Module, loss: Callable[..., Tensor], step: int, drawn: tuple[Tensor, ...], parts: Batches
+) -> Tensor:
+    """Leave the gradients of a step's loss in the model; gives the loss. Halves the parts until they fit."""
+    device, count = device_of(model), len(drawn[0])
+    while True:
+        model.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=device)
+        try:
+            for some in zip(*(tensor.split(parts.size) for tensor in drawn), strict=True):
+                value = loss(model, step, *(tensor.to(device) for tensor in some)) * (len(some[0]) / count)
+                value.backward()
+                total += value.detach()
+            return total
+        except torch.OutOfMemoryError:
+            pass  # halved below, where the traceback no longer holds the memory
+        parts.halve()

@@ -153,23 +153,25 @@ def teach(
         model = make_resnet(outputs, sizes, regression, extra) if resnet else make_vit(outputs, side, regression, extra)
     model = model.to(place, memory_format=torch.channels_last)
 
-    def loss(network: nn.Module, step: int) -> Tensor:
+    def draw(step: int) -> tuple[Tensor, ...]:
         index = chosen[batch_indices(seed, step, len(chosen), BATCH)]
         images, points = augment(data.images[index], seed, step), data.landmarks[index]
         if mirror:
             images, flip = mirrored_at_random(images, seed, step)
             points = torch.where(flip[:, None, None], in_a_mirror(points), points)
-        found = network(network_input(images.to(place), side)).logits
+        return images, wanted[index], (points.flatten(1) - mean) / sd
+
+    def loss(network: nn.Module, step: int, images: Tensor, answer: Tensor, places: Tensor) -> Tensor:
+        found = network(network_input(images, side)).logits
         told, placed = found[:, : len(names)], found[:, len(names) :]
-        answer = wanted[index].to(place)
         if regression:
             told_loss = VALUE_WEIGHT * F.mse_loss(told.squeeze(1), answer)
         else:
             told_loss = F.cross_entropy(told, answer, label_smoothing=0.02)
-        return told_loss + F.mse_loss(placed, ((points.flatten(1) - mean) / sd).to(place))
+        return told_loss + F.mse_loss(placed, places)
 
     rate = RATES[architecture]
-    made = fit(model, loss, out, steps=steps, rate=rate, weight_decay=0.05, settings=settings, progress=progress)
+    made = fit(model, draw, loss, out, steps=steps, rate=rate, weight_decay=0.05, settings=settings, progress=progress)
     save_network(keep_outputs(made.cpu(), names), out, side)
 
 

@@ -77,19 +77,21 @@ def train_verifier(
     mean, sd = (torch.tensor([getattr(factor, name) for factor in factors]) for name in ("mean", "sd"))
     mean, sd = torch.cat([mean, point_mean]), torch.cat([sd, point_sd])
 
-    def loss(network: nn.Module, step: int) -> Tensor:
+    def draw(step: int) -> tuple[Tensor, ...]:
         index = batch_indices(seed, step, training, BATCH)
         images, flip = mirrored_at_random(augment(data.images[index], seed, step), seed, step)
         values = torch.where(flip[:, None] & mirrored, -data.values[index], data.values[index])
         points = torch.where(flip[:, None, None], in_a_mirror(data.landmarks[index]), data.landmarks[index])
-        wanted = ((torch.cat([values, points.flatten(1)], dim=1) - mean) / sd).to(place)
+        return images, (torch.cat([values, points.flatten(1)], dim=1) - mean) / sd
+
+    def loss(network: nn.Module, step: int, images: Tensor, wanted: Tensor) -> Tensor:
         parts = [len(factors), wanted.shape[1] - len(factors)]
-        read = network(network_input(images.to(place), SIDE)).logits.split(parts, dim=1)
+        read = network(network_input(images, SIDE)).logits.split(parts, dim=1)
         # Factors and landmarks weigh the same, however many there are of each.
         return sum(F.smooth_l1_loss(a, b, beta=0.5) for a, b in zip(read, wanted.split(parts, dim=1), strict=True))
 
     settings: dict[str, object] = {"recipe": "verifier", "steps": steps, "seed": seed, "renders": data.settings}
-    made = fit(model, loss, out, steps=steps, rate=RATE, weight_decay=0.05, settings=settings, progress=progress)
+    made = fit(model, draw, loss, out, steps=steps, rate=RATE, weight_decay=0.05, settings=settings, progress=progress)
     save_network(made.cpu(), out, SIDE)
     figures = evaluate(out, data, training)
     config = read_json(out / "config.json")

@@ -9,9 +9,12 @@ from sia_gen.training.adversary import R1_EVERY, WEIGHT, Discriminator, Rivals
 CONFIG = StyleGAN2Config(name="tiny", latents=4, width=8, channels=(8, 8, 4))
 
 
-def pair(network, step):
-    """Four faces of step's latents, and striped pictures in their stead."""
-    latents = torch.randn(4, 4, generator=torch.Generator().manual_seed(step))
+def draw(step):
+    return (torch.randn(4, 4, generator=torch.Generator().manual_seed(step)),)
+
+
+def pair(network, latents):
+    """Four faces of these latents, and striped pictures in their stead."""
     made = network.synthesis(network.mapping(latents)[:, None].expand(-1, CONFIG.layers, -1))
     pictures = latents[:, :3, None, None].sign() * torch.tensor([1.0, -1.0]).repeat(8).expand(4, 3, 16, 16)
     return made, pictures, (made - pictures).abs().mean()
@@ -31,7 +34,7 @@ def gradients(loss, network):
 @pytest.mark.parametrize("step", [1, R1_EVERY])
 def test_each_network_is_moved_by_its_own_loss_alone(rivals, step):
     generator, discriminator = rivals.generator, rivals.discriminator
-    made, pictures, paired = pair(generator, step)
+    made, pictures, paired = pair(generator, *draw(step))
     real = discriminator(pictures.requires_grad_())
     tells = F.softplus(-real).mean() + F.softplus(discriminator(made.detach())).mean()
     if step % R1_EVERY == 0:
@@ -39,7 +42,7 @@ def test_each_network_is_moved_by_its_own_loss_alone(rivals, step):
         tells = tells + R1_EVERY * 2e-4 * 16**2 / 4 / 2 * steepness
     wanted = gradients(paired + WEIGHT * F.softplus(-discriminator(made)).mean(), generator)
     for network, expected in ((generator, wanted), (discriminator, gradients(tells, discriminator))):
-        for found, right in zip(gradients(rivals(pair, step), network), expected, strict=True):
+        for found, right in zip(gradients(rivals(pair, step, *draw(step)), network), expected, strict=True):
             torch.testing.assert_close(found, right)
 
 
@@ -47,12 +50,12 @@ def test_a_discriminator_tells_stripes_from_grey_and_sees_how_faces_differ(rival
     discriminator = rivals.discriminator
     optimiser = torch.optim.Adam(discriminator.parameters(), lr=1e-2, betas=(0.0, 0.99))
     for step in range(30):
-        pictures = pair(rivals.generator, step)[1]
+        pictures = pair(rivals.generator, *draw(step))[1]
         loss = (F.softplus(-discriminator(pictures)) + F.softplus(discriminator(0 * pictures))).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    pictures = pair(rivals.generator, 99)[1]
+    pictures = pair(rivals.generator, *draw(99))[1]
     assert discriminator(pictures).amin() > discriminator(0 * pictures).amax() + 1
     alone, alike = discriminator(pictures[:1]), discriminator(pictures[:1].repeat(4, 1, 1, 1))
     torch.testing.assert_close(alike, alone.repeat(4))
@@ -65,7 +68,9 @@ def test_an_interrupted_phase_ends_with_the_same_weights(rivals, tmp_path, monke
             torch.manual_seed(0)
             generator = StyleGAN2(CONFIG)
         settings = {"recipe": "adversarial"}
-        return adversary.sharpen(generator, pair, folder, steps=steps, seed=0, settings=settings, progress=progress)
+        return adversary.sharpen(
+            generator, draw, pair, folder, steps=steps, seed=0, settings=settings, progress=progress
+        )
 
     monkeypatch.setattr("sia_gen.training.loop.SAVE_EVERY", 4)
     folders = [tmp_path / name for name in ("whole", "cut")]

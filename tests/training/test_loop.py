@@ -10,26 +10,28 @@ from sia_gen.training.loop import batch_indices, fit
 POINTS = torch.linspace(-1, 1, 32)[:, None]
 
 
-def problem():
+def problem(statistics=True):
     with one_seed(0):
-        model = nn.Sequential(nn.Linear(1, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 1))
-
-    def loss(network, step):
-        x = POINTS[batch_indices(5, step, len(POINTS), 8)]
-        return (network(x) - x.square()).square().mean()
-
-    return model, loss
+        norm = nn.BatchNorm1d(8) if statistics else nn.Identity()
+        return nn.Sequential(nn.Linear(1, 8), norm, nn.Tanh(), nn.Linear(8, 1))
 
 
-def run(out, steps=40, **changes):
-    model, loss = problem()
-    return fit(model, loss, out, **({"steps": steps, "rate": 0.02, "settings": {"steps": steps}} | changes))
+def draw(step):
+    return (POINTS[batch_indices(5, step, len(POINTS), 8)],)
+
+
+def loss(network, step, x):
+    return (network(x) - x.square()).square().mean()
+
+
+def run(out, steps=40, loss=loss, statistics=True, **changes):
+    settings = {"steps": steps, "rate": 0.02, "settings": {"steps": steps}} | changes
+    return fit(problem(statistics), draw, loss, out, **settings)
 
 
 def test_learns(tmp_path):
-    model, loss = problem()
-    before = loss(model, 0).item()
-    after = loss(run(tmp_path, steps=400), 0).item()
+    before = loss(problem(), 0, *draw(0)).item()
+    after = loss(run(tmp_path, steps=400), 0, *draw(0)).item()
     assert after < 0.1 * before
 
 
@@ -75,9 +77,36 @@ def test_a_damaged_checkpoint_is_named(tmp_path, content):
 
 
 def test_a_loss_that_diverges_is_an_error(tmp_path):
-    model, _ = problem()
     with pytest.raises(WorkError, match="the loss is nan at step 3; lower the rate"):
-        fit(model, lambda network, step: network(POINTS).mean() * torch.nan, tmp_path, steps=3, rate=1.0, settings={})
+        run(tmp_path, steps=3, loss=lambda network, step, x: network(x).mean() * torch.nan)
+
+
+def short_of_memory(fits):
+    """A loss that a batch of more than ``fits`` items does not fit, in its backward pass."""
+
+    def limited(network, step, x):
+        value = loss(network, step, x)
+        if len(x) > fits:
+            value.register_hook(lambda gradient: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")))
+        return value
+
+    return limited
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same_weights(tmp_path, caplog):
+    folders = [tmp_path / name for name in ("whole", "halved")]
+    for folder in folders:
+        folder.mkdir()
+    whole = run(folders[0], statistics=False)
+    halved = run(folders[1], statistics=False, loss=short_of_memory(3))
+    assert caplog.messages == ["out of memory: batch halved to 4", "out of memory: batch halved to 2"]
+    for a, b in zip(whole.parameters(), halved.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_a_single_item_that_does_not_fit_ends_the_training(tmp_path):
+    with pytest.raises(WorkError, match="out of memory on a single image; use --device cpu or a smaller model"):
+        run(tmp_path, statistics=False, loss=short_of_memory(0))
 
 
 def test_no_steps_are_refused(tmp_path):
