@@ -23,6 +23,7 @@ Steps = Annotated[int, typer.Option(help="Training steps.")]
 Adversarial = Annotated[
     int, typer.Option(help="Further steps of the generator against a discriminator, for a GPU; 20000, for example.")
 ]
+Precision = Annotated[str, typer.Option(help="Of the generator's training: no or bf16.")]
 Skews = Annotated[
     list[str] | None,
     typer.Option(
@@ -82,7 +83,7 @@ def generator(
     out: Out,
     steps: Steps = 26_000,
     adversarial: Adversarial = 0,
-    precision: Annotated[str, typer.Option(help="no or bf16.")] = "no",
+    precision: Precision = "no",
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -90,8 +91,7 @@ def generator(
     """Train a StyleGAN2 by paired regression on renders, then against a discriminator where asked."""
     from sia_gen.training.generator import train_generator
 
-    if precision not in ("no", "bf16"):
-        raise RequestError(f"precision={precision} is neither no nor bf16; choose one of these")
+    _require_precision(precision)
 
     def work(**common: Any) -> Mapping[str, Any]:
         return train_generator(renders, out, steps=steps, adversarial=adversarial, precision=precision, **common)
@@ -206,6 +206,7 @@ def everything(
     out: Out,
     faces: Annotated[int, typer.Option(help="How many faces to render and train on.")] = 20_000,
     adversarial: Adversarial = 0,
+    precision: Precision = "no",
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -213,10 +214,17 @@ def everything(
     """Make all shipped weights: renders, generator, verifier, attributes, targets."""
     from sia_gen.training.everything import train_everything
 
+    _require_precision(precision)
+
     def work(**common: Any) -> Mapping[str, Any]:
-        return train_everything(makehuman, out, faces=faces, adversarial=adversarial, **common)
+        return train_everything(makehuman, out, faces=faces, adversarial=adversarial, precision=precision, **common)
 
     _run(work, out, as_json, seed, device)
+
+
+def _require_precision(precision: str) -> None:
+    if precision not in ("no", "bf16"):
+        raise RequestError(f"precision={precision} is neither no nor bf16; choose one of these")
 
 
 def _run(work: Callable[..., Mapping[str, Any]], out: Path, as_json: bool, seed: int, device: str) -> None:

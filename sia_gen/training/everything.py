@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
@@ -42,14 +42,16 @@ def train_everything(
     *,
     faces: int = 20_000,
     adversarial: int = 0,
+    precision: Literal["no", "bf16"] = "no",
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Render ``faces`` faces of 128 px and train on them; each weight in its folder below ``out``, with its card.
 
-    ``adversarial`` steps sharpen the generator, see `train_generator`. Further faces, a quarter as many and at most
-    5000, are rendered and packed to ``faces-renders``; others show people several times, for the identity model.
+    ``adversarial`` steps sharpen the generator and ``precision`` is its own, see `train_generator`. Further faces, a
+    quarter as many and at most 5000, are rendered and packed to ``faces-renders``; others show people several times,
+    for the identity model.
 
     Interrupted, the same call goes on within the recipe that it was in. Returns the figures of each. Raises as the
     recipes do.
@@ -65,7 +67,9 @@ def train_everything(
     write_renders(makehuman, fresh, shipped, seed=seed + 2, resolution=RESOLUTION, **common)
     pack_renders(fresh, out / "faces-renders", shipped, progress)
     figures: dict[str, Any] = {
-        "faces-stylegan2": train_generator(renders, generator, adversarial=adversarial, seed=seed, **common)
+        "faces-stylegan2": train_generator(
+            renders, generator, adversarial=adversarial, precision=precision, seed=seed, **common
+        )
     }
     errors = train_verifier(renders, verifier, seed=seed, **common)
     figures["verifier"] = {name: found["r2"] for name, found in errors.items() if "r2" in found}

@@ -35,6 +35,7 @@ from sia_gen.training.network import (
 )
 
 BATCH, RATE = 32, 2e-3
+READABLE = 0.5  # R² from which the card counts a factor as one that can be read
 COLUMNS = 12  # of the sheet, which has two rows
 
 
@@ -103,31 +104,38 @@ def train_verifier(
     points = reader.load_verifier(out).read_landmarks(shown)
     draw_sheet(out / SHEET, with_points(shown, points).split(COLUMNS))
     errors = [
-        (name, f"{found['mae']:.3g}", f"{found['r2']:.2f}", f"{found['slope']:.2f}")
+        (name, f"{found['mae']:.3g}", f"{found['r2']:.2f}", f"{found['slope']:.2f}", f"{found['r2_half']:.2f}")
         for name, found in figures.items()
         if "r2" in found
     ]
     recipe = {"steps": steps, "rate": RATE, "batch": BATCH, "seed": seed, "factors": len(errors)}
-    recipe["nme"] = figures["landmarks"]["nme"]
-    errors_table = table(["factor", "error", "R²", "slope"], errors)
+    recipe |= figures["landmarks"] | {"side": data.images.shape[-1]}
+    recipe["readable"] = sum(found.get("r2", 0.0) >= READABLE for found in figures.values())
+    errors_table = table(["factor", "error", "R²", "slope", "R² at half"], errors)
     write_card(out, "verifier", data.settings, len(data) - training, errors=errors_table, **recipe)
     return figures
 
 
 def evaluate(folder: Path, data: RenderSet, start: int) -> dict[str, dict[str, float]]:
-    """Error of a saved verifier on the faces from ``start`` on."""
+    """Error of a saved verifier on the faces from ``start`` on; "_half" is of the same at half the resolution."""
     verifier = reader.load_verifier(folder)
+    truth, landmarks = data.values[start:], data.landmarks[start:]
+    centred = truth - truth.mean(0)
+    measured: dict[str, Tensor] = {}
+    nme = {}
     with torch.inference_mode():
-        parts = [from_bytes(part) for part in data.images[start:].split(64)]
-        read = torch.cat([verifier.read(part) for part in parts])
-        points = torch.cat([verifier.read_landmarks(part) for part in parts])
-    truth = data.values[start:]
-    error, centred = read - truth, truth - truth.mean(0)
-    mae, variance = error.abs().mean(0), truth.var(0)
-    r2 = 1 - error.square().mean(0) / variance
-    slope = (centred * read).sum(0) / centred.square().sum(0)
+        for size in ("", "_half"):
+            parts = [from_bytes(part) for part in data.images[start:].split(64)]
+            parts = [F.avg_pool2d(part, 2) for part in parts] if size else parts
+            read = torch.cat([verifier.read(part) for part in parts])
+            points = torch.cat([verifier.read_landmarks(part) for part in parts])
+            if not size:
+                measured["mae"] = (read - truth).abs().mean(0)
+                measured["slope"] = (centred * read).sum(0) / centred.square().sum(0)
+            measured[f"r2{size}"] = 1 - (read - truth).square().mean(0) / truth.var(0)
+            nme[f"nme{size}"] = round(normalised_error(points, landmarks).mean().item(), 4)
     figures = {
-        factor.name: {"mae": round(m, 4), "r2": round(r, 4), "slope": round(s, 4)}
-        for factor, m, r, s in zip(verifier.factors, mae.tolist(), r2.tolist(), slope.tolist(), strict=True)
+        factor.name: {name: round(values[index].item(), 4) for name, values in measured.items()}
+        for index, factor in enumerate(verifier.factors)
     }
-    return figures | {"landmarks": {"nme": round(normalised_error(points, data.landmarks[start:]).mean().item(), 4)}}
+    return figures | {"landmarks": nme}

@@ -7,6 +7,7 @@ from functools import partial
 import pyarrow.parquet as pq
 import pytest
 import torch
+from torch.nn import functional as F
 
 from sia_gen.attributes.load import load_attributes
 from sia_gen.core.errors import RequestError
@@ -95,6 +96,19 @@ def test_the_verifier_reads_what_is_shown_and_not_what_is_not(trained, renders):
     assert found == pytest.approx(errors["landmarks"]["nme"], abs=1e-4)
 
 
+def test_the_verifier_is_measured_at_half_the_resolution_too(trained, renders):
+    out, _, errors, _ = trained
+    data, verifier = read_renders(renders), load_verifier(out / "verifier")
+    shown = F.avg_pool2d(from_bytes(data.images[data.training :]), 2)
+    truth = data.values[data.training :, NAMES.index("light_azimuth")]
+    read = verifier.read(shown)[:, NAMES.index("light_azimuth")]
+    assert errors["light_azimuth"]["r2_half"] == pytest.approx(
+        1 - ((read - truth).square().mean() / truth.var()).item(), abs=1e-3
+    )
+    found = normalised_error(verifier.read_landmarks(shown), data.landmarks[data.training :]).mean().item()
+    assert errors["landmarks"]["nme_half"] == pytest.approx(found, abs=1e-4)
+
+
 def test_the_attributes_cover_what_the_recipe_names(trained):
     out, _, _, space = trained
     assert space.names == list(ATTRIBUTES)
@@ -173,7 +187,8 @@ def test_every_recipe_writes_a_card_with_its_figures(trained, renders, tmp_path,
         "pictures": 4,
         "skews": [{"factor": "age", "given": "sex", "strength": 0.9}],
     }
-    write_card(tmp_path, "verifier", settings, 2, steps=1, rate=1, batch=1, seed=0, factors=1, nme=0.1, errors="")
+    measured = {"factors": 1, "readable": 1, "nme": 0.1, "nme_half": 0.2, "side": SIDE, "errors": ""}
+    write_card(tmp_path, "verifier", settings, 2, steps=1, rate=1, batch=1, seed=0, **measured)
     card = (tmp_path / "README.md").read_text()
     assert "Factors are drawn with the correlations that the command plants" in card
     assert "--skew age=sex:0.9 --pictures 4 --out renders" in card
