@@ -17,17 +17,22 @@ from sia_gen.core.images import Images, quantise
 from sia_gen.generators.generator import Codes, Generator
 from sia_gen.targets.points import FACE_POINTS, Keypoints
 from sia_gen.targets.target import Label, Target, classify
-from sia_gen.targets.task import Classification, Following, Task
+from sia_gen.targets.task import Classification, Following, Regression, Task
 from sia_gen.targets.verifier import Verifier, load_verifier
 
 VERIFIER = "verifier"
+STAYS = 0.5  # sd of a value over faces: what moved further has another label
 # What the settings of a run say that the reference was.
 VERIFIED, OWN, MOVING = "verifier reading", "target's own prediction", "verifier reading of every image"
 
 
 @dataclass(frozen=True)
 class VerifiedLabel:
-    """Reads the class of a face off its image, independently of the target."""
+    """Reads the label of a face off its image, independently of the target: its class, or without thresholds a value.
+
+    The value of a regression has a unit of its own, so that it is not held against the reading; but the reading tells
+    whether an edit moved the truth.
+    """
 
     verifier: Verifier
     factor: int
@@ -36,6 +41,16 @@ class VerifiedLabel:
     def read(self, images: Images) -> Tensor:
         """Images ``[B, 3, H, W]`` → classes ``[B]``: how many thresholds lie at or below the verifier's reading."""
         return self.classify(self.verifier.read(images))
+
+    def kept(self, before: Images, after: Tensor, reference: Tensor) -> Tensor:
+        """Whether faces ``before`` an edit ``[B, 3, H, W]`` have their label still, by readings ``after`` ``[B, F]``.
+
+        A class is that of the ``reference`` ``[B]``; a value has moved by half a standard deviation at most.
+        """
+        if self.thresholds:
+            return self.classify(after) == reference.to(after.device)
+        moved = (after - self.verifier.read(before))[:, self.factor].abs()
+        return moved <= STAYS * self.verifier.factors[self.factor].sd
 
     def classify(self, values: Tensor) -> Tensor:
         """The verifier's readings ``[B, F]`` → classes ``[B]``."""
@@ -88,7 +103,8 @@ def followed(target: Target, device: torch.device) -> Target:
 
 def verified_label(target: Target, device: torch.device) -> VerifiedLabel | None:
     """How to read this target's label, or None where the shipped verifier cannot."""
-    if target.label is None or not isinstance(target.task, Classification):
+    classes = isinstance(target.task, Classification)
+    if target.label is None or not (classes or isinstance(target.task, Regression)):
         return None
     verifier = shipped_verifier(device)
     if verifier is None:
@@ -96,19 +112,19 @@ def verified_label(target: Target, device: torch.device) -> VerifiedLabel | None
     names = [factor.name for factor in verifier.factors]
     if target.label.attribute not in names:
         return None
-    return VerifiedLabel(verifier, names.index(target.label.attribute), target.label.thresholds)
+    return VerifiedLabel(verifier, names.index(target.label.attribute), target.label.thresholds if classes else ())
 
 
 def reference_name(target: Target, verified: VerifiedLabel | None) -> str:
     if isinstance(target, Followed):
         return MOVING
-    return OWN if verified is None else VERIFIED
+    return VERIFIED if verified is not None and verified.thresholds else OWN
 
 
 @torch.no_grad()
 def reference_of(verified: VerifiedLabel | None, generator: Generator, codes: Codes) -> Tensor | None:
-    """The label ``[B]`` read off the unedited 8-bit faces of ``codes``, or None where nothing reads it."""
-    if verified is None:
+    """The class ``[B]`` read off the unedited 8-bit faces of ``codes``, or None where nothing reads it."""
+    if verified is None or not verified.thresholds:
         return None
 
     def read(part: slice) -> Tensor:

@@ -35,6 +35,7 @@ def write_report(content: Mapping[str, Any], attributes: Sequence[Attribute], fo
         attribute_list=attributes,
         rule=finding,
         label_read=content["reference"] == VERIFIED,
+        label_judged=content["gate"] is not None and content["gate"]["label"] is not None,
         landmarks_read=content["reference"] == MOVING,
         gated=content["gate"] is not None,
         same_person=content["gate"]["same_person"] if content["gate"] else None,

@@ -74,13 +74,14 @@ class Witness:
         if self.verifier is not None:
             person = self.identity
             settings["gate"] = {
+                "label": None if self.verified is None else self.verifier.factors[self.verified.factor].name,
                 "same_person": person and person.threshold,
                 "identity": person and person.model.digest(),
             }
         return settings
 
     def reference(self, generator: Generator, codes: Codes) -> Tensor | None:
-        """The label ``[B]`` of unedited faces, or None where nothing reads it."""
+        """The class ``[B]`` of unedited faces, or None where nothing reads it."""
         return reference_of(self.verified, generator, codes)
 
     def gate(self, folder: RunFolder, generator: Generator, seed: int, device: torch.device) -> Gate | None:
@@ -108,7 +109,9 @@ class Witness:
         names = [factor.name for factor in self.verifier.factors]
         part = {"read": values[:, [names.index(name) for name in self.kept]].float().cpu()}
         if self.verified is not None:
-            part["end_label_kept"] = self.verified.classify(values).cpu() == result.reference
+            before = from_bytes(result.original).to(device)
+            with torch.no_grad():
+                part["end_label_kept"] = self.verified.kept(before, values, result.reference).cpu()
         if gate is not None:
             part |= self._judged(result, failing, gate, device)
         return part
@@ -125,7 +128,8 @@ class Witness:
                 part[name][rows] = found[name]
             part["valid"][rows] = found["passed"]
             if self.verified is not None:
-                kept = self.verified.read(from_bytes(failing).to(device)).cpu() == result.reference[rows]
+                before, after = (from_bytes(faces).to(device) for faces in (result.original[rows], failing))
+                kept = self.verified.kept(before, self.verified.verifier.read(after), result.reference[rows]).cpu()
                 part["label_kept"][rows] = kept
                 part["valid"][rows] &= kept
         if self.verified is None:

@@ -11,10 +11,12 @@ from sia_gen.audits.validity import Gate, unedited
 from sia_gen.core.images import quantise, to_bytes
 from sia_gen.core.seeds import face_seeds, normals, seeds_apart
 from sia_gen.targets.identity import FaceVerifier
+from sia_gen.targets.target import Label
 from sia_gen.targets.task import Verification
 from sia_gen.targets.verifier import Factor
 from tests.audits.conftest import ATTACK
 from tests.audits.test_readings import Reader
+from tests.problems import linear_problem
 
 
 def faces(features):
@@ -102,6 +104,38 @@ def test_the_identity_model_does_not_judge_itself(monkeypatch):
     other = SimpleNamespace(model=SimpleNamespace(digest=lambda: "other"))
     assert validity.identity_for(own, torch.device("cpu")) is None
     assert validity.identity_for(FaceVerifier("other", other, own.task), torch.device("cpu")) is not None
+
+
+def test_the_value_of_a_regression_is_judged_by_how_far_its_reading_moved(tmp_path, monkeypatch):
+    problem = linear_problem(regression=True)
+
+    def read(images):
+        return problem.target.predict(images).detach()
+
+    with torch.no_grad():
+        clean = quantise(problem.generator.render(problem.generator.sample(range(12))))
+    factor = Factor("value", "", 0, 100.0)
+    reader = SimpleNamespace(
+        digest=lambda: "value", read=read, features=lambda images: images.mean((2, 3)), factors=(factor,)
+    )
+    monkeypatch.setattr("sia_gen.audits.reference.shipped_verifier", lambda device: reader)
+    problem.target.label = Label("value", ())
+    report = audit(problem.generator, problem.target, problem.space, faces=12, attack=ATTACK, out=tmp_path)
+    assert report.histogram["reference"] == "target's own prediction"
+    assert report.histogram["correct"] == 12
+    kept = []
+    for name in problem.space.names:
+        rows = report.to_pandas().query(f"arm == '{name}'")
+        omega = torch.tensor(rows[f"omega_{name}"].to_numpy(), dtype=torch.float32)[:, None]
+        with torch.no_grad():
+            codes = problem.generator.sample(range(12))
+            after = quantise(edit(problem.generator, problem.space.select([name]), codes, omega))
+        stays = (read(after) - read(clean)).abs()[:, 0] <= 50
+        assert rows["end_label_kept"].astype(bool).tolist() == stays.tolist()
+        kept += stays.tolist()
+    assert any(kept)
+    assert not all(kept)
+    assert "reads the same label, to half a standard deviation, off" in (tmp_path / "report.html").read_text()
 
 
 def test_a_face_whose_label_moved_counts_in_no_change_and_is_judged_where_it_first_fails(problem, monkeypatch):
