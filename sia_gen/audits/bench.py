@@ -22,10 +22,11 @@ from sia_gen.core.files import pretrained_folder, read_json, writable_folder, wr
 from sia_gen.core.seeds import face_seeds, stream
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
-from sia_gen.studio.renders import RenderSet, read_renders
-from sia_gen.training.planted import Case, cases, train_case
+from sia_gen.studio.renders import RenderSet, read_renders, write_renders
+from sia_gen.training.planted import SIDE, Case, cases, train_case
 
 RENDERS = "faces-renders"
+FRESH, FAR = 5000, 1000  # faces rendered where none are named; how far their seed is from that of the audited ones
 ATTRIBUTES = (
     "age", "sex", "skin_tone", "yaw", "smile", "mouth_open", "light_azimuth", "light_strength", "hair_colour",
     "hair_length", "glasses", "background_lightness",
@@ -40,6 +41,7 @@ def planted_suite(
     out: str | Path,
     *,
     renders: str | Path | None = None,
+    makehuman: str | Path | None = None,
     models: int = 32,
     generator: str | Path | Generator = "faces-stylegan2",
     attributes: Sequence[str] | AttributeSpace | None = None,
@@ -51,6 +53,7 @@ def planted_suite(
 ) -> dict[str, Any]:
     """Train ``models`` small targets on ``renders`` (the shipped ones by default), audit each, and count.
 
+    With ``makehuman``, as many faces as are shipped are rendered freshly into ``out`` instead, drawn from ``seed``.
     Audited are twelve ``attributes``, as many of them as the generator has, unless others are given.
     Each model has a folder in ``out`` with its weights and its audit; the same call goes on where one stopped.
     ``progress`` counts models. Writes `planted.json` and returns its content:
@@ -64,6 +67,8 @@ def planted_suite(
 
     Raises `RequestError` for a folder of another suite and as `audit` does.
     """
+    if renders is not None and makehuman is not None:
+        raise RequestError(f"renders='{renders}' and makehuman='{makehuman}' both say what to train on; give one")
     planned = cases(models)
     face_seeds(seed, faces)  # every fault of the request shows before anything is trained
     source = generator if isinstance(generator, Generator) else load_generator(str(generator), device)
@@ -72,6 +77,9 @@ def planted_suite(
     else:
         space = load_attributes(source.name if isinstance(generator, Generator) else str(generator), device)
         space = space.select([name for name in ATTRIBUTES if name in space.names] if attributes is None else attributes)
+    if makehuman is not None:
+        fresh: dict[str, Any] = {"seed": seed + FAR, "resolution": SIDE, "device": device, "progress": progress}
+        renders = write_renders(makehuman, Path(out) / "renders", FRESH, **fresh)
     data = read_renders(_shipped_renders() if renders is None else renders)
     out = writable_folder(out)
     settings = {"renders": data.settings, "faces": faces, "steps": steps, "seed": seed, "attributes": space.names}

@@ -43,7 +43,7 @@ from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
 from sia_gen.targets.load import load_target
-from sia_gen.targets.target import Target, aim, labelled
+from sia_gen.targets.target import Target, told
 
 DIRECTIONS = "control.safetensors"
 PICTURED = 6  # attributes whose best face is shown
@@ -90,11 +90,7 @@ def audit(
     where = resolve_device(device)
     known, audited = _spaces(generator, attributes, where)
     generator = generator if isinstance(generator, Generator) else load_generator(str(generator), device)
-    target = target if isinstance(target, Target) else load_target(target, device)
-    if label is not None:
-        target = labelled(target, label)
-    if towards is not None:
-        target = aim(target, towards)
+    target = told(target if isinstance(target, Target) else load_target(target, device), label, towards)
     attack = attack.suited(target)
     left_out = [name for name in audited.names if target.label is not None and name == target.label.attribute]
     audited = audited.select([name for name in audited.names if name not in left_out])

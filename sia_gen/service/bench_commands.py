@@ -58,6 +58,9 @@ def planted(
     renders: Annotated[
         Path | None, typer.Option(help="Renders to train on; the shipped faces-renders by default.")
     ] = None,
+    makehuman: Annotated[
+        Path | None, typer.Option(help="Folder of a MakeHuman copy: fresh renders are made and trained on instead.")
+    ] = None,
     models: Annotated[int, typer.Option(help="How many targets: three planted ones to one balanced.")] = 32,
     generator: Generator = "faces-stylegan2",
     faces: Annotated[int, typer.Option(help="Faces of each audit.")] = 24,
@@ -74,6 +77,7 @@ def planted(
         content = planted_suite(
             out,
             renders=renders,
+            makehuman=makehuman,
             models=models,
             generator=generator,
             faces=faces,

@@ -46,6 +46,12 @@ class Target(Protocol):
         ...
 
 
+def told(target: Target, label: str | None, towards: str | None) -> Target:
+    """The same target with what is said of it besides: see `labelled` and `aim`."""
+    target = target if label is None else labelled(target, label)
+    return target if towards is None else aim(target, towards)
+
+
 def aim(target: Target, towards: str) -> Target:
     """The same classifier, to be driven towards one class; raises `RequestError` for another task or class."""
     if not isinstance(target.task, Classification):

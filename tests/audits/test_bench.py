@@ -126,6 +126,22 @@ def test_a_wrong_request_is_refused_before_anything_is_trained(suite):
     assert not suite.out.exists()
 
 
+def test_with_makehuman_fresh_faces_are_rendered_and_trained_on(suite, monkeypatch):
+    asked = []
+
+    def write_renders(makehuman, out, faces, *, seed, resolution, **common):
+        asked.append((makehuman, faces, seed, resolution))
+        out.mkdir(parents=True)
+        return write_flat(out, 60, ("light_azimuth", "smile", "age"))
+
+    monkeypatch.setattr(bench, "write_renders", write_renders)
+    content = suite(renders=None, makehuman="copy", models=1, seed=3)
+    assert asked == [("copy", 5000, 1003, 64)]
+    assert suite.trained == [content["models"][0]["model"]]
+    with pytest.raises(RequestError, match=r"renders='.*' and makehuman='copy' both say what to train on; give one"):
+        suite(makehuman="copy")
+
+
 def test_without_renders_it_says_what_to_do(suite, tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "pretrained_folder", lambda: tmp_path / "nothing")
     with pytest.raises(RequestError, match="no 'faces-renders' are shipped here; name renders with --renders DIR"):
