@@ -5,6 +5,10 @@ Letters: B faces.
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -13,33 +17,35 @@ import numpy as np
 import torch
 
 from sia_gen.attack.edit import edit
+from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.audits.audit_report import AuditReport
 from sia_gen.audits.finished import FinishedAudit
 from sia_gen.audits.results import read_results
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
-from sia_gen.core.files import atomic, writable_folder
+from sia_gen.core.files import atomic, shipped, writable_folder
 from sia_gen.core.images import to_bytes, to_pil
 
 BATCH = 32
 UNEDITED = "unedited"
+PICTURES, UNFINISHED = "images", "images.part"
 CARD = Template("""\
 ---
-license: apache-2.0
-task_categories: [image-classification]
+${licence}task_categories: [image-classification]
 tags: [synthetic, faces, adversarial]
 ---
 
 # Faces that an audit of $target moved
 
 $images images of $faces generated faces: each as it was ("$unedited"), and moved along attributes where that made
-'$target' fail ("$arms"). No photograph and no real person. `metadata.parquet` has a row for each image:
+'$target' fail ("$arms"). $origin `metadata.parquet` has a row for each image:
 
 - `file_name`, `face` (the seed of the face), `arm`;
 - `reference`: $reference;
 - `success`: the target fails on this image; `valid`: and the face still is what it was (null where nothing judged it);
 - `output_before`, `output_after`: the target's output on the unedited face and on this one;
-- `omega_…`: how far each attribute was moved, in its unit: $units.
+- `omega_…`: how far each attribute was moved, in its unit: $units. In the semantic arm that is how far the attack went;
+  an attribute alone was moved by the least change that makes the target fail.
 
 ## How it was made
 
@@ -49,8 +55,8 @@ Generator '$generator', $faces faces from seed $seed, attributes only: pixel res
 
 ## Limits
 
-Labels are those of the unedited face; an edit can change the truth, which `valid` tells as far as a verifier can. The
-faces are renders' kin and look it. Not for training systems that decide about people.
+Labels are those of the unedited face; an edit can change the truth, which `valid` tells as far as a verifier can.
+$look Not for training systems that decide about people.
 """)
 
 
@@ -76,11 +82,17 @@ def export(
     finished = FinishedAudit.load(run, generator, device)
     report, settings, source, space = finished.report, finished.settings, finished.generator, finished.audited
     out = writable_folder(out)
-    if any(path.name != "images" for path in out.iterdir()):  # alone, they are what a killed export left
+    if any(path.name != UNFINISHED for path in out.iterdir()):
         raise RequestError(f"'{out}' is not empty; choose another --out")
-    (out / "images").mkdir(exist_ok=True)
+    pictures = out / UNFINISHED
+    shutil.rmtree(pictures, ignore_errors=True)  # what a killed export left
+    pictures.mkdir()
+    singles = [
+        replace(a, low=a.low * settings["attack"]["box"], high=a.high * settings["attack"]["box"])
+        for a in space.attributes
+    ]
     arms = ["semantic", *(space.names if alone else [])]
-    rows = _rows(report, arms, space.names, valid)
+    rows = _rows(report, singles, alone, valid)
     done = 0
     for part in np.array_split(np.arange(len(rows)), max(1, -(-len(rows) // BATCH))):
         chosen = [rows[index] for index in part]
@@ -89,13 +101,15 @@ def export(
         omega = torch.tensor([[row[f"omega_{name}"] or 0.0 for name in space.names] for row in chosen])
         with torch.inference_mode():
             codes = source.sample([row["face"] for row in chosen])
-            pictures = to_bytes(edit(source, space, codes, omega.to(codes.device)).float()).cpu()
-        for row, picture in zip(chosen, pictures, strict=True):
-            to_pil(picture).save(out / row["file_name"])
+            faces = to_bytes(edit(source, space, codes, omega.to(codes.device)).float()).cpu()
+        for row, face in zip(chosen, faces, strict=True):
+            to_pil(face).save(pictures / Path(row["file_name"]).name)
         done += len(chosen)
         if progress:
             progress(done, len(rows), "writing")
-    _write_table(rows, out)
+    pictures.rename(out / PICTURES)
+    _write_table(rows, settings.get("classes"), out)
+    ours = settings["generator"] in shipped("generator")
     units = ", ".join(f"{a.name} {a.unit}" for a in space.attributes)
     card = CARD.substitute(
         target=settings["target"],
@@ -103,7 +117,10 @@ def export(
         faces=len({row["face"] for row in rows}),
         unedited=UNEDITED,
         arms='", "'.join(arms),
-        reference=f"what the target should say, the {settings['reference']}",
+        reference=f"what the target should say, the {settings['reference']}{_counted(settings.get('classes'))}",
+        licence="license: apache-2.0\n" if ours else "",
+        origin="No photograph and no real person." if ours else "They are the generator's, as are terms of their use.",
+        look="The faces are renders' kin and look it." if ours else "The faces are as good as their generator.",
         units=units,
         finding=report.finding,
         generator=settings["generator"],
@@ -114,13 +131,20 @@ def export(
     return len(rows)
 
 
-def _rows(report: AuditReport, arms: list[str], names: list[str], valid: bool) -> list[dict[str, Any]]:
-    """A row for each image: every attacked face as it was, then the failures of each arm."""
+def _counted(classes: Sequence[str] | None) -> str:
+    return f" ({', '.join(f'{index} {name}' for index, name in enumerate(classes))})" if classes else ""
+
+
+def _rows(report: AuditReport, singles: Sequence[Attribute], alone: bool, valid: bool) -> list[dict[str, Any]]:
+    """A row for each image: every attacked face as it was, then the failures of each arm; ranges as they were tried."""
     plain = ["face", "reference", "correct", "success", "valid", "output_before", "output_after"]
+    names = [single.name for single in singles]
     moved = [f"omega_{name}" for name in names]
     found = []
-    for arm in ("pixel", *arms):
-        for row in read_results(report.folder, [*plain, *moved], arm).to_pylist():
+    for arm in ("pixel", "semantic", *(names if alone else [])):
+        single = next((single for single in singles if single.name == arm), None)
+        more = [] if single is None else ["outputs", f"needed_{arm}"]
+        for row in read_results(report.folder, [*plain, *moved, *more], arm).to_pylist():
             unedited = arm == "pixel"
             wanted = unedited or (row["success"] and (row["valid"] or not valid))
             if not row.pop("correct") or not wanted:
@@ -128,15 +152,28 @@ def _rows(report: AuditReport, arms: list[str], names: list[str], valid: bool) -
             if unedited:
                 row |= {"success": False, "output_after": row["output_before"], **dict.fromkeys(moved, 0.0)}
                 row["valid"] = None
+            elif single is not None:  # what is valid, or not, is the face at the least change that fails
+                omega, outputs = row.pop(f"needed_{arm}"), row.pop("outputs")
+                row |= {f"omega_{arm}": omega, "output_after": outputs[_point(omega, single, len(outputs) - 1)]}
             row |= {name: 0.0 for name in moved if row[name] is None or np.isnan(row[name])}
             kind = UNEDITED if unedited else arm
-            found.append({"file_name": f"images/{row['face']:08d}-{kind}.png", "arm": kind, **row})
+            found.append({"file_name": f"{PICTURES}/{row['face']:08d}-{kind}.png", "arm": kind, **row})
     return found
 
 
-def _write_table(rows: list[dict[str, Any]], out: Path) -> None:
+def _point(omega: float, single: Attribute, steps: int) -> int:
+    """Which point of a sweep over an attribute's range moves it by ``omega``: see `swept`."""
+    outwards = round(omega / (single.high if omega > 0 else single.low) * steps / 2)
+    return 2 * outwards - (omega > 0)
+
+
+def _write_table(rows: list[dict[str, Any]], classes: Sequence[str] | None, out: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    table = pa.Table.from_pylist(rows)
+    if classes:
+        names = {"info": {"features": {"reference": {"names": list(classes), "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(names)})
     with atomic(out / "metadata.parquet") as partial:
-        pq.write_table(pa.Table.from_pylist(rows), partial)
+        pq.write_table(table, partial)

@@ -64,6 +64,7 @@ class Witness:
         """What counts as wrong, and as valid: faces judged by different criteria must not end up in one run."""
         settings: dict[str, Any] = {"reference": reference_name(self.target, self.verified)}
         settings["task"] = re.sub(r" at 0x[0-9a-f]+", "", repr(self.target.task))  # another address in each process
+        settings["classes"] = list(getattr(self.target.task, "classes", ()))
         digest = None if self.verifier is None else self.verifier.digest()
         if isinstance(self.target, Followed) or self.verified is not None:
             settings["verifier"] = digest
