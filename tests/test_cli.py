@@ -108,6 +108,10 @@ finally:
             "precision=fp8 is neither no nor bf16; choose one of these",
         ),
         (
+            ["train", "all", "--makehuman", "m", "--out", "o", "--precision", "fp8"],
+            "precision=fp8 is neither no nor bf16; choose one of these",
+        ),
+        (
             ["studio", "render", "--makehuman", "absent", "--faces", "2", "--out", "o", "--skew", "smile=age"],
             "--skew smile=age is no correlation; write it as factor=given:0.9",
         ),

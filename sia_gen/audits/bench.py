@@ -23,10 +23,11 @@ from sia_gen.core.seeds import face_seeds, stream
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
 from sia_gen.studio.renders import RenderSet, read_renders, write_renders
+from sia_gen.training.everything import PACKED
 from sia_gen.training.planted import SIDE, Case, cases, train_case
 
 RENDERS = "faces-renders"
-FRESH, FAR = 5000, 1000  # faces rendered where none are named; how far their seed is from that of the audited ones
+FAR = 1000  # how far the seed of fresh renders is from that of the audited faces
 ATTRIBUTES = (
     "age", "sex", "skin_tone", "yaw", "smile", "mouth_open", "light_azimuth", "light_strength", "hair_colour",
     "hair_length", "glasses", "background_lightness",
@@ -53,10 +54,11 @@ def planted_suite(
 ) -> dict[str, Any]:
     """Train ``models`` small targets on ``renders`` (the shipped ones by default), audit each, and count.
 
-    With ``makehuman``, as many faces as are shipped are rendered freshly into ``out`` instead, drawn from ``seed``.
+    With ``makehuman``, as many faces as are shipped are rendered freshly into ``out`` instead, at the side that the
+    targets see and from a seed of their own.
     Audited are twelve ``attributes``, as many of them as the generator has, unless others are given.
     Each model has a folder in ``out`` with its weights and its audit; the same call goes on where one stopped.
-    ``progress`` counts models. Writes `planted.json` and returns its content:
+    ``progress`` counts models, after renders. Writes `planted.json` and returns its content:
 
     - "rank_1", "top_3": share of planted models whose cause is the first, or among the first three, of the bars;
     - "named": share of planted models whose finding names the cause;
@@ -77,14 +79,17 @@ def planted_suite(
     else:
         space = load_attributes(source.name if isinstance(generator, Generator) else str(generator), device)
         space = space.select([name for name in ATTRIBUTES if name in space.names] if attributes is None else attributes)
+    settings: dict[str, Any] = {"faces": faces, "steps": steps, "seed": seed, "attributes": space.names}
+    settings |= {"generator": source.name, "edits": fingerprint(space)}
+    _require_same_suite(Path(out), settings)
     if makehuman is not None:
         fresh: dict[str, Any] = {"seed": seed + FAR, "resolution": SIDE, "device": device, "progress": progress}
-        renders = write_renders(makehuman, Path(out) / "renders", FRESH, **fresh)
+        renders = write_renders(makehuman, Path(out) / "renders", PACKED, **fresh)
     data = read_renders(_shipped_renders() if renders is None else renders)
+    settings["renders"] = data.settings
+    _require_same_suite(Path(out), settings)
     out = writable_folder(out)
-    settings = {"renders": data.settings, "faces": faces, "steps": steps, "seed": seed, "attributes": space.names}
-    settings |= {"generator": source.name, "edits": fingerprint(space)}
-    _same_suite(out, settings)
+    write_json(out / SETTINGS, settings)
     rows = []
     for number, case in enumerate(planned):
         folder = out / case.name
@@ -108,11 +113,8 @@ def _shipped_renders() -> Path:
     return folder
 
 
-def _same_suite(out: Path, settings: Mapping[str, Any]) -> None:
-    if not (out / SETTINGS).exists():
-        write_json(out / SETTINGS, settings)
-        return
-    found = read_json(out / SETTINGS)
+def _require_same_suite(out: Path, settings: Mapping[str, Any]) -> None:
+    found = read_json(out / SETTINGS) if (out / SETTINGS).exists() else settings
     for name, value in settings.items():
         if found.get(name) != value:
             raise RequestError(

@@ -43,7 +43,7 @@ from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
 from sia_gen.targets.load import load_target
-from sia_gen.targets.target import Target, told
+from sia_gen.targets.target import Target, configured
 
 DIRECTIONS = "control.safetensors"
 PICTURED = 6  # attributes whose best face is shown
@@ -71,12 +71,13 @@ def audit(
     do on average. The last two kinds try ten values from end to end of a range, whatever ``attack.steps``.
     Generator and target are names (see `load_generator`, `load_target`) or objects;
     ``attributes`` are names among the generator's, by default all, or a space of one's own; the attribute that the
-    target predicts is left out. ``device`` is where named models go and where objects lie. A target with a label that
-    the shipped verifier reads is held against that reading, one of 68 landmarks against those that the verifier reads
-    off each image, any other against its own prediction on the unedited face. One that is not differentiable is asked
-    only: its attack's steps follow estimates (step "evolve"). With ``towards``, the name of a class, a classifier fails
-    where it says that class; faces that are of it are not attacked. ``label`` says what a target predicts that does not
-    say so itself, as "smile:0.5" (see `labelled`). Each of ``pairs`` is moved together besides.
+    target predicts is left out. ``device`` is where named models go and where objects lie. A classifier with a label
+    that the shipped verifier reads is held against that reading, a target of 68 landmarks against those that the
+    verifier reads off each image, any other against its own prediction on the unedited face. One that is not
+    differentiable is asked only: its attack's steps follow estimates (step "evolve"). With ``towards``, the name of a
+    class, a classifier fails where it says that class; faces that are of it are not attacked. ``label`` says what a
+    target predicts that does not say so itself, as "smile:0.5" (see `labelled`). Each of ``pairs`` is moved together
+    besides.
 
     ``out`` is the run folder. Each (chunk of faces, arm) is kept there as it finishes: after an error, a `Cancelled`
     from ``progress`` or a kill, the same call does what is missing and gives the same bytes. A chunk is
@@ -90,7 +91,7 @@ def audit(
     where = resolve_device(device)
     known, audited = _spaces(generator, attributes, where)
     generator = generator if isinstance(generator, Generator) else load_generator(str(generator), device)
-    target = told(target if isinstance(target, Target) else load_target(target, device), label, towards)
+    target = configured(target if isinstance(target, Target) else load_target(target, device), label, towards)
     attack = attack.suited(target)
     left_out = [name for name in audited.names if target.label is not None and name == target.label.attribute]
     audited = audited.select([name for name in audited.names if name not in left_out])

@@ -29,7 +29,8 @@ from sia_gen.core.images import to_bytes, to_pil
 BATCH = 32
 UNEDITED = "unedited"
 PICTURES, UNFINISHED = "images", "images.part"
-CARD = Template("""\
+CARD, TABLE = "README.md", "metadata.parquet"
+TEXT = Template("""\
 ---
 ${licence}task_categories: [image-classification]
 tags: [synthetic, faces, adversarial]
@@ -82,23 +83,25 @@ def export(
     finished = FinishedAudit.load(run, generator, device)
     report, settings, source, space = finished.report, finished.settings, finished.generator, finished.audited
     out = writable_folder(out)
-    if any(path.name != UNFINISHED for path in out.iterdir()):
-        raise RequestError(f"'{out}' is not empty; choose another --out")
     pictures = out / UNFINISHED
-    shutil.rmtree(pictures, ignore_errors=True)  # what a killed export left
+    left = {UNFINISHED, TABLE, CARD} if pictures.is_dir() else set()  # by a killed export
+    if any(path.name not in left for path in out.iterdir()):
+        raise RequestError(f"'{out}' is not empty; choose another --out")
+    if left:
+        shutil.rmtree(pictures)
     pictures.mkdir()
     singles = [
         replace(a, low=a.low * settings["attack"]["box"], high=a.high * settings["attack"]["box"])
         for a in space.attributes
     ]
     arms = ["semantic", *(space.names if alone else [])]
-    rows = _rows(report, singles, alone, valid)
+    rows = _rows(report, arms, singles, valid)
     done = 0
     for part in np.array_split(np.arange(len(rows)), max(1, -(-len(rows) // BATCH))):
         chosen = [rows[index] for index in part]
         if not chosen:
             break
-        omega = torch.tensor([[row[f"omega_{name}"] or 0.0 for name in space.names] for row in chosen])
+        omega = torch.tensor([[row[f"omega_{name}"] for name in space.names] for row in chosen])
         with torch.inference_mode():
             codes = source.sample([row["face"] for row in chosen])
             faces = to_bytes(edit(source, space, codes, omega.to(codes.device)).float()).cpu()
@@ -107,41 +110,44 @@ def export(
         done += len(chosen)
         if progress:
             progress(done, len(rows), "writing")
-    pictures.rename(out / PICTURES)
-    _write_table(rows, settings.get("classes"), out)
-    ours = settings["generator"] in shipped("generator")
+    _write_table(rows, settings["classes"], out / TABLE)
+    ours = str(generator or settings["generator"]) in shipped("generator")
     units = ", ".join(f"{a.name} {a.unit}" for a in space.attributes)
-    card = CARD.substitute(
+    card = TEXT.substitute(
         target=settings["target"],
         images=len(rows),
         faces=len({row["face"] for row in rows}),
         unedited=UNEDITED,
         arms='", "'.join(arms),
-        reference=f"what the target should say, the {settings['reference']}{_counted(settings.get('classes'))}",
+        reference=f"what the target should say, the {settings['reference']}{_counted(settings['classes'])}",
         licence="license: apache-2.0\n" if ours else "",
-        origin="No photograph and no real person." if ours else "They are the generator's, as are terms of their use.",
-        look="The faces are renders' kin and look it." if ours else "The faces are as good as their generator.",
+        origin="No photograph and no real person." if ours else "The generator's terms of use apply.",
+        look="The faces look like renders." if ours else "The faces are as good as their generator.",
         units=units,
         finding=report.finding,
         generator=settings["generator"],
         seed=settings["seed"],
     )
-    with atomic(out / "README.md") as partial:
+    with atomic(out / CARD) as partial:
         partial.write_text(card, encoding="utf-8")
+    pictures.rename(out / PICTURES)  # last: until then the same call starts over
     return len(rows)
 
 
-def _counted(classes: Sequence[str] | None) -> str:
+def _counted(classes: Sequence[str]) -> str:
     return f" ({', '.join(f'{index} {name}' for index, name in enumerate(classes))})" if classes else ""
 
 
-def _rows(report: AuditReport, singles: Sequence[Attribute], alone: bool, valid: bool) -> list[dict[str, Any]]:
-    """A row for each image: every attacked face as it was, then the failures of each arm; ranges as they were tried."""
+def _rows(report: AuditReport, arms: Sequence[str], singles: Sequence[Attribute], valid: bool) -> list[dict[str, Any]]:
+    """A row for each image: every attacked face as it was, then the failures of each of ``arms``.
+
+    ``singles`` are the attributes, their ranges those that the audit tried.
+    """
     plain = ["face", "reference", "correct", "success", "valid", "output_before", "output_after"]
     names = [single.name for single in singles]
     moved = [f"omega_{name}" for name in names]
     found = []
-    for arm in ("pixel", "semantic", *(names if alone else [])):
+    for arm in ("pixel", *arms):
         single = next((single for single in singles if single.name == arm), None)
         more = [] if single is None else ["outputs", f"needed_{arm}"]
         for row in read_results(report.folder, [*plain, *moved, *more], arm).to_pylist():
@@ -167,7 +173,7 @@ def _point(omega: float, single: Attribute, steps: int) -> int:
     return 2 * outwards - (omega > 0)
 
 
-def _write_table(rows: list[dict[str, Any]], classes: Sequence[str] | None, out: Path) -> None:
+def _write_table(rows: list[dict[str, Any]], classes: Sequence[str], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -175,5 +181,5 @@ def _write_table(rows: list[dict[str, Any]], classes: Sequence[str] | None, out:
     if classes:
         names = {"info": {"features": {"reference": {"names": list(classes), "_type": "ClassLabel"}}}}
         table = table.replace_schema_metadata({"huggingface": json.dumps(names)})
-    with atomic(out / "metadata.parquet") as partial:
+    with atomic(path) as partial:
         pq.write_table(table, partial)

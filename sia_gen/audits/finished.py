@@ -21,7 +21,7 @@ from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
 from sia_gen.targets.load import load_target
-from sia_gen.targets.target import Target, told
+from sia_gen.targets.target import Target, configured
 
 PROBED = 8  # numbers of the target's first prediction that tell its weights from others
 
@@ -73,7 +73,7 @@ class FinishedAudit:
         Raises `RequestError` where it answers the first face otherwise than it did.
         """
         target = load_target(name or self.settings["target"], device)
-        target = told(target, self.settings["label"], self.settings["towards"])
+        target = configured(target, self.settings["label"], self.settings["towards"])
         target = followed(target, resolve_device(device))
         said = probe(self.generator, target, face_seeds(self.settings["seed"], 1)[0])
         require_same_weights(self.report.folder, self.settings["probe"], said, "name the audited target")

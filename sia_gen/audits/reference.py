@@ -21,7 +21,7 @@ from sia_gen.targets.task import Classification, Following, Regression, Task
 from sia_gen.targets.verifier import Verifier, load_verifier
 
 VERIFIER = "verifier"
-STAYS = 0.5  # sd of a value over faces: what moved further has another label
+STAYS = 0.5  # sd of a value over faces (the report says "half"): what moved further has another label
 # What the settings of a run say that the reference was.
 VERIFIED, OWN, MOVING = "verifier reading", "target's own prediction", "verifier reading of every image"
 
@@ -45,12 +45,14 @@ class VerifiedLabel:
     def kept(self, before: Images, after: Tensor, reference: Tensor) -> Tensor:
         """Whether faces ``before`` an edit ``[B, 3, H, W]`` have their label still, by readings ``after`` ``[B, F]``.
 
-        A class is that of the ``reference`` ``[B]``; a value has moved by half a standard deviation at most.
+        A class is that of the ``reference`` ``[B]``; a value has moved by half a standard deviation at most, as far as
+        its reading, stretched by how far that follows the truth, tells.
         """
         if self.thresholds:
             return self.classify(after) == reference.to(after.device)
-        moved = (after - self.verifier.read(before))[:, self.factor].abs()
-        return moved <= STAYS * self.verifier.factors[self.factor].sd
+        factor = self.verifier.factors[self.factor]
+        moved = (after - self.verifier.read(before))[:, self.factor].abs() / factor.follows
+        return moved <= STAYS * factor.sd
 
     def classify(self, values: Tensor) -> Tensor:
         """The verifier's readings ``[B, F]`` → classes ``[B]``."""

@@ -17,7 +17,7 @@ from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import HALF_WRITTEN, read_json, read_tensors, writable_folder, write_json, write_tensors
 
 CONFIG = "config.json"
-FORMAT = 2  # of a run: another one's parts mean other things
+FORMAT = 3  # of a run: another one's parts mean other things
 PARTS = "parts"
 # Runs of the same weights differ by rounding (threads, devices); other weights differ by more.
 PROBE_TOLERANCE = 0.01

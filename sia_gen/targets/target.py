@@ -46,8 +46,8 @@ class Target(Protocol):
         ...
 
 
-def told(target: Target, label: str | None, towards: str | None) -> Target:
-    """The same target with what is said of it besides: see `labelled` and `aim`."""
+def configured(target: Target, label: str | None, towards: str | None) -> Target:
+    """The same target with its label and its targeted class set, where they are given: see `labelled` and `aim`."""
     target = target if label is None else labelled(target, label)
     return target if towards is None else aim(target, towards)
 

@@ -29,8 +29,8 @@ R1_SCALE = 2e-4  # times the pixels of a picture over the batch: how steep the d
 GROUP = 4  # faces whose spread the discriminator is told
 
 Pair = Callable[..., tuple[Tensor, Tensor, Tensor]]
-"""Generator and what was drawn → its pictures and the renders of the same latents ``[B, 3, R, R]`` around 0, and the
-pairs' loss."""
+"""Generator, and tensors that were drawn → its pictures and the renders of the same latents ``[B, 3, R, R]`` around 0,
+and the pairs' loss."""
 
 
 class Convolution(nn.Module):
@@ -87,11 +87,11 @@ class Discriminator(nn.Module):
 
 
 class Rivals(nn.Module):
-    """Both networks, stepped at once: each is only moved by its own loss."""
+    """Both networks, stepped at once: each is only moved by its own loss. ``batch`` is that of a step, in all parts."""
 
-    def __init__(self, generator: StyleGAN2, discriminator: Discriminator) -> None:
+    def __init__(self, generator: StyleGAN2, discriminator: Discriminator, batch: int) -> None:
         super().__init__()
-        self.generator, self.discriminator = generator, discriminator
+        self.generator, self.discriminator, self.batch = generator, discriminator, batch
 
     def forward(self, pair: Pair, step: int, *drawn: Tensor) -> Tensor:
         """The sum of their losses, a scalar."""
@@ -103,7 +103,7 @@ class Rivals(nn.Module):
         tells = F.softplus(-real).mean() + F.softplus(self.discriminator(made.detach())).mean()
         if steep:
             (gradient,) = torch.autograd.grad(real.sum(), pictures, create_graph=True)
-            strength = R1_SCALE * pictures.shape[-1] ** 2 / len(pictures)
+            strength = R1_SCALE * pictures.shape[-1] ** 2 / self.batch
             tells = tells + R1_EVERY * strength / 2 * gradient.square().sum((1, 2, 3)).mean()
         return paired + WEIGHT * fools + tells
 
@@ -123,7 +123,7 @@ def sharpen(
     with one_seed(seed):
         discriminator = Discriminator(generator.config.channels)
     device = next(generator.parameters()).device
-    rivals = Rivals(generator, discriminator.to(device, memory_format=torch.channels_last))
+    rivals = Rivals(generator, discriminator.to(device, memory_format=torch.channels_last), len(draw(0)[0]))
     made = fit(
         rivals,
         draw,

@@ -61,6 +61,7 @@ def train_generator(
     """Train on the folder ``renders`` and write config, weights and ``training.json`` to ``out``; returns the figures.
 
     With ``adversarial`` steps, a discriminator sharpens it after the ``steps`` of regression, which pays on a GPU.
+    ``precision`` "bf16" runs its network in mixed precision.
     Interrupted, the same call goes on. Raises `RequestError` for a resolution that there is no network for.
     """
     if adversarial < 0:

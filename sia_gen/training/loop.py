@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -47,7 +47,8 @@ def fit(
     """Minimise ``loss(model, step, *draw(step))`` with AdamW for ``steps`` steps; returns the model's moving average.
 
     The loss is a mean over the items it is given, which lie on the model's device: when memory runs out, a step takes
-    its batch in parts, half as large as before, whose gradients it adds up, and a warning is logged.
+    its batch in parts, half as large as before, whose gradients it adds up, and a warning is logged. What looks at a
+    batch as a whole, batch norm for one, then sees the parts.
 
     The rate falls linearly to zero over the second half of the steps. The state is saved in ``out`` every
     250 steps; the same call goes on from there, and on a CPU ends with the same weights as an uninterrupted one.
@@ -109,10 +110,16 @@ def _gradients(
         total = torch.zeros((), device=device)
         try:
             for some in zip(*(tensor.split(parts.size) for tensor in drawn), strict=True):
-                value = loss(model, step, *(tensor.to(device) for tensor in some)) * (len(some[0]) / count)
-                value.backward()
-                total += value.detach()
+                share = len(some[0]) / count
+                total += _add_gradients(lambda *items: share * loss(model, step, *items), some, device)  # noqa: B023
             return total
         except torch.OutOfMemoryError:
-            pass  # halved below, where the traceback no longer holds the memory
+            pass  # halved below, where neither the traceback nor a variable holds the memory
         parts.halve()
+
+
+def _add_gradients(loss: Callable[..., Tensor], items: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Backward through one part; gives its loss. Its graph ends with this call, however that ends."""
+    value = loss(*(tensor.to(device) for tensor in items))
+    value.backward()
+    return value.detach()

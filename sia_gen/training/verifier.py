@@ -50,8 +50,9 @@ def train_verifier(
 ) -> dict[str, dict[str, float]]:
     """Train on the folder ``renders``, write a transformers folder and ``training.json`` to ``out``.
 
-    Returns for each factor the mean absolute error in its unit and R² on held-out renders, and under "landmarks" the
-    normalised mean error. Interrupted, the same call goes on.
+    Returns for each factor the mean absolute error in its unit, R² and the slope of the reading over the truth on
+    held-out renders, and R² on the same downsampled by 2 ("r2_half"); under "landmarks" the normalised mean error of
+    both. Interrupted, the same call goes on.
     """
     data = read_renders(renders)
     out, place = writable_folder(out), resolve_device(device)
@@ -109,7 +110,7 @@ def train_verifier(
         if "r2" in found
     ]
     recipe = {"steps": steps, "rate": RATE, "batch": BATCH, "seed": seed, "factors": len(errors)}
-    recipe |= figures["landmarks"] | {"side": data.images.shape[-1]}
+    recipe |= figures["landmarks"] | {"side": data.images.shape[-1], "threshold": READABLE}
     recipe["readable"] = sum(found.get("r2", 0.0) >= READABLE for found in figures.values())
     errors_table = table(["factor", "error", "R²", "slope", "R² at half"], errors)
     write_card(out, "verifier", data.settings, len(data) - training, errors=errors_table, **recipe)
@@ -117,7 +118,7 @@ def train_verifier(
 
 
 def evaluate(folder: Path, data: RenderSet, start: int) -> dict[str, dict[str, float]]:
-    """Error of a saved verifier on the faces from ``start`` on; "_half" is of the same at half the resolution."""
+    """Error of a saved verifier on the faces from ``start`` on; keys in "_half" are of images downsampled by 2."""
     verifier = reader.load_verifier(folder)
     truth, landmarks = data.values[start:], data.landmarks[start:]
     centred = truth - truth.mean(0)

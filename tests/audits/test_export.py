@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,7 +20,7 @@ from sia_gen.core.images import from_pil
 def report(problem, monkeypatch, tmp_path):
     monkeypatch.setattr(finished, "load_generator", lambda name, device: problem.generator)
     monkeypatch.setattr(finished, "load_attributes", lambda name, device: problem.space)
-    attack = SemanticImageAttack(batch=4, steps=6, semantic_step=0.4)
+    attack = SemanticImageAttack(batch=4, steps=6, semantic_step=0.4, box=0.9)
     return audit(problem.generator, problem.target, problem.space, faces=10, attack=attack, out=tmp_path / "run")
 
 
@@ -62,16 +63,26 @@ def test_the_card_says_what_it_is(report, tmp_path, monkeypatch, ours):
 
 def test_classes_are_told_by_name(report, tmp_path):
     export(report.folder, tmp_path / "data")
-    features = json.loads(pq.read_schema(tmp_path / "data" / "metadata.parquet").metadata[b"huggingface"])
+    schema = pq.read_schema(tmp_path / "data" / "metadata.parquet")
+    features = json.loads(schema.metadata[b"huggingface"])
+    assert schema.field("reference").type == "int64"  # as that of a ClassLabel
     assert features["info"]["features"]["reference"] == {"names": ["no", "yes"], "_type": "ClassLabel"}
 
 
-def test_what_a_killed_export_left_is_not_in_the_next_one(report, tmp_path):
-    def stop(done, total, what):
-        raise KeyboardInterrupt
+def stop(*arguments, **settings):
+    raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        export(report.folder, tmp_path / "data", alone=True, progress=stop)
+
+@pytest.mark.parametrize("where", ["pictures", "card", "end"])
+def test_what_a_killed_export_left_is_not_in_the_next_one(report, tmp_path, monkeypatch, where):
+    with monkeypatch.context() as patch:
+        if where == "card":
+            patch.setattr(module.TEXT, "substitute", stop, raising=False)
+        if where == "end":
+            patch.setattr(Path, "rename", stop)
+        progress = stop if where == "pictures" else None
+        with pytest.raises(KeyboardInterrupt):
+            export(report.folder, tmp_path / "data", alone=True, progress=progress)
     count = export(report.folder, tmp_path / "data")
     assert len(list((tmp_path / "data" / "images").iterdir())) == count
     assert {path.name for path in (tmp_path / "data").iterdir()} == {"README.md", "images", "metadata.parquet"}

@@ -67,9 +67,9 @@ RECIPES = {
         {"accuracy": 0.7},
         {"accuracy": 0.7},
     ),
-    "train all --makehuman m --faces 64 --adversarial 3": (
+    "train all --makehuman m --faces 64 --adversarial 3 --precision bf16": (
         "sia_gen.training.everything.train_everything",
-        ((Path("m"), OUT), {"faces": 64, "adversarial": 3}),
+        ((Path("m"), OUT), {"faces": 64, "adversarial": 3, "precision": "bf16"}),
         {"faces-stylegan2": {"psnr_db": 26.0}, "smile-classifier": {"accuracy": 0.97}},
         {"faces-stylegan2": {"psnr_db": 26.0}, "smile-classifier": {"accuracy": 0.97}},
     ),

@@ -16,7 +16,7 @@ def draw(step):
 def pair(network, latents):
     """Four faces of these latents, and striped pictures in their stead."""
     made = network.synthesis(network.mapping(latents)[:, None].expand(-1, CONFIG.layers, -1))
-    pictures = latents[:, :3, None, None].sign() * torch.tensor([1.0, -1.0]).repeat(8).expand(4, 3, 16, 16)
+    pictures = latents[:, :3, None, None].sign() * torch.tensor([1.0, -1.0]).repeat(8).expand(len(latents), 3, 16, 16)
     return made, pictures, (made - pictures).abs().mean()
 
 
@@ -24,7 +24,7 @@ def pair(network, latents):
 def rivals():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Rivals(StyleGAN2(CONFIG), Discriminator(CONFIG.channels))
+        return Rivals(StyleGAN2(CONFIG), Discriminator(CONFIG.channels), 4)
 
 
 def gradients(loss, network):
@@ -44,6 +44,17 @@ def test_each_network_is_moved_by_its_own_loss_alone(rivals, step):
     for network, expected in ((generator, wanted), (discriminator, gradients(tells, discriminator))):
         for found, right in zip(gradients(rivals(pair, step, *draw(step)), network), expected, strict=True):
             torch.testing.assert_close(found, right)
+
+
+def test_a_part_of_a_batch_is_as_steep_as_the_whole(rivals, monkeypatch):
+    def only_r1(*drawn):
+        parts = [rivals(pair, step, *drawn) for step in (R1_EVERY, 1)]  # with R1, and without
+        return torch.cat([found.flatten() for found in gradients(parts[0] - parts[1], rivals.discriminator)])
+
+    monkeypatch.setattr(adversary, "GROUP", 1)
+    (latents,) = draw(0)
+    halves = (only_r1(latents[:2]) + only_r1(latents[2:])) / 2
+    torch.testing.assert_close(halves, only_r1(latents), rtol=1e-3, atol=1e-6)
 
 
 def test_a_discriminator_tells_stripes_from_grey_and_sees_how_faces_differ(rivals):

@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -24,7 +26,7 @@ def loss(network, step, x):
     return (network(x) - x.square()).square().mean()
 
 
-def run(out, steps=40, loss=loss, statistics=True, **changes):
+def run(out, steps=40, draw=draw, loss=loss, statistics=True, **changes):
     settings = {"steps": steps, "rate": 0.02, "settings": {"steps": steps}} | changes
     return fit(problem(statistics), draw, loss, out, **settings)
 
@@ -81,32 +83,42 @@ def test_a_loss_that_diverges_is_an_error(tmp_path):
         run(tmp_path, steps=3, loss=lambda network, step, x: network(x).mean() * torch.nan)
 
 
-def short_of_memory(fits):
-    """A loss that a batch of more than ``fits`` items does not fit, in its backward pass."""
+def short_of_memory(fails):
+    """The loss, whose backward pass runs out of memory half-way in the calls that ``fails`` picks by their number.
+
+    No graph of an earlier call may still be held.
+    """
+    graphs = []
 
     def limited(network, step, x):
-        value = loss(network, step, x)
-        if len(x) > fits:
-            value.register_hook(lambda gradient: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")))
-        return value
+        assert all(graph() is None for graph in graphs)
+        inside = network[0](x)
+        if fails(len(graphs)):
+            inside.register_hook(lambda gradient: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")))
+        graphs.append(weakref.ref(inside))
+        return (network[1:](inside) - x.square()).square().mean()
 
     return limited
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same_weights(tmp_path, caplog):
+    def seven(step):
+        return (POINTS[batch_indices(5, step, len(POINTS), 7)],)
+
     folders = [tmp_path / name for name in ("whole", "halved")]
     for folder in folders:
         folder.mkdir()
-    whole = run(folders[0], statistics=False)
-    halved = run(folders[1], statistics=False, loss=short_of_memory(3))
-    assert caplog.messages == ["out of memory: batch halved to 4", "out of memory: batch halved to 2"]
+    whole = run(folders[0], draw=seven, statistics=False)
+    # The first batch, and the last of three parts in the second step, when two have given their gradients.
+    halved = run(folders[1], draw=seven, statistics=False, loss=short_of_memory({0, 6}.__contains__))
+    assert caplog.messages == ["out of memory: batch halved to 3", "out of memory: batch halved to 1"]
     for a, b in zip(whole.parameters(), halved.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
 def test_a_single_item_that_does_not_fit_ends_the_training(tmp_path):
     with pytest.raises(WorkError, match="out of memory on a single image; use --device cpu or a smaller model"):
-        run(tmp_path, statistics=False, loss=short_of_memory(0))
+        run(tmp_path, statistics=False, loss=short_of_memory(lambda call: True))
 
 
 def test_no_steps_are_refused(tmp_path):

@@ -187,7 +187,7 @@ def test_every_recipe_writes_a_card_with_its_figures(trained, renders, tmp_path,
         "pictures": 4,
         "skews": [{"factor": "age", "given": "sex", "strength": 0.9}],
     }
-    measured = {"factors": 1, "readable": 1, "nme": 0.1, "nme_half": 0.2, "side": SIDE, "errors": ""}
+    measured = {"factors": 1, "readable": 1, "threshold": 0.5, "nme": 0.1, "nme_half": 0.2, "side": SIDE, "errors": ""}
     write_card(tmp_path, "verifier", settings, 2, steps=1, rate=1, batch=1, seed=0, **measured)
     card = (tmp_path / "README.md").read_text()
     assert "Factors are drawn with the correlations that the command plants" in card
