@@ -1,6 +1,7 @@
-"""How close a generator's faces are to renders: ``python benchmarks/generator.py --renders DIR [--faces 2500]``.
+"""How close a generator's faces are to renders: ``python benchmarks/generator.py [--renders DIR] [--faces 2500]``.
 
-``DIR`` holds renders that the generator was not trained on, at least twice ``--faces`` of them. In the verifier's
+``DIR`` holds renders that the generator was not trained on, at least twice ``--faces`` of them, by default those that
+are shipped. In the verifier's
 features, as published for other ones: the Fréchet distance (Heusel et al., NeurIPS 2017), and precision and recall
 (Kynkäänniemi et al., NeurIPS 2019). Each stands beside the floor: what two sets of renders give. Also milliseconds a
 face and, with OpenCV, in how many frontal, well-lit faces its Haar cascade, trained on photographs, finds one.
@@ -14,6 +15,7 @@ from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from sia_gen.core.executors import resolve_device
+from sia_gen.core.files import pretrained_folder
 from sia_gen.core.images import from_bytes, to_bytes
 from sia_gen.generators.load import load_generator
 from sia_gen.studio.factors import FaceSpec, sample
@@ -62,7 +64,7 @@ def well_lit(spec):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--renders", required=True)
+    parser.add_argument("--renders", default=pretrained_folder() / "faces-renders")
     parser.add_argument("--generator", default="faces-stylegan2")
     parser.add_argument("--verifier", default="verifier")
     parser.add_argument("--faces", type=int, default=2500)

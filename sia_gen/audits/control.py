@@ -2,7 +2,8 @@
 
 An attack finds something to exploit along almost any direction, so an attribute's effect says little until it is held
 against directions that were searched in the same way over the same size of change. Turning a head or a lamp changes far
-more of the picture than opening a mouth, so there are controls of several sizes, which attributes share.
+more of the picture than opening a mouth, so there are controls of several sizes, which attributes share. None goes
+further than faces lie apart: beyond that a direction makes pictures that are no faces, on which any target fails.
 
 Letters: M random directions, K attributes, S sizes of control, T sizes tried, D numbers in one face's edit, P principal
 axes of codes, B faces.
@@ -24,14 +25,17 @@ from sia_gen.core.errors import WorkError
 from sia_gen.core.seeds import normals, seeds_apart
 from sia_gen.generators.generator import Codes, Generator, StyleGenerator
 
-DIRECTIONS = 16
-FACES = 4
+DIRECTIONS = (
+    40  # the effects of a direction on two faces are much alike, so that their number is what gives a test power
+)
+FACES, EACH = 4, 2  # that tell how much an attribute changes the picture, and those of them that tell it of a direction
 SPANNED = 512  # faces whose codes say in which axes codes vary at all
 SAMPLED = 4096  # faces whose codes say by how much: what is left of an attribute falls with the root of their number
 NEGLIGIBLE = 1e-3  # axes with less than this share of the largest deviation are rounding
 APART = (
     1.25  # ratio of a control's size to the next smaller one's: an attribute is held against one up to so much larger
 )
+FURTHEST = 1.0  # along the difference of two faces' codes: as far as these lie apart, and so among faces
 DOUBLINGS = 6  # of a direction's size, up and down, in search of those that change the picture as much as attributes
 
 
@@ -47,7 +51,7 @@ def control_space(known: AttributeSpace, directions: Tensor, reach: Tensor) -> A
 
 @torch.no_grad()
 def random_directions(generator: Generator, known: AttributeSpace, seed: int) -> Tensor:
-    """M = 16 directions ``[M, E]`` that leave every attribute in ``known`` where it is.
+    """M = 40 directions ``[M, E]`` that leave every attribute in ``known`` where it is.
 
     A direction is the difference of the codes of two random faces where codes live in the edit space, or can be carried
     into it, else Gaussian.
@@ -67,8 +71,9 @@ def reaches(
 
     A row per size of control, ascending, then one for the attributes' mean; the second, int64 ``[K]``, is the row of
     each audited attribute, which changes the image as much as it does or up to a quarter more. The change is the root
-    mean square over the image, averaged over four faces and both ends of a range. It is measured at sizes a factor of
-    two apart and interpolated between them; where no size changes the image enough, the largest is taken.
+    mean square over the image, averaged over four faces (of a direction over two) and both ends of a range. It is
+    measured at sizes a factor of two apart and interpolated between them; where no size changes the image enough, the
+    largest is taken. The difference of two faces is followed no further than these lie apart.
     """
     codes = generator.sample(seeds_apart(seed, "control faces", FACES))
     changed = _image_change(generator, audited, codes)  # [K]
@@ -77,18 +82,19 @@ def reaches(
 
     def change(size: float) -> Tensor:
         reach = torch.full((len(directions),), size)
-        return _image_change(generator, control_space(known, directions, reach), codes)  # [M]
+        return _image_change(generator, control_space(known, directions, reach), codes, EACH)  # [M]
 
     tried, changes = [1.0], [change(1.0)]
     while changes[0].max() > wanted.min() and len(tried) <= DOUBLINGS:
         tried.insert(0, tried[0] / 2)
         changes.insert(0, change(tried[0]))
-    while changes[-1].min() < wanted.max() and tried[-1] < 2**DOUBLINGS:
+    furthest = FURTHEST if _carries(generator, known.space) else 2.0**DOUBLINGS
+    while changes[-1].min() < wanted.max() and tried[-1] < furthest:
         tried.append(tried[-1] * 2)
         changes.append(change(tried[-1]))
     curve = torch.stack(changes, dim=1).cpu().numpy()  # [M, T]
     found = [_interpolated(wanted.cpu().numpy(), row, np.array(tried)) for row in curve]  # M times [S + 1]
-    return torch.from_numpy(np.stack(found, axis=1)).float(), like
+    return torch.from_numpy(np.stack(found, axis=1)).float().clamp(max=furthest), like
 
 
 def _in_sizes(changed: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,17 +122,22 @@ def _draw(generator: Generator, space: str, seed: int) -> tuple[Tensor, Tensor]:
     seeds = seeds_apart(seed, "control directions", 2 * DIRECTIONS)
     codes = generator.sample(seeds)
     shape = generator.edit_shapes[space]
-    styled = generator if isinstance(generator, StyleGenerator) and space == "s" else None
-    if codes.shape[1:] != shape and styled is None:
+    if not _carries(generator, space):
         return normals(seeds[:DIRECTIONS], shape, "control"), torch.eye(shape.numel())
     many = generator.sample(seeds_apart(seed, "control axes", SAMPLED)).flatten(1).float()  # [., D]
     many = many - many.mean(dim=0)
     _, span = _principal(many[:SPANNED])
     deviations, axes = _principal(many @ span.T)
     drawn, axes = codes[:DIRECTIONS] - codes[DIRECTIONS:], deviations[:, None] * (axes @ span)
-    if styled is not None:
-        return styled.carry(drawn), styled.carry(axes.view(-1, *codes.shape[1:]))
+    if isinstance(generator, StyleGenerator) and space == "s":
+        return generator.carry(drawn), generator.carry(axes.view(-1, *codes.shape[1:]))
     return drawn, axes
+
+
+def _carries(generator: Generator, space: str) -> bool:
+    """Whether differences of codes are edits in ``space``, or can be made ones."""
+    styled = isinstance(generator, StyleGenerator) and space == "s"
+    return styled or generator.sample([0]).shape[1:] == generator.edit_shapes[space]
 
 
 def _principal(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,15 +164,20 @@ def _unrelated(drawn: Tensor, known: Tensor, axes: Tensor) -> Tensor:
     return (coordinates - coordinates @ torch.linalg.pinv(basis) @ basis) @ axes
 
 
-def _image_change(generator: Generator, space: AttributeSpace, codes: Codes) -> Tensor:
-    """Root mean square change of the image, mean over faces and both ends of each attribute's range: ``[K]``."""
+def _image_change(generator: Generator, space: AttributeSpace, codes: Codes, each: int = FACES) -> Tensor:
+    """Root mean square change of the image, mean over both ends of each attribute's range and over faces: ``[K]``.
+
+    Of the faces, ``each`` attribute is measured on so many, in turn.
+    """
     clean = edit(generator, space, codes)  # [B, 3, R, R]
     changes = []
     for index in range(len(space.attributes)):
         total = torch.zeros((), device=clean.device)
+        own = (index + torch.arange(each, device=clean.device)) % len(codes)
         for ends in (space.low, space.high):
-            omega = torch.zeros(len(codes), len(space.attributes), device=space.directions.device)
+            omega = torch.zeros(each, len(space.attributes), device=space.directions.device)
             omega[:, index] = ends[index]
-            total += (edit(generator, space, codes, omega) - clean).square().mean(dim=(1, 2, 3)).sqrt().mean() / 2
+            moved = edit(generator, space, codes[own], omega)
+            total += (moved - clean[own]).square().mean(dim=(1, 2, 3)).sqrt().mean() / 2
         changes.append(total)
     return torch.stack(changes)

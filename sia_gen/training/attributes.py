@@ -29,7 +29,7 @@ from sia_gen.targets.verifier import load_verifier
 from sia_gen.training.card import draw_sheet
 from sia_gen.training.generator import describe
 
-SWEEPS, PICTURED, TILE = "attributes.jpg", (3, 6, 16, 27, 41), 64  # the seeds of the faces in it, and their side
+SWEEPS, PICTURED, TILE = "attributes.jpg", (1, 13, 16, 33, 47), 64  # the seeds of the faces in it, and their side
 RESPONSE, MEASURED = "response.png", 64  # faces
 ATTRIBUTES = (
     "age", "sex", "skin_tone", "weight", "yaw", "pitch", "roll", "smile", "mouth_open", "eye_spacing", "chin_height",

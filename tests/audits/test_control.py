@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sia_gen.attributes.attribute_space import Attribute, AttributeSpace
-from sia_gen.audits.control import APART, DIRECTIONS, DOUBLINGS, control_space, random_directions, reaches
+from sia_gen.audits.control import APART, DIRECTIONS, FURTHEST, control_space, random_directions, reaches
 from sia_gen.core.errors import WorkError
 from sia_gen.core.seeds import normals
 from tests.generators.test_stylegan2 import tiny
@@ -46,7 +46,9 @@ def test_leaves_every_known_attribute_where_it_is():
         length = (directions @ torch.linalg.inv(covariance) * directions).sum(dim=1).sqrt()
         return (directions @ reading.T / spread / length[:, None]).abs()
 
-    assert movement(control).max() < 0.1  # axes are estimated from faces
+    # Axes are estimated from 4096 faces, so that each of 160 movements is off by about a root of 12 in 4096.
+    assert movement(control).square().mean().sqrt() < 0.06
+    assert movement(control).max() < 0.2
     assert movement(directions).max(dim=1).values.min() > 0.5
 
 
@@ -64,8 +66,14 @@ def held(found, wanted):
     return [*sizes, wanted.mean()]
 
 
+def modest(generator):
+    """Attributes that change the image less than random faces differ."""
+    space = linear_space(generator)
+    return dataclasses.replace(space, directions=0.15 * space.directions)
+
+
 def test_changes_the_image_as_much_as_each_attribute_and_as_their_mean(generator):
-    space = linear_space(generator).select(["a0", "a2"])
+    space = modest(generator).select(["a0", "a2"])
     directions = random_directions(generator, space, seed=0)
     found = reaches(generator, space, space, directions, seed=0)
     # A linear generator changes every face alike, so the exact change needs no rendering.
@@ -86,7 +94,7 @@ def test_sizes_are_right_where_the_image_saturates(generator):
             return torch.sigmoid(40 * (super().render(codes, edits, space) - 0.5))
 
     generator = Saturating(codes=12)
-    space = linear_space(generator)
+    space = modest(generator)
     directions = random_directions(generator, space, seed=0)
     found = reaches(generator, space, space, directions, seed=0)
     codes = generator.sample(range(100, 140))
@@ -120,7 +128,21 @@ def test_where_no_size_is_enough_the_largest_is_taken(generator):
     directions = torch.eye(12) - basis.T @ basis
     found, _ = reaches(generator, space, space, directions, seed=0)
     assert torch.isfinite(found).all()
-    assert (found == 2**DOUBLINGS).all()
+    assert (found == FURTHEST).all()
+
+
+def test_goes_no_further_than_faces_lie_apart(generator):
+    space = linear_space(generator)
+    directions = random_directions(generator, space, seed=0)
+    found, like = reaches(generator, space, space, directions, seed=0)
+    change = (directions @ generator.matrix.detach().T).square().mean(dim=1).sqrt()  # as far as two faces lie apart
+    wanted = (space.directions @ generator.matrix.detach().T).square().mean(dim=1).sqrt()
+    wanted = (wanted * (space.high - space.low) / 2).detach()
+    assert wanted.max() > change.max()
+    assert wanted.min() < change.mean()
+    largest = held((found, like), wanted)[like.max()]
+    torch.testing.assert_close(found[like.max()], (largest / change).clamp(max=FURTHEST), rtol=1e-3, atol=0)
+    assert (found[like.min()] < FURTHEST).any()
 
 
 def test_attributes_of_one_size_share_a_control(generator):
@@ -164,6 +186,8 @@ def test_draws_gaussian_directions_where_codes_live_elsewhere(generator):
     control = random_directions(wide, space, seed=0)
     assert control.shape == (DIRECTIONS, 5)
     assert torch.linalg.matrix_rank(control) == 3
+    larger = dataclasses.replace(space, directions=30 * space.directions)
+    assert reaches(wide, larger, larger, control, seed=0)[0].max() > FURTHEST  # nothing says where faces end
 
 
 def test_says_when_there_is_no_room():

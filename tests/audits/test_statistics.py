@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from sia_gen.audits.statistics import benjamini_hochberg, bootstrap, rate_difference, sign_flip, wilson
 
@@ -24,6 +25,12 @@ def test_sign_flip_counts_every_flip():
 def test_faces_that_share_a_direction_flip_together():
     assert sign_flip(np.ones(32), np.arange(32) % 16) == 1 / 2**16
     assert sign_flip(np.ones(32), np.zeros(32, dtype=int)) == 0.5
+
+
+def test_forty_groups_are_flipped_as_exactly():
+    assert sign_flip(np.ones(40), np.arange(40)) == 2.0**-40
+    p_value = sign_flip(np.array([1.0] * 25 + [-1.0] * 15), np.arange(40))
+    assert p_value == pytest.approx(binomtest(25, 40, alternative="greater").pvalue, rel=1e-9)
 
 
 def test_sign_flip_keeps_its_level():
