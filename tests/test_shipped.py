@@ -8,6 +8,8 @@ import torch
 import sia_gen
 from sia_gen.core.files import pretrained_folder, shipped
 from sia_gen.core.images import quantise
+from sia_gen.studio.factors import NAMES
+from sia_gen.studio.renders import read_renders
 from sia_gen.targets.verifier import load_verifier
 from tests.contracts import GeneratorSuite
 
@@ -42,6 +44,22 @@ def test_every_kind_is_shipped():
     assert shipped("generator") == ["faces-stylegan2"]
     assert shipped("verifier") == ["verifier"]
     assert shipped("target") == ["smile-classifier", "smile-classifier-planted"]
+
+
+def test_renders_are_shipped_with_labels_and_a_card():
+    folder = pretrained_folder() / "faces-renders"
+    data = read_renders(folder)
+    assert data.images.shape == (5000, 3, 128, 128)
+    assert data.landmarks.shape == (5000, 68, 2)
+    assert data.values.shape == (5000, len(NAMES))
+    assert "sia-gen studio pack --renders renders --faces 5000" in (folder / "README.md").read_text()
+    assert (folder / "sheet.jpg").is_file()
+
+
+def test_what_is_shipped_keeps_to_its_size():
+    sizes = [path.stat().st_size for path in pretrained_folder().rglob("*") if path.is_file()]
+    assert max(sizes) <= 16e6
+    assert sum(sizes) <= 48e6
 
 
 @pytest.mark.parametrize("name", ["faces-stylegan2", "verifier", "smile-classifier", "smile-classifier-planted"])
