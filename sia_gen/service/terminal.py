@@ -88,7 +88,7 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
     if any(row["stands_out"] for row in rows):
         print(
             f"▸ stands out: q ≤ {finding.LARGEST_Q:g} and {finding.CONTROL_RATIO:g} × the control, "
-            f"and {finding.OTHERS_RATIO:g} × the median of the other attributes"
+            f"and {finding.OTHERS_RATIO:g} × the median of the strongest others"
         )
     print()
     show_table(

@@ -43,8 +43,10 @@ def test_where_no_face_failed_nothing_is_material():
         ([0.17, 0.12, 0.10], True),
         ([0.40, 0.12, 0.10], True),  # a second cause does not hide the first
         ([0.20, 0.24, 0.25], False),  # an even profile has a first too
+        ([0.40, 0.30, 0.24, 0.20, 0.15, *[0.01] * 15], False),  # and so has one among many that mean nothing
+        ([0.40, 0.30, 0.22, 0.20, 0.15, *[0.01] * 15], True),
     ],
-    ids=["alone", "planted", "two causes", "even"],
+    ids=["alone", "planted", "two causes", "even", "even among many", "planted among many"],
 )
 def test_above_others(others, expected):
     rows = [row(), *(row(f"a{index}", change) for index, change in enumerate(others))]
