@@ -23,7 +23,6 @@ PACKED = 5000  # faces of the shipped data set, none of which is trained on
 FEWEST = 160  # faces: fewer hold out too little to measure on
 PEOPLE, PICTURES = 1500, 8  # for the identity model: people, and pictures of each
 BANDS = SUBGROUPS["age"]
-SMALL: dict[str, Any] = {"architecture": "vit", "steps": 12_000}  # of another kind than the rest, and quick to train
 TARGETS: dict[str, dict[str, Any]] = {
     "smile-classifier": {},
     "smile-classifier-planted": {"planted": "light_azimuth"},
@@ -31,8 +30,8 @@ TARGETS: dict[str, dict[str, Any]] = {
     "glasses-classifier-planted": {"label": "glasses", "planted": "hair_colour"},
     "age-classifier": {"label": "age", "thresholds": BANDS},
     "age-classifier-planted": {"label": "age", "thresholds": BANDS, "planted": "skin_tone"},
-    "sex-classifier": {"label": "sex", **SMALL},
-    "sex-classifier-planted": {"label": "sex", "planted": "hair_length", **SMALL},
+    "sex-classifier": {"label": "sex"},
+    "sex-classifier-planted": {"label": "sex", "planted": "hair_length"},
 }
 
 

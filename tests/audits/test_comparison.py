@@ -57,10 +57,14 @@ def test_a_run_does_not_differ_from_itself(runs):
     assert "no attribute differs for sure on 24 faces" in content["finding"]
 
 
-def test_faces_of_one_random_direction_are_drawn_together(runs):
-    before, after = (outcomes(folder, CONTROL) for folder in runs)
-    assert len(set(before.direction)) < len(before.direction) == 24
-    row = next(row for row in compare(*runs)["arms"] if row["name"] == CONTROL)
+def test_faces_of_one_random_direction_are_drawn_together(planted, tmp_path, monkeypatch):
+    monkeypatch.setattr("sia_gen.audits.control.DIRECTIONS", 5)
+    folders = tmp_path / "before", tmp_path / "after"
+    for folder, problem in zip(folders, (planted, fainter(planted, 0.2)), strict=True):
+        run(problem, folder, faces=12)
+    before, after = (outcomes(folder, CONTROL) for folder in folders)
+    assert len(set(before.direction)) == 5 < len(before.direction) == 12
+    row = next(row for row in compare(*folders)["arms"] if row["name"] == CONTROL)
     assert row["change_interval"] == bootstrap(after.change - before.change, before.direction, 0)
 
 
