@@ -1,10 +1,10 @@
 """How close a generator's faces are to renders: ``python benchmarks/generator.py [--renders DIR] [--faces 2500]``.
 
 ``DIR`` holds renders that the generator was not trained on, at least twice ``--faces`` of them, by default those that
-are shipped. In the verifier's
-features, as published for other ones: the Fréchet distance (Heusel et al., NeurIPS 2017), and precision and recall
-(Kynkäänniemi et al., NeurIPS 2019). Each stands beside the floor: what two sets of renders give. Also milliseconds a
-face and, with OpenCV, in how many frontal, well-lit faces its Haar cascade, trained on photographs, finds one.
+are shipped. In the verifier's features, as published for other ones: the Fréchet distance (Heusel et al., NeurIPS
+2017), and precision and recall (Kynkäänniemi et al., NeurIPS 2019). Each stands beside the floor: what two sets of
+renders give. Also milliseconds a face and, with OpenCV, in how many frontal, well-lit faces its Haar cascade, trained
+on photographs, finds one.
 """
 
 import argparse

@@ -110,16 +110,17 @@ def _gradients(
         total = torch.zeros((), device=device)
         try:
             for some in zip(*(tensor.split(parts.size) for tensor in drawn), strict=True):
-                share = len(some[0]) / count
-                total += _add_gradients(lambda *items: share * loss(model, step, *items), some, device)  # noqa: B023
+                total += _add_gradients(model, loss, step, [tensor.to(device) for tensor in some], count)
             return total
         except torch.OutOfMemoryError:
             pass  # halved below, where neither the traceback nor a variable holds the memory
         parts.halve()
 
 
-def _add_gradients(loss: Callable[..., Tensor], items: Sequence[Tensor], device: torch.device) -> Tensor:
-    """Backward through one part; gives its loss. Its graph ends with this call, however that ends."""
-    value = loss(*(tensor.to(device) for tensor in items))
+def _add_gradients(
+    model: nn.Module, loss: Callable[..., Tensor], step: int, items: Sequence[Tensor], count: int
+) -> Tensor:
+    """Backward through a part of ``count`` items; gives its share of the loss. Its graph ends with this call."""
+    value = loss(model, step, *items) * (len(items[0]) / count)
     value.backward()
     return value.detach()
