@@ -42,6 +42,10 @@ class Attribute:
     monotony: float | None = None
     identity: float | None = None
 
+    def within(self, box: float) -> tuple[float, float]:
+        """The ends of the share ``box`` of its safe range, which is what an attack may use of it."""
+        return box * self.low, box * self.high
+
 
 @dataclass(frozen=True)
 class AttributeSpace:

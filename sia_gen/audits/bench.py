@@ -23,10 +23,10 @@ from sia_gen.core.seeds import face_seeds, stream
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
 from sia_gen.studio.renders import RenderSet, read_renders, write_renders
-from sia_gen.training.everything import PACKED
 from sia_gen.training.planted import SIDE, Case, cases, train_case
 
 RENDERS = "faces-renders"
+RENDERED = 5000  # fresh renders, as many as are shipped
 FAR = 1000  # how far the seed of fresh renders is from that of the audited faces
 ATTRIBUTES = (
     "age", "sex", "skin_tone", "yaw", "smile", "mouth_open", "light_azimuth", "light_strength", "hair_colour",
@@ -84,7 +84,7 @@ def planted_suite(
     _require_same_suite(Path(out), settings)
     if makehuman is not None:
         fresh: dict[str, Any] = {"seed": seed + FAR, "resolution": SIDE, "device": device, "progress": progress}
-        renders = write_renders(makehuman, Path(out) / "renders", PACKED, **fresh)
+        renders = write_renders(makehuman, Path(out) / "renders", RENDERED, **fresh)
     data = read_renders(_shipped_renders() if renders is None else renders)
     settings["renders"] = data.settings
     _require_same_suite(Path(out), settings)

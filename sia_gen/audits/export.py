@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 from sia_gen.attack.edit import edit
-from sia_gen.attributes.attribute_space import Attribute
+from sia_gen.attack.trace import point
 from sia_gen.audits.audit_report import AuditReport
 from sia_gen.audits.finished import FinishedAudit
 from sia_gen.audits.results import read_results
@@ -90,12 +89,9 @@ def export(
     if left:
         shutil.rmtree(pictures)
     pictures.mkdir()
-    singles = [
-        replace(a, low=a.low * settings["attack"]["box"], high=a.high * settings["attack"]["box"])
-        for a in space.attributes
-    ]
+    ranges = {attribute.name: attribute.within(settings["attack"]["box"]) for attribute in space.attributes}
     arms = ["semantic", *(space.names if alone else [])]
-    rows = _rows(report, arms, singles, valid)
+    rows = _rows(report, arms, ranges, valid)
     done = 0
     for part in np.array_split(np.arange(len(rows)), max(1, -(-len(rows) // BATCH))):
         chosen = [rows[index] for index in part]
@@ -138,18 +134,19 @@ def _counted(classes: Sequence[str]) -> str:
     return f" ({', '.join(f'{index} {name}' for index, name in enumerate(classes))})" if classes else ""
 
 
-def _rows(report: AuditReport, arms: Sequence[str], singles: Sequence[Attribute], valid: bool) -> list[dict[str, Any]]:
+def _rows(
+    report: AuditReport, arms: Sequence[str], ranges: Mapping[str, tuple[float, float]], valid: bool
+) -> list[dict[str, Any]]:
     """A row for each image: every attacked face as it was, then the failures of each of ``arms``.
 
-    ``singles`` are the attributes, their ranges those that the audit tried.
+    ``ranges`` are those of each attribute that the audit tried.
     """
     plain = ["face", "reference", "correct", "success", "valid", "output_before", "output_after"]
-    names = [single.name for single in singles]
-    moved = [f"omega_{name}" for name in names]
+    moved = [f"omega_{name}" for name in ranges]
     found = []
     for arm in ("pixel", *arms):
-        single = next((single for single in singles if single.name == arm), None)
-        more = [] if single is None else ["outputs", f"needed_{arm}"]
+        single = arm in ranges
+        more = ["outputs", f"needed_{arm}"] if single else []
         for row in read_results(report.folder, [*plain, *moved, *more], arm).to_pylist():
             unedited = arm == "pixel"
             wanted = unedited or (row["success"] and (row["valid"] or not valid))
@@ -158,19 +155,14 @@ def _rows(report: AuditReport, arms: Sequence[str], singles: Sequence[Attribute]
             if unedited:
                 row |= {"success": False, "output_after": row["output_before"], **dict.fromkeys(moved, 0.0)}
                 row["valid"] = None
-            elif single is not None:  # what is valid, or not, is the face at the least change that fails
+            elif single:  # what is valid, or not, is the face at the least change that fails
                 omega, outputs = row.pop(f"needed_{arm}"), row.pop("outputs")
-                row |= {f"omega_{arm}": omega, "output_after": outputs[_point(omega, single, len(outputs) - 1)]}
+                number = point(omega, *ranges[arm], len(outputs) - 1)
+                row |= {f"omega_{arm}": omega, "output_after": outputs[number]}
             row |= {name: 0.0 for name in moved if row[name] is None or np.isnan(row[name])}
             kind = UNEDITED if unedited else arm
             found.append({"file_name": f"{PICTURES}/{row['face']:08d}-{kind}.png", "arm": kind, **row})
     return found
-
-
-def _point(omega: float, single: Attribute, steps: int) -> int:
-    """Which point of a sweep over an attribute's range moves it by ``omega``: see `swept`."""
-    outwards = round(omega / (single.high if omega > 0 else single.low) * steps / 2)
-    return 2 * outwards - (omega > 0)
 
 
 def _write_table(rows: list[dict[str, Any]], classes: Sequence[str], path: Path) -> None:

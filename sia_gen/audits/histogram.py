@@ -126,6 +126,7 @@ def _tally(folder: Path, arm: str, unit: str, seed: int) -> Tally:
     table, success = found.rows, found.success
     change, drawn = found.change[found.kept], found.direction[found.kept]
     attempted, successes = len(success), int(success.sum())
+    draws = len(np.unique(found.direction))  # faces that share a direction are one
     omega = table[f"needed_{arm}"].to_numpy()[success].astype(float) if single else np.empty(0)
     size = float(np.abs(omega).mean()) if len(omega) else 0.0
     mean = float(omega.mean()) if len(omega) else 0.0
@@ -136,7 +137,7 @@ def _tally(folder: Path, arm: str, unit: str, seed: int) -> Tally:
         "attempted": attempted,
         "successes": successes,
         "success": successes / attempted if attempted else 0.0,
-        "interval": wilson(successes, attempted),
+        "interval": wilson(successes, attempted, draws),
         # A random direction has no sign and the other arms move many attributes: theirs are null.
         "mean_change": (mean if abs(mean) > ROUNDING * size else 0.0) if len(omega) else None,
         "mean_size": size if len(omega) else None,
@@ -145,7 +146,7 @@ def _tally(folder: Path, arm: str, unit: str, seed: int) -> Tally:
         "output_change": float(change.mean()) if len(change) else None,
         "output_interval": bootstrap(change, drawn, seed) if len(change) else None,
         "output_change_signed": float(found.moved[found.kept].mean()) if len(change) else None,
-        **valid_of(table["valid"], attempted),
+        **valid_of(table["valid"], attempted, draws),
         "queries": float(table["queries"].to_numpy().mean()) if attempted else None,
         "label_kept": _mean(_known(failed, "label_kept")),
         "likeness": _mean(_known(failed, "likeness")),
@@ -175,7 +176,7 @@ def _curve(found: Outcomes, attribute: Attribute, settings: Mapping[str, Any]) -
         return {"change": [], "output": [], "failed": []}
     outputs, failures = _points(found)
     steps = outputs.shape[1] - 1
-    ends = (torch.full((steps + 1, 1), settings["attack"]["box"] * end) for end in (attribute.low, attribute.high))
+    ends = (torch.full((steps + 1, 1), end) for end in attribute.within(settings["attack"]["box"]))
     change = swept(torch.arange(steps + 1), steps, *ends)[:, 0].double().numpy()
     order = np.argsort(change)
     columns = {"change": change, "output": outputs.mean(axis=0), "failed": failures.mean(axis=0)}

@@ -149,12 +149,13 @@ def outcomes(path: Path, arm: str, columns: Sequence[str] = ()) -> Outcomes:
     return Outcomes(table, table["face"].to_numpy(), success, after - before, kept, direction)
 
 
-def valid_of(judged: pa.ChunkedArray, attempted: int) -> dict[str, Any]:
-    """How many faces failed and still were what they had been; None where nothing judged that."""
+def valid_of(judged: pa.ChunkedArray, attempted: int, draws: int | None = None) -> dict[str, Any]:
+    """How many faces failed and still were what they had been, None where nothing judged that; see `wilson`."""
     if judged.null_count or not attempted:
         return {"valid_successes": None, "valid": None, "valid_interval": None}
     count = int(judged.to_numpy(zero_copy_only=False).sum())
-    return {"valid_successes": count, "valid": count / attempted, "valid_interval": wilson(count, attempted)}
+    interval = wilson(count, attempted, draws)
+    return {"valid_successes": count, "valid": count / attempted, "valid_interval": interval}
 
 
 def _rows(part: dict[str, Tensor], arm: str, names: Sequence[str], kept: Sequence[str]) -> pa.Table:

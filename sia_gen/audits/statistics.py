@@ -6,6 +6,7 @@ Letters: N faces, M random directions, F flips of signs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import TypeAlias
 
 import numpy as np
@@ -21,14 +22,18 @@ RESAMPLES = 2000
 BLOCK = 1_000_000  # numbers drawn at a time
 
 
-def wilson(successes: int, attempted: int) -> list[float]:
-    """Wilson's score interval for a rate; [0, 1] where nothing was attempted."""
-    from scipy.stats import binomtest
+def wilson(successes: int, attempted: int, draws: int | None = None) -> list[float]:
+    """Wilson's score interval for a rate; [0, 1] where nothing was attempted.
 
+    ``draws`` counts those attempts that are independent, where they are fewer: the rate is then held to be theirs.
+    """
     if not attempted:
         return [0.0, 1.0]
-    interval = binomtest(successes, attempted).proportion_ci(CONFIDENCE, method="wilson")
-    return [float(interval.low), float(interval.high)]
+    rate, count = successes / attempted, min(draws or attempted, attempted)
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    middle = (rate + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * (rate * (1 - rate) / count + (z / (2 * count)) ** 2) ** 0.5
+    return [max(0.0, middle - half), min(1.0, middle + half)]
 
 
 def rate_difference(first: Floats, second: Floats) -> list[float] | None:

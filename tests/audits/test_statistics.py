@@ -12,6 +12,14 @@ def test_wilson_is_the_score_interval():
     centre, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     np.testing.assert_allclose(wilson(5, 20), np.array([centre - half, centre + half]) / (1 + z * z / n), rtol=1e-9)
     assert wilson(0, 0) == [0.0, 1.0]
+    interval = binomtest(7, 9).proportion_ci(method="wilson")
+    np.testing.assert_allclose(wilson(7, 9), [interval.low, interval.high], rtol=1e-9)
+
+
+def test_attempts_that_depend_on_each_other_count_once():
+    np.testing.assert_allclose(wilson(16, 32, 8), wilson(4, 8))
+    assert wilson(16, 32, 32) == wilson(16, 32)
+    assert wilson(0, 0, 0) == [0.0, 1.0]
 
 
 def test_sign_flip_counts_every_flip():
