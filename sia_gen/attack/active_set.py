@@ -89,7 +89,7 @@ class ActiveSet:
         stay = len(self.face) - len(left)
         new = np.array([self.waiting[i] for i in range(min(len(self.waiting), self.batches.size - stay))], np.int64)
         if len(new) and not stay:
-            # `best`, and the reference where it is the target's own, come with the first evaluation.
+            # `best`, and what `begin` keeps, come with the first evaluation.
             self.rows, self.best, left = fresh(new), {}, left[:0]
             self.face, self.point, self.restart = new, np.zeros_like(new), np.zeros_like(new)
         elif len(new):
@@ -105,6 +105,15 @@ class ActiveSet:
         """Replace some rows; ``index`` says which."""
         where = (self.on_device(index),)
         self.rows |= {name: self.rows[name].index_put(where, values) for name, values in rows.items()}
+
+    def begin(self, rows: Rows) -> None:
+        """What only the first evaluation tells: keep these of ``rows`` for those who show their face as sampled."""
+        if self.first.all():
+            self.rows |= rows
+        elif self.first.any():
+            index = np.flatnonzero(self.first)
+            where = self.on_device(index)
+            self.put(index, {name: values[where] for name, values in rows.items()})
 
     def judge(self, failed: NDArray, higher: NDArray) -> Verdict:
         """From who fails and whose loss is the highest so far ``[B]`` to what follows."""

@@ -186,16 +186,11 @@ class Ascent:
 
     def _settle_reference(self, prediction: Tensor) -> None:
         """Where no reference is given, it is what the target says while a face is as sampled."""
-        rows, task, first = self.faces.rows, self.target.task, self.faces.first
+        task, first = self.target.task, self.faces.first
         if first.all():
             task.check(prediction.nan_to_num(), len(first))  # its shape; `judge` names the face of a NaN
         if self.reference is None and first.any():
-            decided = task.decide(prediction)
-            if first.all():
-                rows["reference"] = decided
-            else:
-                index = np.flatnonzero(first)
-                self.faces.put(index, {"reference": decided[self.faces.on_device(index)]})
+            self.faces.begin({"reference": task.decide(prediction)})
 
     def judge(self, point: Rows) -> Verdict:
         """The one time that a step waits for the device: what it learns here decides who stays in the batch.
@@ -283,7 +278,9 @@ class Ascent:
         """Note what was seen, and go on a little further out than the last point, up and down in turn."""
         faces, rows = self.faces, self.faces.rows
         output = self.target.task.output(point["prediction"], rows["reference"])
-        self.trace.keep(faces.face, faces.point, output, verdict.failed)
+        faces.begin({"unedited": point["images"]})
+        change = (point["images"] - faces.rows["unedited"]).square().mean(dim=(1, 2, 3)).sqrt()  # [B]
+        self.trace.keep(faces.face, faces.point, output, verdict.failed, change)
         number = torch.from_numpy(faces.point + 1).to(self.device)  # [B]
         rows["omega"] = swept(number, self.attack.steps, rows["low"], rows["high"])
 

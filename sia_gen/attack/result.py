@@ -32,6 +32,7 @@ class AttackResult:
     loss_*, output_*    float32 ``[N]``: the task's loss and output, before any edit and at the reported point
     prediction_*        ``[N, ...]``
     outputs, failures   float32 and bool ``[N, P]`` at every point of a sweep, as `swept` counts them; else None
+    changes             float32 ``[N, P]``: the picture's, root mean square, at these points; else None
     steps, queries      int64 ``[N]``: ascent steps taken and images shown to the target, over all restarts
     """
 
@@ -54,6 +55,7 @@ class AttackResult:
     queries: Tensor
     outputs: Tensor | None = None
     failures: Tensor | None = None
+    changes: Tensor | None = None
 
     @classmethod
     def of(cls, faces: ActiveSet, task: Task, attributes: int, trace: Trace | None = None) -> AttackResult:
@@ -86,4 +88,5 @@ class AttackResult:
             queries=torch.from_numpy(faces.queries),
             outputs=None if trace is None else trace.outputs.cpu(),
             failures=None if trace is None else trace.failures.cpu(),
+            changes=None if trace is None else trace.changes.cpu(),
         )

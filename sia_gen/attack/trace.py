@@ -25,19 +25,24 @@ def point(change: float, low: float, high: float, steps: int) -> int:
 
 
 class Trace:
-    """Outputs and failures ``[N, P]`` of a sweep between ``low`` and ``high`` ``[N, K]``."""
+    """Outputs, failures and changes of the picture ``[N, P]`` of a sweep between ``low`` and ``high`` ``[N, K]``.
+
+    The picture's change is the root mean square over its pixels, from the face as sampled.
+    """
 
     def __init__(self, low: Tensor, high: Tensor, steps: int) -> None:
         self.low, self.high, self.steps = low, high, steps
         self.outputs = torch.zeros(len(low), steps + 1, device=low.device)
         self.failures = torch.zeros(len(low), steps + 1, dtype=torch.bool, device=low.device)
+        self.changes = torch.zeros(len(low), steps + 1, device=low.device)
 
-    def keep(self, faces: NDArray, points: NDArray, outputs: Tensor, failed: NDArray) -> None:
-        """Note what the target said of one point each of these faces ``[B]``."""
+    def keep(self, faces: NDArray, points: NDArray, outputs: Tensor, failed: NDArray, changes: Tensor) -> None:
+        """Note what was seen at one point each of these faces ``[B]``."""
         device = self.outputs.device
         where = (torch.from_numpy(faces).to(device), torch.from_numpy(points).to(device))
         self.outputs.index_put_(where, outputs.float())
         self.failures.index_put_(where, torch.from_numpy(failed).to(device))
+        self.changes.index_put_(where, changes.float())
 
     def needed(self) -> Tensor:
         """The least change ``[N, K]`` that fails; where one up and one down are as small, that with more effect."""

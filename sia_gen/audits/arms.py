@@ -16,16 +16,17 @@ from sia_gen.attack.edit import edit
 from sia_gen.attack.result import AttackResult
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
+from sia_gen.audits.control import EACH, group
 from sia_gen.audits.examples import best_pictures, joint_pictures
 from sia_gen.audits.pairs import Pair, arm_of
-from sia_gen.audits.results import ARMS, CONTROL, control_arm, is_control, part_of
+from sia_gen.audits.results import ARMS, control_arm, is_control, part_of
 from sia_gen.audits.validity import Gate
 from sia_gen.audits.witness import Witness
 from sia_gen.core.executors import Batches, Progress
 from sia_gen.core.images import to_bytes
 from sia_gen.generators.generator import Codes, Generator
 
-SINGLE_STEPS = 10  # values of one attribute that are tried: every fifth of the way to both ends of its range
+SINGLE_STEPS = 8  # values of one attribute that are tried: every quarter of the way to both ends of its range
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,16 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Arm:
-    """One attack of the audit; ``columns`` are its attributes' places among the columns of ω."""
+    """One attack of the audit; ``columns`` are its attributes' places among the columns of ω.
+
+    ``number`` says along which of its random directions a face is moved, where it is.
+    """
 
     name: str
     attack: SemanticImageAttack
     space: AttributeSpace
     columns: tuple[int, ...]
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,10 +71,9 @@ class Job:
         """Attack a chunk and give its part."""
         direction = allowed = None
         if is_control(arm.name):
-            # Each face gets one direction, so that a control is as narrow as a single attribute.
-            count = len(arm.space.attributes)
-            direction = (chunk.first + torch.arange(len(chunk.seeds))) % count  # [N]
-            allowed = one_hot(direction, count).bool()  # [N, M]
+            # One direction at a time, so that a control is as narrow as a single attribute.
+            direction = group(chunk.first + torch.arange(len(chunk.seeds)))[:, arm.number]  # [N]
+            allowed = one_hot(direction, len(arm.space.attributes)).bool()  # [N, M]
         result = arm.attack(
             self.generator,
             arm.space,
@@ -106,15 +110,15 @@ class Job:
 def arms(
     attack: SemanticImageAttack,
     space: AttributeSpace,
-    controls: Sequence[AttributeSpace],
+    control: AttributeSpace,
     pairs: Sequence[Pair] = (),
 ) -> list[Arm]:
-    """Joint, semantic, pixel, every attribute alone, the controls in the column after the attributes, and pairs.
+    """Joint, semantic, pixel, every attribute alone, random directions in the column after the attributes, and pairs.
 
-    ``controls`` are one of each size that attributes have, then one of their mean size.
+    ``control`` are all random directions, a few of which each face is moved along.
     """
     count = len(space.attributes)
-    # One attribute needs no gradient: its range is searched from end to end, and a control's in just the same way.
+    # One attribute needs no gradient: its range is searched from end to end, and a random direction's in the same way.
     single = replace(attack, epsilon=0.0, stop="never", step="sweep", steps=SINGLE_STEPS, restarts=1, momentum=0.0)
     both = replace(attack, epsilon=0.0, stop="never", restarts=attack.restarts + (attack.step != "evolve"))
     return [
@@ -122,10 +126,7 @@ def arms(
         Arm("semantic", replace(attack, epsilon=0.0), space, tuple(range(count))),
         Arm("pixel", replace(attack, box=0.0), space, ()),
         *(Arm(name, single, space.select([name]), (index,)) for index, name in enumerate(space.names)),
-        *(
-            Arm(name, single, control, (count,))
-            for name, control in zip([*map(control_arm, range(len(controls) - 1)), CONTROL], controls, strict=True)
-        ),
+        *(Arm(control_arm(number), single, control, (count,), number) for number in range(EACH)),
         *(
             Arm(arm_of(pair), both, space.select(pair), tuple(space.names.index(name) for name in pair))
             for pair in pairs

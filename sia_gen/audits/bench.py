@@ -13,8 +13,10 @@ from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.audit_report import AuditReport
 from sia_gen.audits.diagnose import audit
+from sia_gen.audits.finding import RULE
 from sia_gen.audits.finished import fingerprint
 from sia_gen.audits.results import outcomes
+from sia_gen.audits.run_folder import FORMAT
 from sia_gen.audits.statistics import Floats, bootstrap, wilson
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
@@ -80,7 +82,7 @@ def planted_suite(
         space = load_attributes(source.name if isinstance(generator, Generator) else str(generator), device)
         space = space.select([name for name in ATTRIBUTES if name in space.names] if attributes is None else attributes)
     settings: dict[str, Any] = {"faces": faces, "steps": steps, "seed": seed, "attributes": space.names}
-    settings |= {"generator": source.name, "edits": fingerprint(space)}
+    settings |= {"generator": source.name, "edits": fingerprint(space), "format": FORMAT, "rule": RULE}
     _require_same_suite(Path(out), settings)
     if makehuman is not None:
         fresh: dict[str, Any] = {"seed": seed + FAR, "resolution": SIDE, "device": device, "progress": progress}

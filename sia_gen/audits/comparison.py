@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from sia_gen.audits.audit_report import AuditReport, finished_settings
+from sia_gen.audits.chance import typical
 from sia_gen.audits.finding import LARGEST_Q
-from sia_gen.audits.results import ARMS, CONTROL, outcomes
+from sia_gen.audits.results import ARMS, CONTROL, Outcomes, outcomes
 from sia_gen.audits.statistics import Floats, Groups, benjamini_hochberg, bootstrap, rate_difference
 from sia_gen.core.errors import RequestError
 
@@ -44,7 +45,9 @@ def compare(first: str | Path, second: str | Path) -> dict[str, Any]:
                 f"{settings[1].get(name)} in the other; audit both with the same settings"
             )
     names = settings[0]["attributes"]
-    rows = [_row(name, *_paired(runs, name)) for name in (*names, *ARMS, CONTROL)]
+    found = [(name, [outcomes(run.folder, name, ["valid"]) for run in runs]) for name in (*names, *ARMS)]
+    found.append((CONTROL, [typical(run.folder, names) for run in runs]))
+    rows = [_row(name, *_paired(pair)) for name, pair in found]
     bars, arms = rows[: len(names)], rows[len(names) :]
     for row, q in zip(bars, benjamini_hochberg([row.pop("p") for row in bars]), strict=True):
         row["q"] = q
@@ -62,14 +65,21 @@ def compare(first: str | Path, second: str | Path) -> dict[str, Any]:
     return {"finding": finding(content), **content}
 
 
-def _paired(runs: Sequence[AuditReport], arm: str) -> tuple[list[dict[str, Floats]], Groups]:
+def _paired(found: Sequence[Outcomes]) -> tuple[list[dict[str, Floats]], Groups, int]:
     """Of each run: "success", "valid" where judged, and "change" of output in an arm, where both targets were right.
 
-    ``[N]`` each, face by face; of "change" those faces that kept their label in both, and with it numbers: faces that
-    share one were moved along the same random direction, and are drawn together.
+    ``[N]`` each, face by face (of the control direction by direction as well); of "change" those that kept their label
+    in both, and with it numbers: faces that share one were moved along the same random directions, and are drawn
+    together. Last how many of these numbers there are.
     """
-    found = [outcomes(run.folder, arm, ["valid"]) for run in runs]
-    _, *places = np.intersect1d(found[0].face, found[1].face, return_indices=True)
+    times = [len(run.face) // max(1, len(np.unique(run.face))) for run in found]
+    first = [run.face[: len(run.face) // max(1, count)] for run, count in zip(found, times, strict=True)]
+    _, *same = np.intersect1d(*first, return_indices=True)
+    places = [
+        np.concatenate([rows + number * len(faces) for number in range(count)] or [rows])
+        for rows, faces, count in zip(same, first, times, strict=True)
+    ]
+    drawn = found[0].direction[places[0]]
     kept = np.logical_and(*(run.kept[rows] for run, rows in zip(found, places, strict=True)))
     pair = []
     for run, rows in zip(found, places, strict=True):
@@ -77,17 +87,17 @@ def _paired(runs: Sequence[AuditReport], arm: str) -> tuple[list[dict[str, Float
         if not run.rows["valid"].null_count:
             part["valid"] = run.rows["valid"].to_numpy(zero_copy_only=False)[rows].astype(float)
         pair.append(part)
-    return pair, found[0].direction[places[0]][kept]
+    return pair, drawn[kept], len(np.unique(drawn))
 
 
-def _row(arm: str, pair: Sequence[dict[str, Floats]], drawn: Groups) -> dict[str, Any]:
+def _row(arm: str, pair: Sequence[dict[str, Floats]], drawn: Groups, draws: int) -> dict[str, Any]:
     row: dict[str, Any] = {"name": arm, "faces": len(pair[0]["success"]), "counted": len(drawn)}
     for kind in ("success", "valid", "change"):
         a, b = (part.get(kind, np.empty(0)) for part in pair)
         row[f"{kind}_first"], row[f"{kind}_second"] = _mean(a), _mean(b)
         row[f"{kind}_difference"] = _mean(b - a)
         interval = bootstrap(b - a, drawn, 0) if kind == "change" and len(a) else None
-        row[f"{kind}_interval"] = interval if kind == "change" else rate_difference(a, b)
+        row[f"{kind}_interval"] = interval if kind == "change" else rate_difference(a, b, draws)
     row["p"] = _signed_rank(pair[1]["change"] - pair[0]["change"])
     return row
 

@@ -6,7 +6,7 @@ import logging
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -24,18 +24,18 @@ from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.arms import SINGLE_STEPS, Arm, Job, arms
 from sia_gen.audits.audit_report import HISTOGRAM, AuditReport
 from sia_gen.audits.checks import LOOKED_AT, checks, few, in_training_mode
-from sia_gen.audits.control import APART, control_space, random_directions, reaches
+from sia_gen.audits.control import EACH, control_space, random_directions, reaches
 from sia_gen.audits.examples import Examples
 from sia_gen.audits.figure import draw_collateral, draw_curves, draw_histogram
 from sia_gen.audits.finished import fingerprint, probe
 from sia_gen.audits.histogram import histogram
 from sia_gen.audits.pairs import Pair, arm_of, checked, pair_rows
 from sia_gen.audits.report import write_report
-from sia_gen.audits.results import ARMS, CONTROL, control_arm, is_control, write_results
+from sia_gen.audits.results import ARMS, CONTROL, is_control, write_results
 from sia_gen.audits.run_folder import RunFolder
 from sia_gen.audits.witness import Witness
 from sia_gen.core.errors import Cancelled, RequestError, WorkError
-from sia_gen.core.executors import Progress, resolve_device
+from sia_gen.core.executors import Batches, Progress, resolve_device
 from sia_gen.core.files import read_tensors, write_json, write_tensors
 from sia_gen.core.images import quantise
 from sia_gen.core.modules import eval_mode
@@ -67,8 +67,8 @@ def audit(
     """Attack ``faces`` faces in all arms and say which attributes the target is sensitive to.
 
     The arms are "joint", "semantic" (no pixel residual), "pixel" (no attributes), each attribute alone, and the
-    controls: random directions that change the picture as much as attributes do, in several sizes, and as much as they
-    do on average. The last two kinds try ten values from end to end of a range, whatever ``attack.steps``.
+    control: random directions, three a face, up to where they change the picture as much as any attribute does. The
+    last two kinds try eight values from end to end of a range, whatever ``attack.steps``.
     Generator and target are names (see `load_generator`, `load_target`) or objects;
     ``attributes`` are names among the generator's, by default all, or a space of one's own; the attribute that the
     target predicts is left out. ``device`` is where named models go and where objects lie. A classifier with a label
@@ -109,7 +109,7 @@ def audit(
         "seed": seed,
         "device": where.type,
         "attack": asdict(attack),
-        "single": {"step": "sweep", "steps": SINGLE_STEPS, "controls": f"of sizes {APART:g} x apart"},
+        "single": {"step": "sweep", "steps": SINGLE_STEPS, "directions": EACH},
         **witness.settings(),
         "towards": towards,
         "label": label,
@@ -119,16 +119,16 @@ def audit(
     with _folder(out) as path, eval_mode(*modules):
         with _blame("the first face"):
             folder = RunFolder(path, settings, probe(generator, target, seeds[0]))
-            said += _look(generator, witness, seeds[: min(LOOKED_AT, attack.batch)])
+            first = seeds[: min(LOOKED_AT, attack.batch)]
+            said += next(Batches(len(first))(len(first), lambda part: _look(generator, witness, first[part])))
         for what in said:  # at once, not only in the report
             logging.getLogger(__name__).warning("'%s': %s", target.name, what)
-        controls, like = _controls(folder, generator, known, audited, seed)
-        plan = arms(attack, audited, controls, pairs)
+        plan = arms(attack, audited, _control(folder, generator, known, audited, seed), pairs)
         with _blame("unedited faces"):
             gate = witness.gate(folder, generator, seed, where)
         job = Job(generator, witness, len(audited.attributes) + 1, gate)
         chunks = _attack(folder, job, plan, seeds, attack.batch, progress or (lambda done, total, what: None))
-        _conclude(folder, audited, plan, like, chunks, settings, said, witness, pairs)
+        _conclude(folder, audited, plan, chunks, settings, said, witness, pairs)
         report = AuditReport.load(folder.path)
     if out is None:
         weakref.finalize(report, shutil.rmtree, folder.path, ignore_errors=True)
@@ -199,22 +199,18 @@ def _look(generator: Generator, witness: Witness, seeds: Sequence[int]) -> list[
     return checks(witness.target, images, witness.reference(generator, codes))
 
 
-def _controls(
+def _control(
     folder: RunFolder, generator: Generator, known: AttributeSpace, audited: AttributeSpace, seed: int
-) -> tuple[list[AttributeSpace], dict[str, str]]:
-    """The run's random directions in each size, drawn once and kept, so that all of its faces meet the same ones.
-
-    Then, for each attribute, the arm of those of its size.
-    """
+) -> AttributeSpace:
+    """The run's random directions, drawn once and kept, so that all of its faces meet the same ones."""
     path = folder.path / DIRECTIONS
     if not path.exists():
-        with _blame("the controls"):
+        with _blame("the control"):
             directions = random_directions(generator, known, seed)
-            reach, like = reaches(generator, known, audited, directions, seed)
-            write_tensors(path, {"directions": directions, "reach": reach, "like": like})
+            reach = reaches(generator, known, audited, directions, seed)
+            write_tensors(path, {"directions": directions, "reach": reach})
     kept = read_tensors(path)[0]
-    spaces = [control_space(known, kept["directions"], reach) for reach in kept["reach"]]
-    return spaces, dict(zip(audited.names, map(control_arm, kept["like"].tolist()), strict=True))
+    return control_space(known, kept["directions"], kept["reach"])
 
 
 def _attack(
@@ -246,7 +242,6 @@ def _conclude(
     folder: RunFolder,
     audited: AttributeSpace,
     plan: Sequence[Arm],
-    like: Mapping[str, str],
     chunks: int,
     settings: dict[str, Any],
     said: Sequence[str],
@@ -259,7 +254,7 @@ def _conclude(
     write_results(folder, names, columns, chunks, witness.kept)
     factors = witness.verifier.factors if witness.verifier is not None else ()
     units = {factor.name: factor.unit for factor in factors if factor.name in witness.kept}
-    content = histogram(folder.path, audited.attributes, like, settings, units)
+    content = histogram(folder.path, audited.attributes, settings, units)
     content["checks"] = [*said, *few(content["correct"], content["faces"])]
     content["pairs"] = pair_rows(folder.path, pairs, settings["seed"])
     examples = Examples(folder, columns)

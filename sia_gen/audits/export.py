@@ -22,7 +22,7 @@ from sia_gen.audits.finished import FinishedAudit
 from sia_gen.audits.results import read_results
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
-from sia_gen.core.files import atomic, shipped, writable_folder
+from sia_gen.core.files import HALF_WRITTEN, atomic, shipped, writable_folder
 from sia_gen.core.images import to_bytes, to_pil
 
 BATCH = 32
@@ -84,10 +84,12 @@ def export(
     out = writable_folder(out)
     pictures = out / UNFINISHED
     left = {UNFINISHED, TABLE, CARD} if pictures.is_dir() else set()  # by a killed export
-    if any(path.name not in left for path in out.iterdir()):
+    if any(path.name not in left and not (left and path.match(HALF_WRITTEN)) for path in out.iterdir()):
         raise RequestError(f"'{out}' is not empty; choose another --out")
     if left:
         shutil.rmtree(pictures)
+        for path in out.glob(HALF_WRITTEN):
+            path.unlink()
     pictures.mkdir()
     ranges = {attribute.name: attribute.within(settings["attack"]["box"]) for attribute in space.attributes}
     arms = ["semantic", *(space.names if alone else [])]

@@ -11,8 +11,15 @@ LARGEST_Q = 0.05
 CONTROL_RATIO = 1.5  # output change over that of random directions that change the picture as much
 OTHERS_RATIO = 2.0  # output change over the median of the other attributes,
 STRONGEST = 5  # of so many of them at most, the strongest ones
+REACHED = 0.95  # of an attribute's change of the picture: a control that gets less far is said to
 ONE_WAY = 0.5  # mean change that fails, as a share of its mean size: from here on three in four faces go one way
 MATERIAL = 0.1  # excess over the control, as a share of the output change at which faces fail
+
+RULE = {
+    "largest_q": LARGEST_Q, "control_ratio": CONTROL_RATIO, "others_ratio": OTHERS_RATIO, "strongest": STRONGEST,
+    "material": MATERIAL,
+}  # fmt: skip
+"""What has to hold for an attribute to stand out: results judged by another rule are others."""
 
 
 def above_control(row: Mapping[str, Any], change_at_failure: float | None) -> bool:
@@ -65,27 +72,29 @@ def finding(content: Mapping[str, Any]) -> str:
         return (
             f"What stands out is {_join([row['name'] for row in named])}: moved alone, {subject} changed the output by "
             f"{_number(strongest)} on average (95 % interval {_interval(strongest)}) and made {_percent(strongest)} of "
-            f"faces fail{_valid(strongest)}{_direction(strongest)}, against {_against(strongest)} for random "
-            "directions that change the picture as much"
+            f"faces fail{_valid(strongest)}{_direction(strongest)}, against {_against(strongest)} for "
+            f"{_directions(strongest)}"
             + "".join(f"; {row['name']} by {_number(row)} and {_percent(row)}, against {_against(row)}" for row in more)
             + "."
         )
     first, above = rows[0], [row["name"] for row in rows if row["above_control"]]
     if above:
         return (
-            f"No attribute stands out from the others, though {_join(above)} changed the output more than random "
-            f"directions that change the picture as much: the strongest of all, {first['name']}, by {_number(first)} "
+            f"No attribute stands out from the others, though {_join(above)} changed the output more than "
+            f"{_directions(first)}: the strongest of all, {first['name']}, by {_number(first)} "
             f"on average against {_number(first['control'])}."
         )
-    # The sign-flip test on n draws never gives a p below 2**-n, nor the first of r attributes a q below r times that.
-    needed = math.ceil(math.log2(len(rows) / LARGEST_Q))
+    # With d directions a face, the test on n faces never gives a p below (d + 1)**-n, and a q below r times that only
+    # where attributes tie.
+    ways = content["settings"]["single"]["directions"] + 1
+    needed = math.ceil(math.log(len(rows) / LARGEST_Q, ways))
     if content["draws"] < needed:
         correct = content["correct"]
         subject = "1 correct face is" if correct == 1 else f"{correct} correct faces are"
         return f"{subject} too few to tell; audit {math.ceil(needed * content['faces'] / content['draws'])} or more."
     return (
         f"No attribute stands out: the strongest, {first['name']}, moved alone, changed the output by {_number(first)} "
-        f"on average, random directions that change the picture as much by {_number(first['control'])}."
+        f"on average, {_directions(first)} by {_number(first['control'])}."
     )
 
 
@@ -115,6 +124,13 @@ def _direction(row: Mapping[str, Any]) -> str:
 
 def _against(row: Mapping[str, Any]) -> str:
     return f"{_number(row['control'])} and {_percent(row['control'])}"
+
+
+def _directions(row: Mapping[str, Any]) -> str:
+    """What an attribute is held against, which may get less far: no further than faces lie apart."""
+    reached = row["control"].get("reached")
+    share = "" if reached is None or reached >= REACHED else f"{reached:.0%} "
+    return f"random directions that change the picture {share}as much"
 
 
 def _valid(row: Mapping[str, Any]) -> str:

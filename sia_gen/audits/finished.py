@@ -23,7 +23,7 @@ from sia_gen.generators.load import load_generator
 from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Target, configured
 
-PROBED = 8  # numbers of the target's first prediction that tell its weights from others
+PROBED = 64  # numbers of the target's first prediction, at most, that tell its weights from others
 
 
 def fingerprint(*spaces: AttributeSpace) -> str:
@@ -37,10 +37,11 @@ def fingerprint(*spaces: AttributeSpace) -> str:
 
 @torch.no_grad()
 def probe(generator: Generator, target: Target, seed: int) -> list[float]:
-    """The first numbers that the target says about a face: they tell these weights from others of the same name."""
+    """Numbers that the target says about a face: they tell these weights from others of the same name."""
     prediction = target.predict(from_bytes(to_bytes(generator.render(generator.sample([seed])))))
     target.task.check(prediction, 1)
-    return [round(value, 6) for value in prediction.flatten()[:PROBED].tolist()]
+    numbers = prediction.flatten().float()
+    return [float(f"{value:.7g}") for value in numbers[:: -(-len(numbers) // PROBED)].tolist()]
 
 
 @dataclass(frozen=True)

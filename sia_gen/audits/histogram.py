@@ -6,7 +6,6 @@ Letters: N correct faces.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,79 +15,71 @@ from numpy.typing import NDArray
 
 from sia_gen.attack.trace import swept
 from sia_gen.attributes.attribute_space import Attribute
+from sia_gen.audits.chance import Chance, picture_change, points, typical
 from sia_gen.audits.finding import above_control, above_others, finding
 from sia_gen.audits.readings import collateral, explained, facial, subgroups
 from sia_gen.audits.results import (
     ARMS,
+    COLUMNS,
     CONTROL,
-    JUDGED,
-    MEASURED,
     SWEPT,
     Outcomes,
-    is_control,
     outcomes,
     read_results,
     valid_of,
 )
-from sia_gen.audits.statistics import Floats, benjamini_hochberg, bootstrap, sign_flip, wilson
+from sia_gen.audits.statistics import Floats, benjamini_hochberg, bootstrap, permutation, wilson
 from sia_gen.core.errors import WorkError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COLUMNS = ("queries", *JUDGED, *MEASURED, *SWEPT)
-RANGE = "of its range"  # the unit of random directions
 ROUNDING = 1e-6  # of their size: what float32 changes leave where ups and downs cancel
-
-
-@dataclass(frozen=True)
-class Tally:
-    """One arm over its N correct faces: its row of the histogram, and what comparisons are made on."""
-
-    row: dict[str, Any]
-    found: Outcomes
-    at_failure: Floats  # |change of output| of those that failed, where they first do
 
 
 def histogram(
     folder: Path,
     attributes: Sequence[Attribute],
-    like: Mapping[str, str],
     settings: Mapping[str, Any],
     units: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The content of `histogram.json`, attributes most sensitive first.
 
     Sensitivity is the mean |change of the task's output| with one attribute moved alone: in the joint attack every
-    attribute moves, whichever did the damage. An attribute is paired face by face with the arm ``like`` it, random
-    directions that change the picture as much: its row's "control"; faces that share a direction count as one draw. The
-    content's "control" is the arm of random directions of the attributes' mean size. ``units`` are those of the factors
-    whose readings the results hold: from these come "collateral" and "subgroups".
+    attribute moves, whichever did the damage. An attribute is paired face by face with the mean of random directions
+    that change this face's picture as much: its row's "control"; faces that share directions count as one draw. The
+    content's "control" is that at the attributes' mean change of the picture. ``units`` are those of the factors whose
+    readings the results hold: from these come "collateral" and "subgroups".
     """
     seed = int(settings["seed"])
-    tallies = {arm: _tally(folder, arm, "", seed) for arm in ARMS}
-    common = _tally(folder, CONTROL, RANGE, seed)
-    controls = {arm: _tally(folder, arm, RANGE, seed) for arm in {*like.values()}}  # attributes share them
+    chance = Chance(folder)
+    arms, at_failure = {}, []
+    for arm in ARMS:
+        found = outcomes(folder, arm, [*COLUMNS, *SWEPT])
+        arms[arm] = _tally(found, arm, "", seed)
+        at_failure.append(_at_failure(found))
     rows, p_values = [], []
     for attribute in attributes:
-        tally = _tally(folder, attribute.name, attribute.unit, seed)
-        control = controls[like[attribute.name]]
-        for other in (tally, control):
-            if not np.array_equal(other.found.face, common.found.face):
+        found = outcomes(folder, attribute.name, [*COLUMNS, *SWEPT, f"needed_{attribute.name}"])
+        for face in (found.face, *(arm.face for arm in chance.arms)):
+            if not np.array_equal(face, chance.face):
                 raise WorkError(
-                    f"the target was right on other faces in arm '{other.row['name']}' than in the control: it answers "
+                    f"the target was right on other faces in arm '{attribute.name}' than in the control: it answers "
                     "the same image differently; fix its seed or switch its randomness off, and start over"
                 )
-        tally.row["control"] = control.row
-        both = tally.found.kept & control.found.kept
-        excess, drawn = (tally.found.change - control.found.change)[both], control.found.direction[both]  # up to [N]
-        p_values.append(sign_flip(excess, drawn) if len(excess) else 1.0)
-        tally.row["excess"] = float(excess.mean()) if len(excess) else None
-        tally.row["excess_interval"] = bootstrap(excess, drawn, seed) if len(excess) else None
-        tally.row["curve"] = _curve(tally.found, attribute, settings)
-        tallies[attribute.name] = tally
-        rows.append(tally.row)
-    at_failure = np.concatenate([tally.at_failure for tally in tallies.values()])
+        row = _tally(found, attribute.name, attribute.unit, seed)
+        size = picture_change(found)
+        against = chance.within(size)
+        row["control"] = _tally(against, CONTROL, "", seed) | {"reached": chance.reached(size)}
+        own, others = found.change[found.kept], against.change.reshape(len(chance.arms), -1).T[found.kept]
+        excess, drawn = own - others.mean(axis=1), chance.group[found.kept]
+        p_values.append(permutation(own, others, drawn, seed) if len(own) else 1.0)
+        row["excess"] = float(excess.mean()) if len(excess) else None
+        row["excess_interval"] = bootstrap(excess, drawn, seed) if len(excess) else None
+        row["curve"] = _curve(found, attribute, settings)
+        at_failure.append(_at_failure(found))
+        rows.append(row)
+    at_failure = np.concatenate(at_failure)
     change_at_failure = float(np.median(at_failure)) if len(at_failure) else None
     for row, share in zip(rows, _zoom(folder, attributes), strict=True):
         row["zoom"] = share
@@ -101,18 +92,18 @@ def histogram(
         "target": settings["target"],
         "generator": settings["generator"],
         "faces": settings["faces"],
-        "correct": common.row["attempted"],
-        "draws": len(np.unique(common.found.direction)),
+        "correct": len(chance.face),
+        "draws": len(np.unique(chance.group)),
         "reference": settings["reference"],
         "left_out": settings["left_out"],
         "attributes": rows,
-        "control": {**common.row, "q": None},
-        "arms": {arm: tallies[arm].row for arm in ARMS},
+        "control": {**_tally(typical(folder, [row["name"] for row in rows]), CONTROL, "", seed), "q": None},
+        "arms": arms,
         "change_at_failure": change_at_failure,
         "settings": dict(settings),
     }
     spread = {attribute.name: attribute.sd for attribute in attributes if attribute.name in (units or {})}
-    content["collateral"] = collateral(folder, like, spread)
+    content["collateral"] = collateral(folder, spread)
     content["subgroups"] = subgroups(folder, units or {})
     explained(rows, content["collateral"])
     content["gate"] = settings["gate"]
@@ -120,18 +111,18 @@ def histogram(
     return {"finding": finding(content), **content}
 
 
-def _tally(folder: Path, arm: str, unit: str, seed: int) -> Tally:
-    single = arm not in ARMS and not is_control(arm)
-    found = outcomes(folder, arm, [*COLUMNS, *([f"needed_{arm}"] if single else [])])
+def _tally(found: Outcomes, arm: str, unit: str, seed: int) -> dict[str, Any]:
+    """The row of one arm."""
     table, success = found.rows, found.success
+    single, control = f"needed_{arm}" in table.column_names, arm == CONTROL
     change, drawn = found.change[found.kept], found.direction[found.kept]
     attempted, successes = len(success), int(success.sum())
     draws = len(np.unique(found.direction))  # faces that share a direction are one
     omega = table[f"needed_{arm}"].to_numpy()[success].astype(float) if single else np.empty(0)
     size = float(np.abs(omega).mean()) if len(omega) else 0.0
     mean = float(omega.mean()) if len(omega) else 0.0
-    failed = table.filter(table["success"])
-    row = {
+    failed = table.filter(success)
+    return {
         "name": arm,
         "unit": unit,
         "attempted": attempted,
@@ -145,36 +136,29 @@ def _tally(folder: Path, arm: str, unit: str, seed: int) -> Tally:
         "counted": len(change),
         "output_change": float(change.mean()) if len(change) else None,
         "output_interval": bootstrap(change, drawn, seed) if len(change) else None,
-        "output_change_signed": float(found.moved[found.kept].mean()) if len(change) else None,
+        "output_change_signed": float(found.moved[found.kept].mean()) if len(change) and not control else None,
         **valid_of(table["valid"], attempted, draws),
-        "queries": float(table["queries"].to_numpy().mean()) if attempted else None,
+        "queries": float(table["queries"].to_numpy().sum() / len(np.unique(found.face))) if attempted else None,
         "label_kept": _mean(_known(failed, "label_kept")),
         "likeness": _mean(_known(failed, "likeness")),
         "likely": _mean(_known(failed, "distance") <= 1),
     }
-    return Tally(row, found, _at_failure(found))
 
 
 def _at_failure(found: Outcomes) -> Floats:
     """|change of output| of the faces that failed: at the least that does it where a range was searched."""
     if not len(found.face) or found.rows["outputs"].null_count:
         return found.change[found.success]
-    swept, failed = _points(found)
+    swept, failed = points(found, "outputs"), points(found, "failures") > 0
     change = np.abs(swept - swept[:, :1])
     return np.where(failed, change, np.inf).min(axis=1, initial=np.inf)[found.success]
-
-
-def _points(found: Outcomes) -> tuple[Floats, NDArray[np.bool_]]:
-    """Outputs and failures ``[N, P]`` at the points of a sweep."""
-    outputs, failures = (np.array(found.rows[name].to_pylist()) for name in SWEPT)
-    return outputs.reshape(len(found.face), -1).astype(float), failures.reshape(len(found.face), -1).astype(bool)
 
 
 def _curve(found: Outcomes, attribute: Attribute, settings: Mapping[str, Any]) -> dict[str, list[float]]:
     """Mean output and share of failures over the range, from its low end to the high one; empty without faces."""
     if not len(found.face):
         return {"change": [], "output": [], "failed": []}
-    outputs, failures = _points(found)
+    outputs, failures = points(found, "outputs"), points(found, "failures")
     steps = outputs.shape[1] - 1
     ends = (torch.full((steps + 1, 1), end) for end in attribute.within(settings["attack"]["box"]))
     change = swept(torch.arange(steps + 1), steps, *ends)[:, 0].double().numpy()

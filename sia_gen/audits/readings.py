@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sia_gen.audits.results import FACIAL, outcomes, read_results, valid_of
-from sia_gen.audits.statistics import wilson
+from sia_gen.audits.statistics import Floats, wilson
 from sia_gen.targets.points import PARTS
 from sia_gen.targets.verifier import Verifier
 from sia_gen.training.groups import SUBGROUPS, class_names
@@ -29,25 +29,21 @@ def read_names(verifier: Verifier | None, attributes: Sequence[str]) -> list[str
     return [*kept, *(name for name in SUBGROUPS if name in known and name not in kept)] if kept else []
 
 
-def collateral(folder: Path, like: Mapping[str, str], spread: Mapping[str, float]) -> dict[str, Any]:
+def collateral(folder: Path, spread: Mapping[str, float]) -> dict[str, Any]:
     """How far each attribute alone moves the readings of all, at the value that changed the output most.
 
-    ``spread`` is the sd over faces of each, ``like`` the control of each; "moved" ``[K][K]`` is the mean size of the
-    changes in these, and "control" ``[K]`` the same of all readings under the control.
+    ``spread`` is the sd over faces of each; "moved" ``[K][K]`` is the mean size of the changes in these.
     """
     names = list(spread)
-    before = {name: _reading(folder, "pixel", name) for name in names}
-
-    def moved(arm: str) -> list[float]:
-        return [
-            float(np.abs(_reading(folder, arm, name) - before[name]).mean() / spread[name])
-            if len(before[name])
-            else 0.0
-            for name in names
-        ]
-
-    rows = [[round(value, 4) for value in moved(arm)] for arm in names]
-    return {"names": names, "moved": rows, "control": [float(np.mean(moved(like[name]))) for name in names]}
+    if not names:
+        return {"names": [], "moved": []}
+    deviations = np.array([*spread.values()])
+    before = _readings(folder, "pixel", names)  # [N, K]
+    rows = []
+    for arm in names:
+        far = np.abs(_readings(folder, arm, names) - before) / deviations
+        rows.append(np.round(far.mean(axis=0), 4).tolist() if len(far) else [0.0] * len(names))
+    return {"names": names, "moved": rows}
 
 
 def explained(rows: Sequence[dict[str, Any]], found: Mapping[str, Any]) -> None:
@@ -76,7 +72,7 @@ def subgroups(folder: Path, units: Mapping[str, str], arm: str = "semantic") -> 
     for name, cuts in SUBGROUPS.items():
         if name not in units:
             continue
-        band = np.digitize(_reading(folder, "pixel", name), cuts)
+        band = np.digitize(_readings(folder, "pixel", [name])[:, 0], cuts)
         for index, words in enumerate(class_names(name, cuts, units[name])):
             chosen = success[band == index]
             if len(chosen):
@@ -103,10 +99,8 @@ def facial(folder: Path, names: Sequence[str]) -> dict[str, Any] | None:
     return {"names": list(PARTS), "errors": rows}
 
 
-def _reading(folder: Path, arm: str, name: str) -> np.ndarray:
-    return _column(folder, arm, f"read_{name}").astype(float)
-
-
-def _column(folder: Path, arm: str, name: str) -> np.ndarray:
-    table = read_results(folder, ["correct", name], arm)
-    return table[name].filter(table["correct"]).to_numpy(zero_copy_only=False)
+def _readings(folder: Path, arm: str, names: Sequence[str]) -> Floats:
+    """What the verifier read off the N correct faces of an arm, ``[N, len(names)]``."""
+    table = read_results(folder, ["correct", *(f"read_{name}" for name in names)], arm)
+    table = table.filter(table["correct"])
+    return np.stack([table[f"read_{name}"].to_numpy().astype(float) for name in names], axis=1)

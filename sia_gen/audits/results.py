@@ -28,19 +28,21 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 RESULTS = "results.parquet"
-CONTROL = "random direction"  # of the attributes' mean size; there are others of the attributes' sizes
+CONTROL = "random direction"
 ARMS = ("joint", "semantic", "pixel")
 PLAIN = ("correct", "success", "loss_before", "loss_after", "output_before", "output_after", "steps", "queries")
 JUDGED, MEASURED = ("label_kept", "valid"), ("likeness", "distance")  # where a verifier looked on those that failed
 END = "end_label_kept"  # and on all, at the reported point
 FACIAL = ("parts_before", "parts_after")  # errors by part of the face, where landmarks are found
-SWEPT = ("outputs", "failures")  # of every point, where a range was searched
+CHANGES = "changes"  # of the picture
+SWEPT = ("outputs", "failures", CHANGES)  # of every point, where a range was searched
+COLUMNS = ("queries", *JUDGED, *MEASURED)  # what is said of an arm besides what `outcomes` always reads
 ROWS_AT_ONCE = 16_384
 
 
-def control_arm(size: int) -> str:
-    """The arm of random directions of one of the sizes, counted from 0, that attributes have."""
-    return f"{CONTROL} {size + 1}"
+def control_arm(number: int) -> str:
+    """The arm in which each face moves along one of its random directions, counted from 0."""
+    return f"{CONTROL} {number + 1}"
 
 
 def is_control(arm: str) -> bool:
@@ -131,7 +133,7 @@ class Outcomes:
     kept: NDArray[np.bool_]
     """Whether the label is still there at the reported point ``[N]``; of the rest no change of output is counted."""
     direction: Groups
-    """The random direction ``[N]`` that a face was moved along; its own number in every arm but the controls."""
+    """The random direction ``[N]`` that a face was moved along; its own number in every arm but the control's."""
 
     @property
     def change(self) -> Floats:
@@ -172,7 +174,7 @@ def _rows(part: dict[str, Tensor], arm: str, names: Sequence[str], kept: Sequenc
     rows["label_kept"] = _optional(part.get("label_kept"), np.bool_, attacked & part["success"].numpy())
     rows[END] = _optional(part.get(END), np.bool_, attacked)
     floats = pa.list_(pa.float32())
-    for name, kind in zip((*SWEPT, *FACIAL), (floats, pa.list_(pa.bool_()), floats, floats), strict=True):
+    for name, kind in zip((*SWEPT, *FACIAL), (floats, pa.list_(pa.bool_()), floats, floats, floats), strict=True):
         rows[name] = pa.array(part[name].tolist() if name in part else [None] * faces, kind)
     for name in MEASURED:
         rows[name] = _optional(part.get(name), np.float32, attacked)

@@ -6,7 +6,6 @@ A part is whole or absent, so a run that was killed at any moment goes on from w
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import HALF_WRITTEN, read_json, read_tensors, writable_folder, write_json, write_tensors
 
 CONFIG = "config.json"
-FORMAT = 3  # of a run: another one's parts mean other things
+FORMAT = 4  # of a run: another one's parts mean other things
 PARTS = "parts"
-# Runs of the same weights differ by rounding (threads, devices); other weights differ by more.
-PROBE_TOLERANCE = 0.01
+# Of the largest number. Runs of the same weights differ by rounding (threads, devices), other weights by more.
+PROBE_TOLERANCE = 0.005
 
 
 class RunFolder:
@@ -102,10 +101,8 @@ def require_format(run: Path, settings: Mapping[str, Any], remedy: str) -> None:
 
 def require_same_weights(run: Path, found: Sequence[float], probe: Sequence[float], remedy: str) -> None:
     """Raise `RequestError` unless two probes of a target, see `RunFolder`, are alike but for rounding."""
-    same = len(found) == len(probe) and all(
-        math.isclose(a, b, rel_tol=PROBE_TOLERANCE, abs_tol=PROBE_TOLERANCE) for a, b in zip(found, probe, strict=True)
-    )
-    if not same:
+    rounding = PROBE_TOLERANCE * max(map(abs, found), default=0.0)
+    if len(found) != len(probe) or any(abs(a - b) > rounding for a, b in zip(found, probe, strict=True)):
         raise RequestError(
             f"'{run}' holds a run of other weights (the target said {_short(found)} about the first face, "
             f"now {_short(probe)}); {remedy}"

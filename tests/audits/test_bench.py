@@ -117,6 +117,13 @@ def test_another_suite_is_refused(suite):
         suite(models=1, faces=13)
 
 
+def test_a_suite_judged_by_another_rule_is_refused(suite, monkeypatch):
+    suite(models=1)
+    monkeypatch.setitem(bench.RULE, "others_ratio", 3.0)
+    with pytest.raises(RequestError, match=r"holds a suite with rule=\{.*\}, not \{.*'others_ratio': 3.0"):
+        suite(models=2)
+
+
 def test_a_wrong_request_is_refused_before_anything_is_trained(suite):
     with pytest.raises(RequestError, match="faces=0 is outside"):
         suite(faces=0)

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from sia_gen.audits.chance import typical
 from sia_gen.audits.comparison import compare
-from sia_gen.audits.results import CONTROL, outcomes
+from sia_gen.audits.results import CONTROL
 from sia_gen.audits.statistics import bootstrap
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.targets.module import ModuleTarget
@@ -58,12 +59,12 @@ def test_a_run_does_not_differ_from_itself(runs):
 
 
 def test_faces_of_one_random_direction_are_drawn_together(planted, tmp_path, monkeypatch):
-    monkeypatch.setattr("sia_gen.audits.control.DIRECTIONS", 5)
+    monkeypatch.setattr("sia_gen.audits.control.GROUPS", 5)
     folders = tmp_path / "before", tmp_path / "after"
     for folder, problem in zip(folders, (planted, fainter(planted, 0.2)), strict=True):
         run(problem, folder, faces=12)
-    before, after = (outcomes(folder, CONTROL) for folder in folders)
-    assert len(set(before.direction)) == 5 < len(before.direction) == 12
+    before, after = (typical(folder, planted.space.names) for folder in folders)
+    assert len(set(before.direction)) == 5 < len(before.direction) == 36
     row = next(row for row in compare(*folders)["arms"] if row["name"] == CONTROL)
     assert row["change_interval"] == bootstrap(after.change - before.change, before.direction, 0)
 

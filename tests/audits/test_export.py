@@ -83,6 +83,7 @@ def test_what_a_killed_export_left_is_not_in_the_next_one(report, tmp_path, monk
         progress = stop if where == "pictures" else None
         with pytest.raises(KeyboardInterrupt):
             export(report.folder, tmp_path / "data", alone=True, progress=progress)
+    (tmp_path / "data" / ".README.md.0.partial.md").write_text("half")  # as a kill in the middle of it would
     count = export(report.folder, tmp_path / "data")
     assert len(list((tmp_path / "data" / "images").iterdir())) == count
     assert {path.name for path in (tmp_path / "data").iterdir()} == {"README.md", "images", "metadata.parquet"}

@@ -2,6 +2,7 @@ import pytest
 
 from sia_gen.audits.finding import above_control, above_others, finding
 
+SETTINGS = {"settings": {"single": {"directions": 3}}}
 CONTROL = {"name": "random direction 1", "output_change": 0.10, "success": 0.05}
 
 
@@ -92,19 +93,25 @@ def test_above_others(others, expected):
     ids=["one", "two", "either way", "even", "none"],
 )
 def test_finding_is_one_plain_sentence(rows, sentence):
-    assert finding({"attributes": rows, "correct": 9, "faces": 9, "draws": 9}) == sentence
+    assert finding({"attributes": rows, "correct": 9, "faces": 9, "draws": 9} | SETTINGS) == sentence
 
 
 @pytest.mark.parametrize(
     ("correct", "faces", "draws", "sentence"),
     [
-        (1, 1, 1, "1 correct face is too few to tell; audit 6 or more."),
-        (5, 10, 5, "5 correct faces are too few to tell; audit 12 or more."),
-        (6, 40, 5, "6 correct faces are too few to tell; audit 48 or more."),
+        (1, 1, 1, "1 correct face is too few to tell; audit 3 or more."),
+        (2, 10, 2, "2 correct faces are too few to tell; audit 15 or more."),
+        (3, 40, 2, "3 correct faces are too few to tell; audit 60 or more."),
     ],
 )
 def test_too_few_faces_are_said_to_be(correct, faces, draws, sentence):
-    rows = [row("age", 0.11), row("yaw", 0.1), row("light", 0.1)]  # 3 · 2**-6 = 0.047 is the first q to suffice
-    content = {"attributes": rows, "correct": correct, "faces": faces, "draws": draws}
+    rows = [row("age", 0.11), row("yaw", 0.1), row("light", 0.1)]  # 3 · 4**-3 = 0.047 is the first q to suffice
+    content = {"attributes": rows, "correct": correct, "faces": faces, "draws": draws} | SETTINGS
     assert finding(content) == sentence
-    assert finding(content | {"draws": 6}).startswith("No attribute stands out: the strongest, age,")
+    assert finding(content | {"draws": 3}).startswith("No attribute stands out: the strongest, age,")
+
+
+def test_a_control_that_gets_less_far_is_said_to():
+    rows = [row("age", 0.4, success=0.2, stands_out=True, control={**CONTROL, "reached": 0.6})]
+    content = {"attributes": rows, "correct": 9, "faces": 9, "draws": 9} | SETTINGS
+    assert "against 0.1 and 5% for random directions that change the picture 60% as much." in finding(content)

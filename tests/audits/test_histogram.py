@@ -4,6 +4,8 @@ from PIL import Image
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.audits.audit_report import AuditReport
+from sia_gen.audits.control import EACH
+from sia_gen.audits.statistics import wilson
 from sia_gen.targets.task import Regression
 from tests.audits.conftest import run
 from tests.problems import linear_problem
@@ -14,8 +16,7 @@ KEYS = {"name", "unit", "success", "interval", "mean_change", "output_change", "
 def test_rows_are_what_the_results_say(finished):
     report = AuditReport.load(finished)
     frame = report.to_pandas()
-    controls = [report.histogram["control"], *(row["control"] for row in report.histogram["attributes"])]
-    rows = [*report.histogram["attributes"], *controls, *report.histogram["arms"].values()]
+    rows = [*report.histogram["attributes"], *report.histogram["arms"].values()]
     for row in rows:
         arm = frame[(frame["arm"] == row["name"]) & frame["correct"]]
         assert row["attempted"] == len(arm) == report.histogram["correct"]
@@ -46,10 +47,24 @@ def test_has_the_keys_of_the_format_and_is_sorted(finished):
     histogram = AuditReport.load(finished).histogram
     assert all(set(row) >= KEYS for row in [*histogram["attributes"], histogram["control"]])
     assert histogram["control"]["name"] == "random direction"
-    names = {row["name"]: row["control"]["name"] for row in histogram["attributes"]}
-    assert names == {f"a{size}": f"random direction {size + 1}" for size in range(4)}  # their sizes rise
+    for row in histogram["attributes"]:  # a few directions for each face
+        assert row["control"]["attempted"] == EACH * row["attempted"]
+        assert row["control"]["queries"] == EACH * row["queries"]
     changes = [row["output_change"] for row in histogram["attributes"]]
     assert changes == sorted(changes, reverse=True)
+
+
+def test_faces_that_share_directions_count_once_in_the_control(monkeypatch):
+    monkeypatch.setattr("sia_gen.audits.control.GROUPS", 5)
+    problem = linear_problem(regression=True)
+    problem.target.task = Regression(("value",), tolerance=0.1)
+    report = run(problem, faces=12)
+    assert report.histogram["draws"] == 5
+    for row in report.histogram["attributes"]:
+        failed, attempted = row["control"]["successes"], row["control"]["attempted"]
+        assert row["control"]["interval"] == wilson(failed, attempted, 5)
+        assert row["interval"] == wilson(row["successes"], row["attempted"])
+    assert any(row["control"]["successes"] for row in report.histogram["attributes"])
 
 
 def test_a_regression_is_measured_in_its_own_unit():

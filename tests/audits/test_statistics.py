@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from sia_gen.audits.statistics import benjamini_hochberg, bootstrap, rate_difference, sign_flip, wilson
+from sia_gen.audits.statistics import benjamini_hochberg, bootstrap, permutation, rate_difference, wilson
 
 
 def test_wilson_is_the_score_interval():
@@ -22,31 +22,40 @@ def test_attempts_that_depend_on_each_other_count_once():
     assert wilson(0, 0, 0) == [0.0, 1.0]
 
 
-def test_sign_flip_counts_every_flip():
-    difference = np.array([0.3, -0.1, 0.5, 0.2, 0.0, 0.4])
-    flips = [np.dot(signs, difference) >= difference.sum() - 1e-12 for signs in itertools.product([-1, 1], repeat=6)]
-    assert sign_flip(difference, np.arange(6)) == np.mean(flips)
-    assert sign_flip(np.ones(8), np.arange(8)) == 1 / 2**8
-    assert sign_flip(np.zeros(8), np.arange(8)) == 1.0
+def test_permutation_counts_every_way():
+    own, chance = np.array([0.6, 0.5, 0.3]), np.array([[0.1, 0.2], [0.7, 0.1], [0.2, 0.2]])
+    values = np.column_stack([own, chance])
+    scores = [sum(values[np.arange(3), places]) for places in itertools.product(range(3), repeat=3)]
+    exact = np.mean(np.array(scores) >= own.sum() - 1e-12)
+    assert permutation(own, chance, np.arange(3), 0) == pytest.approx(exact, abs=0.005)
+    assert permutation(np.zeros(8), np.zeros((8, 3)), np.arange(8), 0) == 1.0
+    assert permutation(np.ones(24), np.zeros((24, 3)), np.arange(24), 0) == 1e-5
+    assert permutation(-np.ones(24), np.zeros((24, 3)), np.arange(24), 0) == 1.0
 
 
-def test_faces_that_share_a_direction_flip_together():
-    assert sign_flip(np.ones(32), np.arange(32) % 16) == 1 / 2**16
-    assert sign_flip(np.ones(32), np.zeros(32, dtype=int)) == 0.5
+def test_faces_that_share_directions_change_places_together():
+    assert permutation(np.ones(32), np.zeros((32, 3)), np.arange(32) % 2, 0) == pytest.approx(1 / 16, abs=0.005)
+    assert permutation(np.ones(32), np.zeros((32, 3)), np.zeros(32, dtype=int), 0) == pytest.approx(1 / 4, abs=0.005)
 
 
-def test_forty_groups_are_flipped_as_exactly():
-    assert sign_flip(np.ones(40), np.arange(40)) == 2.0**-40
-    p_value = sign_flip(np.array([1.0] * 25 + [-1.0] * 15), np.arange(40))
-    assert p_value == pytest.approx(binomtest(25, 40, alternative="greater").pvalue, rel=1e-9)
-
-
-def test_sign_flip_keeps_its_level():
-    """Under no effect, with faces of a direction alike, 5 % of p-values lie below 0.05."""
+@pytest.mark.parametrize("shape", ["normal", "few do much", "few do much, own as much always"])
+def test_permutation_keeps_its_level(shape, monkeypatch):
+    """Under no effect, with faces of a group alike, 5 % of p-values lie below 0.05."""
+    monkeypatch.setattr("sia_gen.audits.statistics.SHUFFLES", 1000)
     random = np.random.default_rng(0)
-    groups = np.arange(32) % 8
-    p_values = [sign_flip(random.normal(size=8)[groups] + 0.1 * random.normal(size=32), groups) for _ in range(2000)]
-    assert np.mean(np.array(p_values) <= 0.05) == pytest.approx(0.05, abs=0.015)
+    groups = np.arange(48) % 24
+
+    def draw():
+        if shape == "normal":
+            return random.normal(size=(24, 4))[groups] + 0.1 * random.normal(size=(48, 4))
+        values = np.where(random.random((24, 4)) < 0.1, 0.9, 0.02)[groups]
+        if shape != "few do much":
+            values[:, 0] = 0.1 * 0.9 + 0.9 * 0.02  # the mean of the others: a test of signs says so in 7 %
+        return values
+
+    drawn = [draw() for _ in range(1000)]
+    p_values = [permutation(values[:, 0], values[:, 1:], groups, 0) for values in drawn]
+    assert np.mean(np.array(p_values) <= 0.05) < 0.065
 
 
 def test_bootstrap_covers_the_mean():
