@@ -244,7 +244,7 @@ class AttackSuite:
         result = attack(problem.generator, problem.space, problem.target, problem.generator.sample(range(2)))
         found = tensors(result)
         kinds = {name: str(values.dtype).removeprefix("torch.") for name, values in found.items()}
-        swept = {"outputs": "float32", "failures": "bool"} if attack.step == "sweep" else {}
+        swept = {"outputs": "float32", "failures": "bool", "changes": "float32"} if attack.step == "sweep" else {}
         assert kinds == swept | {
             "original": "uint8", "adversarial": "uint8", "semantic": "uint8",
             "omega": "float32", "delta": "float32", "omega_needed": "float32",

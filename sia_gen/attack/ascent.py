@@ -70,6 +70,8 @@ class Ascent:
             stop_at_success=attack.stop == "success",
         )
         self.trace = Trace(self.low, self.high, self.faces.steps)
+        self.way: Step = "sign" if attack.step == "sign" else "normalised"
+        self.asked = 2 * attack.pairs if attack.step == "evolve" else 0  # images that an estimate takes
 
     @property
     def ascends(self) -> bool:
@@ -79,7 +81,7 @@ class Ascent:
     @property
     def differentiates(self) -> bool:
         """Whether that step needs a gradient of the target's."""
-        return self.ascends and self.attack.step != "evolve"
+        return self.ascends and not self.asked
 
     def step(self) -> None:
         """Sample, edit, predict, ascend, project, keep the best, drop the finished.
@@ -100,9 +102,9 @@ class Ascent:
         if self.attack.step == "sweep":
             self.sweep(point, verdict)
         else:
-            self.ascend(gradients, "normalised" if self.attack.step == "evolve" else self.attack.step)
+            self.ascend(gradients)
         self.start_over(verdict)
-        faces.advance(verdict, 2 * self.attack.pairs if self.attack.step == "evolve" else 0)
+        faces.advance(verdict, self.asked)
 
     def sample(self, new: NDArray) -> Rows:
         """The rows of faces that start now, at ω = 0 and δ = 0."""
@@ -255,7 +257,7 @@ class Ascent:
         faces.keep_best(point, verdict)
         faces.store({f"{name}_after": values for name, values in faces.best.items()}, verdict.done)
 
-    def ascend(self, gradients: Rows, step: Step) -> None:
+    def ascend(self, gradients: Rows) -> None:
         """Step uphill and project; all rows move at once, so that what runs out of memory has moved none."""
         attack, rows = self.attack, self.faces.rows
         moved = {}
@@ -266,10 +268,10 @@ class Ascent:
                 gradient = attack.momentum * rows[f"{name}_momentum"] + gradient
                 moved[f"{name}_momentum"] = gradient
             if name == "omega":
-                uphill = attack.semantic_step * _half_range(self.faces.rows) * ascent(gradient, "linf", step)
+                uphill = attack.semantic_step * _half_range(self.faces.rows) * ascent(gradient, "linf", self.way)
                 stepped = rows[name] + uphill
             else:
-                uphill = ascent(gradient, attack.norm, step)
+                uphill = ascent(gradient, attack.norm, self.way)
                 stepped = torch.add(rows[name], uphill, alpha=attack.pixel_step * attack.epsilon)
             moved[name] = self._project(name, stepped, rows)
         rows |= moved

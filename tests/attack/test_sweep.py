@@ -3,9 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sia_gen.attack.edit import edit
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attack.trace import point, swept
 from sia_gen.core.errors import RequestError
+from sia_gen.core.images import quantise
 from sia_gen.targets.task import Regression
 from tests.problems import LinearTarget, linear_problem, two_hills
 
@@ -141,3 +143,16 @@ def test_tries_up_and_down_in_turn_as_far_as_both_ends():
     low, high = problem.space.low.item(), problem.space.high.item()
     asked = torch.tensor([end * k / 5 for k in range(1, 6) for end in (high, low)])
     torch.testing.assert_close(moved / moved[0], asked / asked[0], rtol=0.05, atol=0.05)  # on the 8-bit grid
+
+
+def test_notes_how_far_each_point_changes_the_picture():
+    problem = alone(linear_problem(), 1)
+    codes = problem.generator.sample(range(8))
+    result = run(problem, replace(SWEEP, batch=3))  # faces take the rows of those that left
+    low, high = (torch.full((11, 1), end) for end in (problem.space.low.item(), problem.space.high.item()))
+    for number, omega in enumerate(swept(torch.arange(11), 10, low, high)):
+        with torch.no_grad():
+            edited = edit(problem.generator, problem.space, codes, omega.expand(8, 1))
+            change = (quantise(edited) - quantise(edit(problem.generator, problem.space, codes))).square()
+        expected = torch.where(result.correct, change.mean(dim=(1, 2, 3)).sqrt(), 0)
+        torch.testing.assert_close(result.changes[:, number], expected, rtol=1e-4, atol=1e-6)
