@@ -27,7 +27,8 @@ TARGETS: dict[str, dict[str, Any]] = {
     "smile-classifier": {},
     "smile-classifier-planted": {"planted": "light_azimuth"},
     "glasses-classifier": {"label": "glasses"},
-    "glasses-classifier-planted": {"label": "glasses", "planted": "hair_colour"},
+    # Glasses are so easily seen that a few faces without the cause are enough to learn what they are.
+    "glasses-classifier-planted": {"label": "glasses", "planted": "hair_colour", "strength": 1.0},
     "age-classifier": {"label": "age", "thresholds": BANDS},
     "age-classifier-planted": {"label": "age", "thresholds": BANDS, "planted": "skin_tone"},
     "sex-classifier": {"label": "sex"},
