@@ -35,6 +35,7 @@ class Chance:
 
     def __init__(self, folder: Path) -> None:
         self.arms = [outcomes(folder, control_arm(number), [*COLUMNS, *SWEPT]) for number in range(EACH)]
+        self.furthest = np.stack([picture_change(arm) for arm in self.arms])  # [E, N, 2]
 
     @property
     def face(self) -> Groups:
@@ -48,8 +49,7 @@ class Chance:
 
     def reached(self, most: Floats) -> float | None:
         """The share of ``most`` ``[N, 2]`` that directions change the picture by, mean of all; None without faces."""
-        furthest = np.stack([picture_change(arm) for arm in self.arms])  # [E, N, 2]
-        shares = np.minimum(1.0, furthest / np.maximum(most, np.finfo(float).tiny))
+        shares = np.minimum(1.0, self.furthest / np.maximum(most, np.finfo(float).tiny))
         return float(shares.mean()) if shares.size else None
 
     def within(self, most: Floats) -> Outcomes:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sia_gen.attack.trace import swept
 from sia_gen.attributes.attribute_space import Attribute
-from sia_gen.audits.chance import Chance, picture_change, points, typical
+from sia_gen.audits.chance import Chance, picture_change, points
 from sia_gen.audits.finding import above_control, above_others, finding
 from sia_gen.audits.readings import collateral, explained, facial, subgroups
 from sia_gen.audits.results import (
@@ -58,7 +58,7 @@ def histogram(
         found = outcomes(folder, arm, [*COLUMNS, *SWEPT])
         arms[arm] = _tally(found, arm, "", seed)
         at_failure.append(_at_failure(found))
-    rows, p_values = [], []
+    rows, p_values, sizes = [], [], []
     for attribute in attributes:
         found = outcomes(folder, attribute.name, [*COLUMNS, *SWEPT, f"needed_{attribute.name}"])
         for face in (found.face, *(arm.face for arm in chance.arms)):
@@ -68,9 +68,9 @@ def histogram(
                     "the same image differently; fix its seed or switch its randomness off, and start over"
                 )
         row = _tally(found, attribute.name, attribute.unit, seed)
-        size = picture_change(found)
-        against = chance.within(size)
-        row["control"] = _tally(against, CONTROL, "", seed) | {"reached": chance.reached(size)}
+        sizes.append(picture_change(found))
+        against = chance.within(sizes[-1])
+        row["control"] = _tally(against, CONTROL, "", seed) | {"reached": chance.reached(sizes[-1])}
         own, others = found.change[found.kept], against.change.reshape(len(chance.arms), -1).T[found.kept]
         excess, drawn = own - others.mean(axis=1), chance.group[found.kept]
         p_values.append(permutation(own, others, drawn, seed) if len(own) else 1.0)
@@ -97,7 +97,7 @@ def histogram(
         "reference": settings["reference"],
         "left_out": settings["left_out"],
         "attributes": rows,
-        "control": {**_tally(typical(folder, [row["name"] for row in rows]), CONTROL, "", seed), "q": None},
+        "control": {**_tally(chance.within(np.mean(sizes, axis=0)), CONTROL, "", seed), "q": None},
         "arms": arms,
         "change_at_failure": change_at_failure,
         "settings": dict(settings),
