@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+WAYS = (slice(1, None, 2), slice(2, None, 2))  # points of a sweep upwards and downwards, from 0 on
 SAME = 1e-4  # of a half-range: sizes of change that differ by less are one
 
 

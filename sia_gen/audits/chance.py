@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sia_gen.attack.trace import WAYS
 from sia_gen.audits.control import EACH
 from sia_gen.audits.results import CHANGES, COLUMNS, SWEPT, Outcomes, control_arm, outcomes
 from sia_gen.audits.statistics import Floats, Groups
-
-WAYS = (slice(1, None, 2), slice(2, None, 2))  # points of a sweep upwards and downwards, from 0 on
 
 
 def points(found: Outcomes, name: str) -> Floats:
@@ -26,8 +25,7 @@ def points(found: Outcomes, name: str) -> Floats:
 
 def picture_change(found: Outcomes) -> Floats:
     """How far an attribute changes each face's picture on its ways up and down: root mean square, ``[N, 2]``."""
-    changes = points(found, CHANGES)
-    return np.stack([changes[:, way].max(axis=1, initial=0.0) for way in WAYS], axis=1)
+    return _furthest(points(found, CHANGES))
 
 
 class Chance:
@@ -35,7 +33,8 @@ class Chance:
 
     def __init__(self, folder: Path) -> None:
         self.arms = [outcomes(folder, control_arm(number), [*COLUMNS, *SWEPT]) for number in range(EACH)]
-        self.furthest = np.stack([picture_change(arm) for arm in self.arms])  # [E, N, 2]
+        self.sweeps = [[points(arm, name) for name in SWEPT] for arm in self.arms]
+        self.furthest = np.stack([_furthest(changes) for *_, changes in self.sweeps])  # [E, N, 2]
 
     @property
     def face(self) -> Groups:
@@ -61,7 +60,7 @@ class Chance:
         """
         import pyarrow as pa
 
-        parts = [_within(arm, most) for arm in self.arms]
+        parts = [_within(sweep, most) for sweep in self.sweeps]
         success = np.concatenate([success for _, success in parts])
         rows = pa.concat_tables([arm.rows for arm in self.arms])
         if not rows["valid"].null_count:
@@ -83,9 +82,14 @@ def typical(folder: Path, attributes: Sequence[str]) -> Outcomes:
     return Chance(folder).within(np.mean(sizes, axis=0))
 
 
-def _within(arm: Outcomes, most: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+def _furthest(changes: Floats) -> Floats:
+    """The largest of a sweep's changes ``[N, P]`` on its ways up and down: ``[N, 2]``."""
+    return np.stack([changes[:, way].max(axis=1, initial=0.0) for way in WAYS], axis=1)
+
+
+def _within(sweep: Sequence[Floats], most: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     """The largest |change of output| ``[N]`` along a direction within ``most`` ``[N, 2]``, and whether a face fails."""
-    outputs, failures, changes = (points(arm, name) for name in SWEPT)
+    outputs, failures, changes = sweep
     effects = np.abs(outputs - outputs[:, :1])
     largest = np.zeros(len(most))
     failed: NDArray[np.bool_] = np.zeros(len(most), np.bool_)

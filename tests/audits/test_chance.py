@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from sia_gen.audits.audit_report import AuditReport
-from sia_gen.audits.chance import Chance, _within, picture_change, typical
+from sia_gen.audits.chance import Chance, _within, picture_change, points, typical
 from sia_gen.audits.control import EACH
 from sia_gen.audits.results import SWEPT, Outcomes, outcomes
 from tests.problems import linear_problem
@@ -33,7 +33,7 @@ def arm(outputs=OUTPUTS, failures=FAILURES, changes=CHANGES):
     ],
 )
 def test_the_largest_effect_within_a_change_of_the_picture(up, down, largest, failed):
-    effect, fails = _within(arm(), np.array([[up, down]]))
+    effect, fails = _within([points(arm(), name) for name in SWEPT], np.array([[up, down]]))
     assert effect[0] == pytest.approx(largest)
     assert fails[0] == failed
 
@@ -69,5 +69,5 @@ def test_a_run_is_looked_at_within_any_change(finished):
 def test_without_a_correct_face_there_is_nothing_to_look_at():
     empty = arm().rows.slice(0, 0)
     nothing = Outcomes(empty, np.zeros(0), np.zeros(0, bool), np.zeros(0), np.zeros(0, bool), np.zeros(0, int))
-    effect, fails = _within(nothing, picture_change(nothing))
+    effect, fails = _within([points(nothing, name) for name in SWEPT], picture_change(nothing))
     assert effect.shape == fails.shape == (0,)
