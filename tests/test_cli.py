@@ -64,7 +64,7 @@ finally:
         ),
         (["audit", "--faces", "0"], "faces=0 is outside 1…100000; choose a number in that range"),
         (["audit", "--epsilon", "1/0"], "epsilon=1/0 is no number; write it as 1/255 or 0.004"),
-        (["audit", "--epsilon", "1e400"], "SemanticImageAttack: epsilon=inf: input should be a finite number"),
+        (["audit", "--epsilon", "1e400"], "epsilon=inf should be a finite number"),
         (
             ["audit", "--queries", "30"],
             "queries=30 is below 31, one pair a step; raise it or ask for fewer steps",

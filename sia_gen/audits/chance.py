@@ -51,6 +51,12 @@ class Chance:
         shares = np.minimum(1.0, self.furthest / np.maximum(most, np.finfo(float).tiny))
         return float(shares.mean()) if shares.size else None
 
+    def noise(self, found: Outcomes) -> float | None:
+        """Mean |difference| of what the target said of the unedited faces in this arm and in the control's arms."""
+        said = points(found, "outputs")[:, 0]
+        apart = [np.abs(outputs[:, 0] - said) for outputs, *_ in self.sweeps]
+        return float(np.mean(apart)) if len(said) else None
+
     def within(self, most: Floats) -> Outcomes:
         """All directions one after the other, ``[E · N]``, as if none had changed the picture by more than ``most``.
 

@@ -13,11 +13,14 @@ OTHERS_RATIO = 2.0  # output change over the median of the other attributes,
 STRONGEST = 5  # of so many of them at most, the strongest ones
 REACHED = 0.95  # of an attribute's change of the picture: a control that gets less far is said to
 ONE_WAY = 0.5  # mean change that fails, as a share of its mean size: from here on three in four faces go one way
+NOISE_RATIO = (
+    3.0  # excess over the control to what the output changes by itself: the best of eight answers may be that far
+)
 MATERIAL = 0.1  # excess over the control, as a share of the output change at which faces fail
 
 RULE = {
     "largest_q": LARGEST_Q, "control_ratio": CONTROL_RATIO, "others_ratio": OTHERS_RATIO, "strongest": STRONGEST,
-    "material": MATERIAL,
+    "material": MATERIAL, "noise_ratio": NOISE_RATIO,
 }  # fmt: skip
 """What has to hold for an attribute to stand out: results judged by another rule are others."""
 
@@ -28,7 +31,9 @@ def above_control(row: Mapping[str, Any], change_at_failure: float | None) -> bo
     A small q only says that two means differ, and with many faces any two do. So the excess must also be sure (its
     interval lies above 0), material (a tenth of the change at which faces fail, in the output's own unit: about five
     points of probability for a classifier that is sure of its faces) and large (the effect is one and a half times the
-    control's). Where no face failed, ``change_at_failure`` is None: nothing says what is material, so nothing is.
+    control's). Nor may it be the target's own chance: the excess is five times what its answers to the same face
+    differ by, as an attribute takes the largest of eight. Where no face failed, ``change_at_failure`` is None: nothing
+    says what is material, so nothing is.
     """
     if row["excess"] is None or change_at_failure is None:
         return False
@@ -36,6 +41,7 @@ def above_control(row: Mapping[str, Any], change_at_failure: float | None) -> bo
         row["q"] <= LARGEST_Q
         and row["excess_interval"][0] > 0
         and row["excess"] >= MATERIAL * change_at_failure
+        and row["excess"] >= NOISE_RATIO * row["noise"]
         and row["output_change"] >= CONTROL_RATIO * row["control"]["output_change"]
     )
 

@@ -76,6 +76,7 @@ def histogram(
         p_values.append(permutation(own, others, drawn, seed) if len(own) else 1.0)
         row["excess"] = float(excess.mean()) if len(excess) else None
         row["excess_interval"] = bootstrap(excess, drawn, seed) if len(excess) else None
+        row["noise"] = chance.noise(found)
         row["curve"] = _curve(found, attribute, settings)
         at_failure.append(_at_failure(found))
         rows.append(row)

@@ -28,9 +28,13 @@ def settings(cls: type[T]) -> type[T]:
             if not first["loc"]:  # from the class's own __post_init__, which names the value itself
                 reason = str(first.get("ctx", {}).get("error", first["msg"]))
             else:
-                message = first["msg"][:1].lower() + first["msg"][1:]
-                reason = f"{first['loc'][0]}={first['input']!r}: {message}; change it"
-            raise RequestError(f"{cls.__name__}: {reason}") from None
+                name, value = first["loc"][0], first["input"]
+                subject = f"{name} is empty: it" if value is None else f"{name}={value!r}"
+                should = first["msg"].startswith("Input ")
+                message = first["msg"].removeprefix("Input ")
+                reason = f"{subject} {message}" if should else f"{subject}: {message[:1].lower()}{message[1:]}"
+                reason += "; change it"
+            raise RequestError(reason) from None
 
     made.__init__ = init
     return made

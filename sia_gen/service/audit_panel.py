@@ -66,7 +66,7 @@ class AuditPanel:
             with gr.Column(scale=3, min_width=600):
                 self.result = ResultPanel(first, controls)
         generator.change(self._offer, generator, chosen, show_progress="hidden", api_visibility="private")
-        going = self.start.click(
+        self.start.click(
             self.audit,
             [generator, target, chosen, faces, number, steps, box, epsilon],
             [self.status, self.start, self.stop, self.earlier, *self.result.components],
@@ -76,14 +76,8 @@ class AuditPanel:
             show_progress_on=[self.status],
             api_name="audit",
         )
-        self.stop.click(
-            self.halt,
-            None,
-            [self.status, self.start, self.stop],
-            cancels=[going],
-            show_progress="hidden",
-            api_visibility="private",
-        )
+        # `audit` itself says that it was stopped: two events that both did could come in either order.
+        self.stop.click(self.halt, None, None, show_progress="hidden", api_visibility="private")
         self.earlier.input(self.show, self.earlier, self.result.components, api_name="result")
 
     def _offer(self, generator: str) -> gr.CheckboxGroup:
@@ -151,10 +145,9 @@ class AuditPanel:
                 **dict(zip(self.result.components, self.result.values(report), strict=True)),
             }
 
-    def halt(self, visitor: gr.Request) -> dict[gr.components.Component, Any]:
+    def halt(self, visitor: gr.Request) -> None:
         """Stop the visitor's audit."""
         self.jobs.stop(visitor.session_hash)
-        return self._idle(STOPPED)
 
     def refresh(self) -> dict[gr.components.Component, Any]:
         """The finished runs as they are now and the newest of them, for a page that opens."""

@@ -27,12 +27,16 @@ class AuditRequest:
 
     generator: str
     target: str
-    attributes: tuple[str, ...] = Field(min_length=1)
+    attributes: tuple[str, ...]
     faces: int = Field(16, ge=1, le=MAX_FACES)
     seed: int = Field(0, ge=0, le=MAX_SEED)
     steps: int = Field(10, ge=1, le=MAX_STEPS)
     box: float = Field(1.0, gt=0, le=1)
     epsilon: float = Field(1.0, ge=0, le=MAX_EPSILON)
+
+    def __post_init__(self) -> None:
+        if not self.attributes:
+            raise ValueError("no attribute is chosen; choose one or more")
 
     @property
     def name(self) -> str:

@@ -25,7 +25,7 @@ class Job(Generic[T]):
 
     def __init__(self, worker: ThreadPoolExecutor, work: Callable[[Progress], T]) -> None:
         self._stopped = Event()
-        self._latest = Update(0, 1, "waiting")
+        self._latest = Update(0, 1, "waiting until the audit before this one has stopped")
         self._future: Future[T] = worker.submit(self._run, work)
 
     def _run(self, work: Callable[[Progress], T]) -> T:
@@ -38,16 +38,18 @@ class Job(Generic[T]):
         self._latest = Update(done, total, what)
 
     def updates(self) -> Iterator[Update]:
-        """Where the work is, a few times a second until it ends; closing the iterator stops the work."""
+        """Where the work is, a few times a second until it ends or is stopped; closing the iterator stops the work."""
         try:
-            while not self._future.done():
+            while not (self._future.done() or self._stopped.is_set()):
                 yield self._latest
                 wait([self._future], timeout=NEWS_SECONDS)
         finally:
             self.stop()
 
     def result(self) -> T:
-        """What the work gave or raised, once `updates` has ended; `Cancelled` if it was stopped."""
+        """What the work gave or raised; `Cancelled` if it was stopped before it ended."""
+        if self._stopped.is_set() and not self._future.done():
+            raise Cancelled
         return self._future.result()
 
     def stop(self) -> None:

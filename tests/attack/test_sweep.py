@@ -126,7 +126,7 @@ def test_needs_no_gradient():
 def test_refuses_what_it_has_no_use_for(options, fault):
     with pytest.raises(RequestError) as caught:
         replace(SWEEP, **options)
-    assert str(caught.value) == f"SemanticImageAttack: {fault}, which step='sweep' has no use for; change it"
+    assert str(caught.value) == f"{fault}, which step='sweep' has no use for; change it"
 
 
 def test_tries_up_and_down_in_turn_as_far_as_both_ends():

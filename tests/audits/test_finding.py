@@ -8,7 +8,14 @@ CONTROL = {"name": "random direction 1", "output_change": 0.10, "success": 0.05}
 
 def row(name="light", change=0.46, q=0.01, low=0.02, success=0.41, **more):
     excess = change - CONTROL["output_change"]
-    made = {"name": name, "output_change": change, "q": q, "excess": excess, "excess_interval": [low, 2 * excess]}
+    made = {
+        "name": name,
+        "output_change": change,
+        "q": q,
+        "excess": excess,
+        "excess_interval": [low, 2 * excess],
+        "noise": 0.0,
+    }
     made |= {"output_interval": [change - 0.1, change + 0.1], "unit": "degrees", "mean_size": None, "mean_change": None}
     return made | {"success": success, "control": CONTROL, "above_control": False, "stands_out": False} | more
 
@@ -22,10 +29,12 @@ def row(name="light", change=0.46, q=0.01, low=0.02, success=0.41, **more):
         ({"change": 0.151, "excess": 0.05}, True),
         ({"change": 0.151, "excess": 0.04}, False),  # less than a tenth of the change at which faces fail
         ({"change": 0.149, "excess": 0.05}, False),  # less than one and a half times the control
+        ({"noise": 0.071}, True),
+        ({"noise": 0.073}, False),  # the best of eight answers to one face may be as far from another
     ],
-    ids=["all", "chance", "unsure", "just enough", "immaterial", "small"],
+    ids=["all", "chance", "unsure", "just enough", "immaterial", "small", "hardly noisy", "noisy"],
 )
-def test_above_control_takes_four_conditions(changes, expected):
+def test_above_control_takes_five_conditions(changes, expected):
     assert above_control(row(**changes), change_at_failure=0.45) is expected
 
 

@@ -1,12 +1,17 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.audits.audit_report import AuditReport
 from sia_gen.audits.control import EACH
+from sia_gen.audits.diagnose import audit
 from sia_gen.audits.statistics import wilson
-from sia_gen.targets.task import Regression
+from sia_gen.targets.module import ModuleTarget
+from sia_gen.targets.task import Classification, Regression
 from tests.audits.conftest import run
 from tests.problems import linear_problem
 
@@ -93,3 +98,22 @@ def test_the_picture_is_large_enough_to_read(finished):
     with Image.open(finished / "histogram.png") as picture:
         assert picture.width >= 1200
         assert np.asarray(picture.convert("L")).std() > 10
+
+
+def test_a_target_of_pure_chance_has_no_attribute_above_its_control():
+    """Small changes meet fewer answers in the control than eight: chance alone then sets an attribute above it."""
+    problem = linear_problem()
+    small = replace(problem.space.attributes[0], low=-0.05, high=0.05)
+    space = replace(problem.space, attributes=(small, *problem.space.attributes[1:]))
+    draws = torch.Generator().manual_seed(0)
+
+    def answer(images):
+        return torch.randn(len(images), 2, generator=draws)
+
+    target = ModuleTarget(answer, Classification(("a", "b")), differentiable=False)
+    report = audit(problem.generator, target, space, faces=16, attack=SemanticImageAttack(steps=1))
+    rows = report.histogram["attributes"]
+    assert min(row["q"] for row in rows) < 0.05
+    assert min(row["noise"] for row in rows) > 0.05
+    assert not any(row["above_control"] for row in rows)
+    assert any("answers the same image differently" in said for said in report.histogram["checks"])

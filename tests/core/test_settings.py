@@ -30,9 +30,9 @@ def test_settings_are_frozen_comparable_and_show_themselves():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"steps": 0}, "Recipe: steps=0: input should be greater than or equal to 1; change it"),
-        ({"stepz": 1}, "Recipe: stepz=1: unexpected keyword argument; change it"),
-        ({"steps": 1, "size": 2}, "Recipe: size=2 is more than steps=1; lower it"),
+        ({"steps": 0}, "steps=0 should be greater than or equal to 1; change it"),
+        ({"stepz": 1}, "stepz=1: unexpected keyword argument; change it"),
+        ({"steps": 1, "size": 2}, "size=2 is more than steps=1; lower it"),
     ],
 )
 def test_a_bad_value_is_one_line(values, message):

@@ -75,7 +75,7 @@ def test_runs_an_audit_and_shows_it_again(client, store):
     ("values", "message"),
     [
         ({"faces": 257}, "Value 257 is greater than maximum value 256"),
-        ({"attributes": []}, "AuditRequest: attributes=(): tuple should have at least 1 item"),
+        ({"attributes": []}, "no attribute is chosen; choose one or more"),
         ({"target": "os:getcwd"}, "Value: os:getcwd is not in the list of choices"),
         ({"target": "tests.standins:nothing"}, "cannot import target 'tests.standins:nothing'"),
         ({"seed": -1}, "Value -1 is less than minimum value 0"),

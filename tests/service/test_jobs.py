@@ -47,6 +47,24 @@ def test_a_stopped_job_ends_at_its_next_report(jobs):
     assert 0 < len(steps) < 10_000
 
 
+def test_a_stopped_job_is_not_waited_for(jobs):
+    begun, go = Event(), Event()
+
+    def work(progress):
+        begun.set()
+        assert go.wait(60)  # as where a model is loaded, which reports nothing
+
+    job = jobs.start("a", work)
+    updates = job.updates()
+    next(updates)
+    assert begun.wait(60)
+    jobs.stop("a")
+    assert list(updates) == []
+    with pytest.raises(Cancelled):
+        job.result()
+    go.set()
+
+
 def test_closing_the_updates_stops_the_work(jobs):
     job = jobs.start("a", lambda progress: [progress(0, 1, "on") or Event().wait(0.001) for _ in range(10_000)])
     with closing(job.updates()) as updates:
@@ -70,7 +88,7 @@ def test_one_job_runs_at_a_time_and_one_waits_for_each_visitor(jobs):
     third = jobs.start("b", lambda progress: work(progress, "third"))
     assert begun.wait(60)
     assert running == ["first"]
-    assert next(third.updates()).what == "waiting"
+    assert next(third.updates()).what.startswith("waiting")
     go.set()
     assert first.result() == "first"
     with pytest.raises(Cancelled):
