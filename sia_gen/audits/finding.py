@@ -13,9 +13,7 @@ OTHERS_RATIO = 2.0  # output change over the median of the other attributes,
 STRONGEST = 5  # of so many of them at most, the strongest ones
 REACHED = 0.95  # of an attribute's change of the picture: a control that gets less far is said to
 ONE_WAY = 0.5  # mean change that fails, as a share of its mean size: from here on three in four faces go one way
-NOISE_RATIO = (
-    3.0  # excess over the control to what the output changes by itself: the best of eight answers may be that far
-)
+NOISE_RATIO = 5.0  # excess over the control to the noise of one answer: the largest of eight may be off by four times
 MATERIAL = 0.1  # excess over the control, as a share of the output change at which faces fail
 
 RULE = {
