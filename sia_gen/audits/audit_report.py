@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sia_gen.audits.report import REPORT
 from sia_gen.audits.results import read_results
 from sia_gen.audits.run_folder import CONFIG, RunFolder, require_format
+from sia_gen.core.errors import RequestError
 from sia_gen.core.files import read_json
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ class AuditReport:
 
     @classmethod
     def load(cls, folder: str | Path) -> AuditReport:
-        """The report in a run folder; raises `WorkError` where there is none."""
+        """The report in a run folder; raises `RequestError` where there is none, `WorkError` where it is damaged."""
+        if not (Path(folder) / HISTOGRAM).is_file():
+            raise RequestError(f"'{folder}' holds no finished audit; name another folder, or finish the audit in it")
         return cls(Path(folder), read_json(Path(folder) / HISTOGRAM))
 
     @property

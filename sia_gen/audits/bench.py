@@ -27,7 +27,7 @@ from sia_gen.generators.load import load_generator
 from sia_gen.studio.renders import RenderSet, read_renders, write_renders
 from sia_gen.training.planted import SIDE, Case, cases, train_case
 
-RENDERS = "faces-renders"
+RENDERS, FRESH = "faces-renders", "renders"  # the shipped ones, and those made in the suite's folder
 RENDERED = 5000  # fresh renders, as many as are shipped
 FAR = 1000  # how far the seed of fresh renders is from that of the audited faces
 ATTRIBUTES = (
@@ -86,7 +86,7 @@ def planted_suite(
     _require_same_suite(Path(out), settings)
     if makehuman is not None:
         fresh: dict[str, Any] = {"seed": seed + FAR, "resolution": SIDE, "device": device, "progress": progress}
-        renders = write_renders(makehuman, Path(out) / "renders", RENDERED, **fresh)
+        renders = write_renders(makehuman, Path(out) / FRESH, RENDERED, **fresh)
     data = read_renders(_shipped_renders() if renders is None else renders)
     settings["renders"] = data.settings
     _require_same_suite(Path(out), settings)
@@ -116,7 +116,11 @@ def _shipped_renders() -> Path:
 
 
 def _require_same_suite(out: Path, settings: Mapping[str, Any]) -> None:
-    found = read_json(out / SETTINGS) if (out / SETTINGS).exists() else settings
+    if not (out / SETTINGS).exists():
+        if out.is_dir() and any(path.name != FRESH for path in out.iterdir()):
+            raise RequestError(f"'{out}' holds files that are no suite's; choose another --out or an empty folder")
+        return
+    found = read_json(out / SETTINGS)
     for name, value in settings.items():
         if found.get(name) != value:
             raise RequestError(

@@ -45,7 +45,7 @@ def checks(target: Target, images: Images, reference: Tensor | None) -> list[str
     elif len(images) > 1 and (prediction - prediction[:1]).abs().amax() <= SAME * size:
         said.append("it says the same of every face; check its weights and that it looks at the image")
     if isinstance(target.task, MultiLabel) and (prediction >= 0).all() and (prediction <= 1).all():
-        said.append("it gives probabilities, where above 0 means yes; return the logits before the sigmoid")
+        said.append("it seems to give probabilities, where above 0 means yes; return the logits before the sigmoid")
     if isinstance(target.task, Detection) and (prediction > 0).all() and (prediction <= 1).all():
         said.append("its scores lie between 0 and 1, where above 0 means found; return them less the limit")
     if isinstance(target.task, Classification):
@@ -71,8 +71,9 @@ def _of_classes(task: Classification, prediction: Tensor, reference: Tensor | No
     said = []
     single = prediction.shape[1] == 2 and not prediction[:, 0].any()  # of one output, see `ModuleTarget`
     sure = prediction[:, 1] if single else prediction.sum(dim=1)
+    what = "sigmoid" if single else "softmax"
     if (prediction >= 0).all() and (sure <= 1.001).all() and (single or (sure > 0.999).all()):
-        said.append("it gives probabilities, on which gradients fade; return the logits before the softmax")
+        said.append(f"it seems to give probabilities, on which gradients fade; return the logits before the {what}")
     if reference is not None and len(reference) >= FEWEST:
         count, right = len(reference), int((task.decide(prediction) == reference.to(prediction.device)).sum())
         guessing = int(torch.bincount(reference).amax()) / count

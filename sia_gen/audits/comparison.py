@@ -34,7 +34,7 @@ def compare(first: str | Path, second: str | Path) -> dict[str, Any]:
     over faces, and a Benjamini–Hochberg "q" of Wilcoxon's signed-rank test on the change of output. Rows of
     attributes come by the size of that difference, then those of the arms.
 
-    Raises `RequestError` for runs that cannot be compared, `WorkError` for folders without one.
+    Raises `RequestError` for runs that cannot be compared, and for folders without one.
     """
     runs = [AuditReport.load(folder) for folder in (first, second)]
     settings = [finished_settings(run) for run in runs]

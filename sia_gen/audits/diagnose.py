@@ -204,12 +204,13 @@ def _control(
 ) -> AttributeSpace:
     """The run's random directions, drawn once and kept, so that all of its faces meet the same ones."""
     path = folder.path / DIRECTIONS
-    if not path.exists():
+    try:
+        kept = read_tensors(path)[0]
+    except WorkError:  # not there yet, or damaged by a power cut
         with _blame("the control"):
             directions = random_directions(generator, known, seed)
-            reach = reaches(generator, known, audited, directions, seed)
-            write_tensors(path, {"directions": directions, "reach": reach})
-    kept = read_tensors(path)[0]
+            kept = {"directions": directions, "reach": reaches(generator, known, audited, directions, seed)}
+            write_tensors(path, kept)
     return control_space(known, kept["directions"], kept["reach"])
 
 
@@ -255,6 +256,7 @@ def _conclude(
     factors = witness.verifier.factors if witness.verifier is not None else ()
     units = {factor.name: factor.unit for factor in factors if factor.name in witness.kept}
     content = histogram(folder.path, audited.attributes, settings, units)
+    content["measured"] = witness.target.task.measured
     content["checks"] = [*said, *few(content["correct"], content["faces"])]
     content["pairs"] = pair_rows(folder.path, pairs, settings["seed"])
     examples = Examples(folder, columns)

@@ -119,11 +119,11 @@ def _direction(row: Mapping[str, Any]) -> str:
     """Which way, and how far, the least change that fails goes on average."""
     if row["mean_size"] is None:
         return ""
-    size, unit = f"{row['mean_size']:.2g}", f" {row['unit']}" if row["unit"] else ""
+    size, unit = f"{row['mean_size']:.3g}", f" {row['unit']}" if row["unit"] else ""
     way = "either way"
     if abs(row["mean_change"]) >= ONE_WAY * row["mean_size"]:
         way = "mostly upwards" if row["mean_change"] > 0 else "mostly downwards"
-    return f", {way}, from {size}{unit} on average"
+    return f", at a change of {size}{unit} on average, {way}"
 
 
 def _against(row: Mapping[str, Any]) -> str:

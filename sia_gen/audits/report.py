@@ -34,6 +34,7 @@ def write_report(content: Mapping[str, Any], attributes: Sequence[Attribute], fo
         content,
         attribute_list=attributes,
         rule=finding,
+        measured=content.get("measured", ""),
         label_read=content["reference"] == VERIFIED,
         label_judged=content["gate"] is not None and content["gate"]["label"] is not None,
         landmarks_read=content["reference"] == MOVING,
@@ -61,7 +62,10 @@ def _changes(omega: Mapping[str, float], attributes: Sequence[Attribute]) -> str
     moved.sort(key=lambda a: -abs(omega[a.name]) / (a.high - a.low))
     words = [f"{a.name} {_signed(omega[a.name])} {a.unit}".strip() for a in moved[:SHOWN]]
     rest = len(moved) - len(words)
-    return ", ".join([*words, *([f"{rest} smaller"] if rest else [])]) or "nothing moved"
+    return (
+        ", ".join([*words, *([f"and {rest} smaller changes" if rest > 1 else "and a smaller one"] if rest else [])])
+        or "nothing moved"
+    )
 
 
 def _signed(value: float) -> str:

@@ -32,7 +32,6 @@ class RunFolder:
         """
         settings = json.loads(json.dumps({"format": FORMAT, **settings}))  # as it reads back: tuples are lists
         self.path = writable_folder(path)
-        writable_folder(self.path / PARTS)
         if (self.path / CONFIG).exists():
             found = read_json(self.path / CONFIG)
             if not isinstance(found, dict) or "probe" not in found:
@@ -45,6 +44,7 @@ class RunFolder:
             raise RequestError(f"'{self.path}' holds files that are no run's; choose another --out or an empty folder")
         else:
             write_json(self.path / CONFIG, {**settings, "probe": list(probe)})
+        writable_folder(self.path / PARTS)
 
     @classmethod
     def like(cls, folder: Path, path: str | Path) -> RunFolder:

@@ -11,6 +11,8 @@ class WorkError(RuntimeError):
 
 def unknown(kind: str, name: str, known: list[str], remedy: str = "choose one of these") -> RequestError:
     """An error for a name that is not in a closed set; it lists what exists."""
+    if any(" " in each for each in known):  # a list of words would read as a sentence
+        known = [f"'{each}'" for each in known]
     return RequestError(f"unknown {kind} '{name}': there are {', '.join(known) or 'none'}; {remedy}")
 
 

@@ -22,8 +22,13 @@ HALF_WRITTEN = ".*.partial*"  # what `atomic` leaves where the process is killed
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; it replaces ``path`` only if the block ends well."""
+    """Give a temporary path beside ``path``; it replaces ``path`` only if the block ends well.
+
+    Raises `RequestError` where ``path`` is a folder.
+    """
     path = Path(path)
+    if path.is_dir():
+        raise RequestError(f"cannot write to '{path}' (it is a folder); give --out another name")
     partial = path.with_name(f".{path.name}.{uuid4().hex[:12]}.partial{path.suffix}")
     try:
         yield partial

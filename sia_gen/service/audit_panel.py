@@ -41,9 +41,15 @@ class AuditPanel:
         self.store, self.jobs, self.device = store, jobs, device
         generators = list(attributes)
         first = store.first()
+        shown = first.histogram["target"] if first is not None else None
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=300) as controls:
-                target = gr.Dropdown(list(targets), value=targets[0], label="Target", info="The model under audit")
+                target = gr.Dropdown(
+                    list(targets),
+                    value=shown if shown in targets else targets[0],
+                    label="Target",
+                    info="The model under audit",
+                )
                 generator = gr.Dropdown(generators, value=generators[0], label="Generator", visible=len(generators) > 1)
                 faces = gr.Slider(1, MAX_FACES, 16, step=1, label="Faces")
                 chosen = gr.CheckboxGroup(

@@ -53,7 +53,7 @@ def rendering(
 @bench.command()
 def planted(
     out: Annotated[Path, typer.Option(help="Folder of the suite; the same command goes on in it.")] = Path(
-        "runs/planted"
+        "runs/suite"
     ),
     renders: Annotated[
         Path | None, typer.Option(help="Renders to train on; the shipped faces-renders by default.")

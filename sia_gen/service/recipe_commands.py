@@ -211,7 +211,7 @@ def everything(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Make all shipped weights: renders, generator, verifier, attributes, targets."""
+    """Make all shipped weights: renders, generator, verifier, identity, attributes, landmarks, targets."""
     from sia_gen.training.everything import train_everything
 
     _require_precision(precision)

@@ -60,6 +60,8 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
     """Print an audit's finding, its histogram with bars, and its arms."""
     print(histogram["finding"])
     print(f"{histogram['correct']} of {histogram['faces']} faces correct before any edit; only these are attacked.")
+    if histogram["left_out"]:
+        print(f"Left out: {', '.join(histogram['left_out'])}, which is what the target predicts.")
     for said in histogram["checks"]:
         print(f"Before you trust this: {said}.")
     print()
@@ -129,6 +131,9 @@ def show_comparison(content: Mapping[str, Any]) -> None:
             ]
             for row in [*content["attributes"], *content["arms"]]
         ],
+    )
+    print(
+        "q: Wilcoxon's signed-rank test on the change of output, face by face, over all attributes (Benjamini–Hochberg)"
     )
 
 
@@ -226,7 +231,7 @@ def show_changes(summary: Mapping[str, Any]) -> None:
         print("No verifier is shipped that could read the edit back.")
         return
     show_table(
-        "As the verifier reads it; changes are stretched by how far its readings follow the truth",
+        "As the verifier reads it. It moves less than the truth: a change is that of its readings over their slope",
         [">face", "factor", ">before", ">after", ">change", "unit", ">asked"],
         [
             [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from sia_gen.targets.cascade import PREFIX, load_cascade
 from sia_gen.targets.classifier import load_classifier
 from sia_gen.targets.identity import as_target, load_identity
 from sia_gen.targets.keypoints import load_keypoints
-from sia_gen.targets.module import ModuleTarget, infer_classification
+from sia_gen.targets.module import UNNAMED, ModuleTarget, infer_classification
 from sia_gen.targets.target import Target
 
 
@@ -46,6 +47,8 @@ def load_target(name: str | Path | nn.Module, device: torch.device | str = "cpu"
             return as_target(load_identity(place, device), shown)
         return load_classifier(place, shown, device)
     made = build("target", text, place, device)
+    if isinstance(made, ModuleTarget) and made.name == UNNAMED:
+        return replace(made, name=text)
     if isinstance(made, Target):
         return made
     if isinstance(made, nn.Module):

@@ -22,6 +22,7 @@ from sia_gen.targets.points import Keypoints
 from sia_gen.targets.target import Label
 from sia_gen.targets.task import Classification, Task
 
+UNNAMED = "module"
 # The usual sides of face crops and of ImageNet networks, smallest first.
 PROBE_SIDES = (64, 96, 112, 128, 160, 224, 256, 384, 512)
 
@@ -37,7 +38,7 @@ class ModuleTarget:
 
     module: Callable[[Images], Any]
     task: Task
-    name: str = "module"
+    name: str = UNNAMED
     label: Label | None = None
     differentiable: bool = True
     timeout: float | None = None

@@ -6,7 +6,7 @@ Letters: B images, C classes, L labels, F values, E numbers of an embedding.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,11 @@ from sia_gen.core.errors import WorkError, unknown
 
 class Task(Protocol):
     """Each method takes a prediction and a reference with B as first axis and gives one number per image."""
+
+    @property
+    def measured(self) -> str:
+        """What `output` is, in words."""
+        ...
 
     def check(self, prediction: Tensor, images: int) -> None:
         """Raise `WorkError` unless the prediction is finite and shaped as this task expects for ``images`` images."""
@@ -71,6 +76,8 @@ class Classification:
     the class ``towards``, and those read wrongly, are not attacked.
     """
 
+    measured: ClassVar[str] = "the probability of the right class"
+
     classes: tuple[str, ...]
     towards: str | None = None
     measure: Literal["margin", "cross-entropy"] = "margin"
@@ -116,6 +123,8 @@ class MultiLabel:
     lowest probability that a label is given to be as the reference says.
     """
 
+    measured: ClassVar[str] = "the probability that the worst label is right"
+
     labels: tuple[str, ...]
 
     def check(self, prediction: Tensor, images: int) -> None:
@@ -138,6 +147,10 @@ class MultiLabel:
 class Detection:
     """One score ``[B]``, above 0 where what is looked for was found; every image shows it, so failing is to miss it."""
 
+    measured: ClassVar[str] = (
+        "the score, above 0 where something is found (a cascade's: how many windows agree, less 3.5)"
+    )
+
     def check(self, prediction: Tensor, images: int) -> None:
         check_prediction(prediction, (images,))
 
@@ -157,6 +170,8 @@ class Detection:
 @dataclass(frozen=True)
 class Verification:
     """Embeddings ``[B, E]``; fails when the cosine with the reference's falls below ``threshold``: another person."""
+
+    measured: ClassVar[str] = "the cosine with the unedited face"
 
     numbers: int
     threshold: float
@@ -183,6 +198,8 @@ class Regression:
 
     The output of one value is its signed error; errors of several would cancel, so theirs is the root mean square.
     """
+
+    measured: ClassVar[str] = "the error, in the values' own unit"
 
     values: tuple[str, ...]
     tolerance: float
@@ -212,6 +229,10 @@ class Following:
     """
 
     task: Task
+
+    @property
+    def measured(self) -> str:
+        return self.task.measured
 
     def check(self, prediction: Tensor, images: int) -> None:
         for part in prediction.unbind(1) if prediction.ndim > 1 and prediction.shape[1] == 2 else [prediction]:

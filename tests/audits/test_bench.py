@@ -124,6 +124,14 @@ def test_a_suite_judged_by_another_rule_is_refused(suite, monkeypatch):
         suite(models=2)
 
 
+def test_a_folder_of_something_else_is_refused(suite):
+    suite.out.mkdir(parents=True)
+    (suite.out / "histogram.json").write_text("{}")
+    with pytest.raises(RequestError, match=r"holds files that are no suite's; choose another --out or an empty folder"):
+        suite(models=1)
+    assert [path.name for path in suite.out.iterdir()] == ["histogram.json"]
+
+
 def test_a_wrong_request_is_refused_before_anything_is_trained(suite):
     with pytest.raises(RequestError, match="faces=0 is outside"):
         suite(faces=0)

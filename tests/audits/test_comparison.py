@@ -5,7 +5,7 @@ from sia_gen.audits.chance import typical
 from sia_gen.audits.comparison import compare
 from sia_gen.audits.results import CONTROL
 from sia_gen.audits.statistics import bootstrap
-from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.errors import RequestError
 from sia_gen.targets.module import ModuleTarget
 from sia_gen.targets.task import Regression
 from tests.audits.conftest import PLANTED, planted_problem, run
@@ -92,5 +92,5 @@ def test_a_shorter_run_is_compared_on_its_faces(runs, planted, tmp_path):
 
 
 def test_a_folder_without_a_run_is_named(runs, tmp_path):
-    with pytest.raises(WorkError, match="nothing"):
+    with pytest.raises(RequestError, match="nothing' holds no finished audit; name another folder"):
         compare(runs[0], tmp_path / "nothing")

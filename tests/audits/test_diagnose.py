@@ -158,6 +158,14 @@ def test_progress_counts_chunks_times_arms_and_may_cancel(problem, tmp_path):
     assert len(list((tmp_path / "parts").iterdir())) == 5
 
 
+def test_a_damaged_control_is_drawn_again(problem, tmp_path):
+    run(problem, tmp_path)
+    kept = (tmp_path / "control.safetensors").read_bytes()
+    (tmp_path / "control.safetensors").write_bytes(kept[:100])
+    run(problem, tmp_path)
+    assert (tmp_path / "control.safetensors").read_bytes() == kept
+
+
 @pytest.mark.parametrize(
     ("file", "reason"),
     [
@@ -170,7 +178,7 @@ def test_refuses_a_folder_that_is_no_run(problem, tmp_path, file, reason):
     with pytest.raises(RequestError) as error:
         audit(problem.generator, problem.target, problem.space, faces=2, out=tmp_path)
     assert str(error.value) == f"'{tmp_path}' {reason}"
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [file]
+    assert [path.name for path in tmp_path.iterdir()] == [file]
 
 
 @pytest.mark.parametrize(

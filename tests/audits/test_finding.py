@@ -78,15 +78,15 @@ def test_above_others(others, expected):
                 row("age", 0.3, success=0.2, stands_out=True, control={**CONTROL, "success": 0.0}),
             ],
             "What stands out is light and age: moved alone, light changed the output by 0.46 on average (95 % interval "
-            "0.36 to 0.56) and made 41% of faces fail (30% validly), mostly downwards, from 40 degrees on average, "
-            "against 0.1 and 5% for random directions that change the picture as much; age by 0.3 and 20%, against 0.1 "
-            "and 0%.",
+            "0.36 to 0.56) and made 41% of faces fail (30% validly), at a change of 40 degrees on average, mostly "
+            "downwards, against 0.1 and 5% for random directions that change the picture as much; age by 0.3 and "
+            "20%, against 0.1 and 0%.",
         ),
         (
             [row(stands_out=True, mean_size=40.0, mean_change=-8.0), row("age", 0.17)],
             "What stands out is light: moved alone, it changed the output by 0.46 on average (95 % interval 0.36 to "
-            "0.56) and made 41% of faces fail, either way, from 40 degrees on average, against 0.1 and 5% for random "
-            "directions that change the picture as much.",
+            "0.56) and made 41% of faces fail, at a change of 40 degrees on average, either way, against 0.1 and 5% "
+            "for random directions that change the picture as much.",
         ),
         (
             [row("age", 0.17, above_control=True), row("yaw", 0.16, above_control=True), row("gain", 0.1)],

@@ -26,6 +26,11 @@ def test_atomic_replaces_only_when_all_went_well(tmp_path):
     assert os.listdir(tmp_path) == ["results.json"]
 
 
+def test_a_folder_is_not_replaced_by_a_file(tmp_path):
+    with pytest.raises(RequestError, match=r"\(it is a folder\); give --out another name"), atomic(tmp_path):
+        raise AssertionError("the block is not entered")
+
+
 def test_atomic_writers_of_one_file_do_not_meet(tmp_path):
     path = tmp_path / "results.json"
     with atomic(path) as first:

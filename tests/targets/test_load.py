@@ -1,5 +1,6 @@
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 from torch import nn
@@ -40,10 +41,13 @@ def test_passes_the_device_to_a_callable_that_takes_one(foreign):
     assert [str(device) for device in devices] == ["cpu"]
 
 
-def test_takes_a_target_as_it_is(foreign):
-    made = ModuleTarget(network(), Classification(("no", "yes")))
-    foreign.build = lambda: made
-    assert load_target("foreign:build") is made
+def test_takes_a_target_and_names_it_where_it_has_no_name(foreign):
+    built = ModuleTarget(network(), Classification(("no", "yes")))
+    foreign.build = lambda: built
+    made = load_target("foreign:build")
+    assert (made.module, made.name) == (built.module, "foreign:build")
+    foreign.build = lambda: replace(made, name="mine")
+    assert load_target("foreign:build").name == "mine"
 
 
 def test_refuses_anything_else(foreign):
