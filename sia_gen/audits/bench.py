@@ -67,7 +67,8 @@ def planted_suite(
     - "false_alarms": share of balanced models in which something stands out;
     - "coverage": how often the 95 % interval from every other face holds the rate, or mean, of the rest, with
       "expected", how often it would if intervals of so few faces are right: less than 0.95, since both halves vary;
-    - "models": a row for each.
+    - "models": a row for each; its "score" and "effect" say on held-out renders how the target does, and how much what
+      was planted in it took (see `train_case`).
 
     Raises `RequestError` for a folder of another suite and as `audit` does.
     """
@@ -140,12 +141,12 @@ def _measured(
     seed: int,
     device: str,
 ) -> dict[str, Any]:
-    target, score = train_case(case, data, folder, steps=steps, device=device)
+    target, score, effect = train_case(case, data, folder, steps=steps, device=device)
     report = audit(generator, target, space, faces=faces, seed=seed, attack=ATTACK, device=device, out=folder / "audit")
-    return row_of(case, score, report)
+    return row_of(case, score, effect, report)
 
 
-def row_of(case: Case, score: float, report: AuditReport) -> dict[str, Any]:
+def row_of(case: Case, score: float, effect: float | None, report: AuditReport) -> dict[str, Any]:
     """What an audit said of one model, against what was planted in it."""
     bars = report.histogram["attributes"]
     names = [row["name"] for row in bars]
@@ -159,6 +160,7 @@ def row_of(case: Case, score: float, report: AuditReport) -> dict[str, Any]:
         "cause": case.cause,
         "architecture": case.architecture,
         "score": score,
+        "effect": effect,
         "correct": report.histogram["correct"],
         "first": names[0],
         "rank": None if cause is None else names.index(case.cause) + 1,

@@ -144,12 +144,13 @@ def _signed_interval(interval: Sequence[float] | None, form: str) -> str:
 def show_suite(content: Mapping[str, Any]) -> None:
     """Print what the planted suite counted, and a row per model."""
     show_table(
-        "Targets with a planted cause, and balanced ones: what their audits said",
-        ["model", ">score", ">correct", "cause", ">rank", ">|Δ output|", ">control", "stands out"],
+        "Planted and balanced targets: score on renders, how much further off the cause makes them, and the audit",
+        ["model", ">score", ">effect", ">correct", "cause", ">rank", ">|Δ output|", ">control", "stands out"],
         [
             [
                 row["model"],
                 f"{row['score']:.0%}",
+                _number(row["effect"], "+.2f"),
                 str(row["correct"]),
                 row["cause"] or "none",
                 _number(row["rank"], "d"),

@@ -106,10 +106,12 @@ def _case(label: str, kind: Kind, cause: str | None, architecture: Literal["resn
 
 def train_case(
     case: Case, data: RenderSet, out: Path, *, steps: int, device: str = "cpu", progress: Progress | None = None
-) -> tuple[Target, float]:
-    """Train the target of a case, or go on with it, in folder ``out``; gives it and its score on held-out renders.
+) -> tuple[Target, float, float | None]:
+    """Train the target of a case, or go on with it, in folder ``out``; gives it and how it does on held-out renders.
 
-    The score is the share of right classes, or for a regression that of values within the tolerance.
+    That is its score, the share of right classes, or for a regression that of values within the tolerance; and the
+    effect of what was planted, which training may hardly have taken up: by how much the probability of the right class,
+    or a value, is further off where the cause works against it; None where nothing was planted.
     """
     factor, out = FACTORS[NAMES.index(case.label)], writable_folder(out)
     if case.cuts:
@@ -144,18 +146,37 @@ def train_case(
         parts = data.images[data.training :].split(64)
         told = torch.cat([target.predict(from_bytes(part).to(place)).cpu() for part in parts])
     truth = wanted[data.training :]
-    right = told.argmax(1) == truth if case.cuts else (told.squeeze(1) - truth).abs() <= TOLERANCE
-    return target, round(right.float().mean().item(), 4)
+    if case.cuts:
+        right, off = told.argmax(1) == truth, 1 - target.task.output(told, truth)
+    else:
+        off = (told.squeeze(1) - truth).abs()
+        right = off <= TOLERANCE
+    effect = None
+    if case.cause is not None:
+        against = _against(case, data, wanted)[data.training :]
+        effect = round((off[against > 0].mean() - off[against < 0].mean()).item(), 4)
+    return target, round(right.float().mean().item(), 4), effect
+
+
+def _against(case: Case, data: RenderSet, wanted: Tensor) -> Tensor:
+    """1 where the planted cause works against a face's label ``[N]``, −1 where not, 0 for those on no side."""
+    latent = data.latents[:, NAMES.index(case.cause or "")]
+    if case.kind == "correlated":
+        return -_side(case, data, wanted) * torch.sign(latent)
+    return torch.sign(latent - (MISSING if case.kind == "left out" else 0.0))
+
+
+def _side(case: Case, data: RenderSet, wanted: Tensor) -> Tensor:
+    """Which half of its range each label ``[N]`` lies in."""
+    if wanted.is_floating_point():
+        return torch.sign(data.latents[:, NAMES.index(case.label)])
+    return sides(wanted, len(case.cuts) + 1)
 
 
 def plant(case: Case, data: RenderSet, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """What the target of a case is taught: the labels ``[N]``, and the numbers of the faces it sees, int64."""
     follows = case.cause if case.kind == "correlated" else None
-    if wanted.is_floating_point():
-        side = torch.sign(data.latents[:, NAMES.index(case.label)])
-    else:
-        side = sides(wanted, len(case.cuts) + 1)
-    chosen = chosen_faces(data, side, follows, STRENGTH, case.seed)
+    chosen = chosen_faces(data, _side(case, data, wanted), follows, STRENGTH, case.seed)
     if case.cause is None or follows:
         return wanted, chosen
     latent = data.latents[:, NAMES.index(case.cause)]

@@ -24,7 +24,7 @@ def suite(planted, renders, tmp_path, monkeypatch):
 
     def train_case(case, data, out, *, steps, device):
         trained.append(case.name)
-        return planted.target, 0.75
+        return planted.target, 0.75, None if case.cause is None else 0.5
 
     monkeypatch.setattr(bench, "train_case", train_case)
     given = {"renders": renders, "generator": planted.generator, "attributes": planted.space, "faces": 12}
@@ -42,13 +42,13 @@ def case(cause=PLANTED, kind="correlated"):
 
 def test_a_row_says_where_the_cause_came(planted):
     report = run(planted, faces=24)
-    row = row_of(case(), 0.75, report)
+    row = row_of(case(), 0.75, 0.5, report)
     assert row["rank"] == 1
     assert row["first"] == PLANTED
     assert row["stands_out"] == [PLANTED]
     assert row["change"] > 3 * row["control"]
-    assert row_of(case("a3"), 0.75, report)["rank"] > 1
-    assert row_of(case(None, "balanced"), 0.75, report)["rank"] is None
+    assert row_of(case("a3"), 0.75, 0.5, report)["rank"] > 1
+    assert row_of(case(None, "balanced"), 0.75, 0.5, report)["rank"] is None
     count = len(planted.space.attributes)
     assert count <= row["intervals"] <= 2 * count
     assert 0 <= row["covered"] <= row["intervals"]

@@ -97,18 +97,37 @@ def test_a_balanced_one_is_taught_the_truth(data):
     ids=["two classes", "three classes of a ViT", "a value"],
 )
 def test_a_case_trains_to_a_target(small, data, tmp_path, case, task):
-    target, score = train_case(case, data, tmp_path / case.name, steps=60)
+    target, score, effect = train_case(case, data, tmp_path / case.name, steps=60)
     assert isinstance(target.task, task)
     assert target.name == case.name
     assert target.label.attribute == "light_azimuth"
     assert target.label.thresholds == case.cuts
     assert 0 <= score <= 1
-    again, same = train_case(case, data, tmp_path / case.name, steps=60)
+    assert effect is None
+    again, same, _ = train_case(case, data, tmp_path / case.name, steps=60)
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     assert same == score
     assert torch.equal(again.predict(images), target.predict(images))
 
 
 def test_a_brightness_is_learnt(small, data, tmp_path):
-    _, score = train_case(Case(label="smile", cuts=()), data, tmp_path / "a", steps=300)
+    _, score, _ = train_case(Case(label="smile", cuts=()), data, tmp_path / "a", steps=300)
     assert score == 1.0
+
+
+@pytest.mark.parametrize("cuts", [(0.5,), ()], ids=["two classes", "a value"])
+def test_the_effect_is_how_much_further_off_the_cause_makes_it(small, data, tmp_path, cuts):
+    """What is to be told cannot be seen, and what goes along with it can."""
+    case = Case(label="sex", cuts=cuts, kind="correlated", cause="light_azimuth")
+    _, _, effect = train_case(case, data, tmp_path / case.name, steps=200)
+    assert effect > 0.2
+
+
+@pytest.mark.parametrize("kind", ["noisy", "left out"])
+def test_the_effect_lies_where_the_cause_is_high(small, data, tmp_path, monkeypatch, kind):
+    case = Case(label="smile", cuts=(0.5,), kind=kind, cause="age")
+    high = data.latents[:, NAMES.index("age")] > (0 if kind == "noisy" else planted.MISSING)
+    told = torch.stack([high.float(), -high.float()], dim=1) * torch.where(data.value("smile") < 0.5, -5, 5)[:, None]
+    answers = iter(told[data.training :].split(64))
+    monkeypatch.setattr("sia_gen.targets.classifier.Classifier.predict", lambda self, images: next(answers))
+    assert train_case(case, data, tmp_path / case.name, steps=1)[2] == pytest.approx(0.5, abs=0.01)
