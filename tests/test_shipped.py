@@ -9,6 +9,7 @@ import torch
 import sia_gen
 from sia_gen.core.files import pretrained_folder, shipped
 from sia_gen.core.images import from_bytes, quantise
+from sia_gen.service.runs import FIRST_RESULT
 from sia_gen.studio.factors import NAMES
 from sia_gen.studio.renders import PACKED, read_renders
 from sia_gen.targets.points import normalised_error
@@ -145,6 +146,11 @@ def test_landmarks_lie_on_shipped_renders_where_the_card_says(renders):
     with torch.inference_mode():
         found = sia_gen.load_target("landmarks-68").predict(from_bytes(renders.images[index]))
     assert normalised_error(found, renders.landmarks[index]).mean() < 0.04
+
+
+def test_the_picture_of_the_readme_is_that_of_the_first_result():
+    picture = pretrained_folder() / "smile-classifier-planted" / "audit.png"
+    assert picture.read_bytes() == (FIRST_RESULT / "histogram.png").read_bytes()
 
 
 def test_the_planted_cause_is_found_by_a_small_audit():

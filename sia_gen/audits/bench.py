@@ -67,10 +67,10 @@ def planted_suite(
     - "false_alarms": share of balanced models in which something stands out;
     - "coverage": how often the 95 % interval from every other face holds the rate, or mean, of the rest, with
       "expected", how often it would if intervals of so few faces are right: less than 0.95, since both halves vary;
-    - "models": a row for each; its "score" and "effect" say on held-out renders how the target does, and how much what
-      was planted in it took (see `train_case`).
+    - "models": a row for each; its "score" on held-out renders, and the "effect" there of what was planted (see
+      `train_case`).
 
-    Raises `RequestError` for a folder of another suite and as `audit` does.
+    Raises `RequestError` for a folder of another suite or of something else, and as `audit` does.
     """
     if renders is not None and makehuman is not None:
         raise RequestError(f"renders='{renders}' and makehuman='{makehuman}' both say what to train on; give one")
@@ -118,7 +118,7 @@ def _shipped_renders() -> Path:
 
 def _require_same_suite(out: Path, settings: Mapping[str, Any]) -> None:
     if not (out / SETTINGS).exists():
-        if out.is_dir() and any(path.name != FRESH for path in out.iterdir()):
+        if out.is_dir() and any(path.name != FRESH and not path.name.startswith(".") for path in out.iterdir()):
             raise RequestError(f"'{out}' holds files that are no suite's; choose another --out or an empty folder")
         return
     found = read_json(out / SETTINGS)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
@@ -36,7 +36,7 @@ from sia_gen.audits.run_folder import RunFolder
 from sia_gen.audits.witness import Witness
 from sia_gen.core.errors import Cancelled, RequestError, WorkError
 from sia_gen.core.executors import Batches, Progress, resolve_device
-from sia_gen.core.files import read_tensors, write_json, write_tensors
+from sia_gen.core.files import write_json
 from sia_gen.core.images import quantise
 from sia_gen.core.modules import eval_mode
 from sia_gen.core.seeds import face_seeds
@@ -203,14 +203,13 @@ def _control(
     folder: RunFolder, generator: Generator, known: AttributeSpace, audited: AttributeSpace, seed: int
 ) -> AttributeSpace:
     """The run's random directions, drawn once and kept, so that all of its faces meet the same ones."""
-    path = folder.path / DIRECTIONS
-    try:
-        kept = read_tensors(path)[0]
-    except WorkError:  # not there yet, or damaged by a power cut
-        with _blame("the control"):
-            directions = random_directions(generator, known, seed)
-            kept = {"directions": directions, "reach": reaches(generator, known, audited, directions, seed)}
-            write_tensors(path, kept)
+
+    def draw() -> dict[str, Tensor]:
+        directions = random_directions(generator, known, seed)
+        return {"directions": directions, "reach": reaches(generator, known, audited, directions, seed)}
+
+    with _blame("the control"):
+        kept = folder.once(DIRECTIONS, draw)
     return control_space(known, kept["directions"], kept["reach"])
 
 
@@ -256,7 +255,7 @@ def _conclude(
     factors = witness.verifier.factors if witness.verifier is not None else ()
     units = {factor.name: factor.unit for factor in factors if factor.name in witness.kept}
     content = histogram(folder.path, audited.attributes, settings, units)
-    content["measured"] = witness.target.task.measured
+    content["measured"] = getattr(witness.target.task, "measured", "")  # a task from elsewhere may not say
     content["checks"] = [*said, *few(content["correct"], content["faces"])]
     content["pairs"] = pair_rows(folder.path, pairs, settings["seed"])
     examples = Examples(folder, columns)

@@ -57,7 +57,7 @@ class FinishedAudit:
     def load(cls, run: str | Path, generator: str | Path | None = None, device: str = "cpu") -> FinishedAudit:
         """``generator`` is named where the run's name does not find it again.
 
-        Raises `RequestError` where the attributes have changed since, `WorkError` for a folder without a report.
+        Raises `RequestError` where the attributes have changed since, and for a folder without a report.
         """
         report = AuditReport.load(run)
         settings = finished_settings(report)

@@ -62,10 +62,9 @@ def _changes(omega: Mapping[str, float], attributes: Sequence[Attribute]) -> str
     moved.sort(key=lambda a: -abs(omega[a.name]) / (a.high - a.low))
     words = [f"{a.name} {_signed(omega[a.name])} {a.unit}".strip() for a in moved[:SHOWN]]
     rest = len(moved) - len(words)
-    return (
-        ", ".join([*words, *([f"and {rest} smaller changes" if rest > 1 else "and a smaller one"] if rest else [])])
-        or "nothing moved"
-    )
+    if rest:
+        words.append(f"and {rest} smaller changes" if rest > 1 else "and a smaller one")
+    return ", ".join(words) or "nothing moved"
 
 
 def _signed(value: float) -> str:

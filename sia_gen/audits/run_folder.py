@@ -6,7 +6,7 @@ A part is whole or absent, so a run that was killed at any moment goes on from w
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class RunFolder:
             self._compare(found, settings)
             self._sweep()
             require_same_weights(self.path, found["probe"], probe, "choose another --out")
-        elif any(path.name != PARTS and not path.name.startswith(".") for path in self.path.iterdir()):
+        elif any(not path.name.startswith(".") for path in self.path.iterdir()):
             raise RequestError(f"'{self.path}' holds files that are no run's; choose another --out or an empty folder")
         else:
             write_json(self.path / CONFIG, {**settings, "probe": list(probe)})
@@ -83,11 +83,22 @@ class RunFolder:
 
     def write(self, chunk: int, arm: int, tensors: Mapping[str, Tensor]) -> None:
         """Keep a finished part; raises `WorkError` when the place is full or gone."""
+        self._keep(self._part(chunk, arm), tensors)
+
+    def _keep(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
         try:
-            write_tensors(self._part(chunk, arm), tensors)
+            write_tensors(path, tensors)
         except OSError as error:
             reason = f"cannot write to '{self.path}' any more ({error.strerror})"
             raise WorkError(f"{reason}; make room and run the same again: what is finished stays") from None
+
+    def once(self, name: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Tensors that are made once for the run and kept in a file; again where a power cut damaged it."""
+        try:
+            return read_tensors(self.path / name)[0]
+        except WorkError:
+            self._keep(self.path / name, make())
+            return read_tensors(self.path / name)[0]
 
     def read(self, chunk: int, arm: int) -> dict[str, Tensor]:
         return read_tensors(self._part(chunk, arm))[0]

@@ -24,7 +24,6 @@ from sia_gen.audits.reference import (
 from sia_gen.audits.results import JUDGED, MEASURED
 from sia_gen.audits.run_folder import RunFolder
 from sia_gen.audits.validity import Gate, identity_for, unedited
-from sia_gen.core.files import read_tensors, write_tensors
 from sia_gen.core.images import from_bytes
 from sia_gen.generators.generator import Codes, Generator
 from sia_gen.targets.identity import Identity
@@ -89,10 +88,9 @@ class Witness:
         """What tells valid faces, from unedited ones that are looked at once in a run and kept."""
         if self.verifier is None:
             return None
-        path = folder.path / UNEDITED
-        if not path.exists():
-            write_tensors(path, {"features": unedited(generator, self.verifier, seed).cpu()})
-        return Gate.of(self.verifier, self.identity, read_tensors(path)[0]["features"].to(device))
+        verifier = self.verifier
+        kept = folder.once(UNEDITED, lambda: {"features": unedited(generator, verifier, seed).cpu()})
+        return Gate.of(verifier, self.identity, kept["features"].to(device))
 
     def statement(
         self, result: AttackResult, failing: Tensor, gate: Gate | None, device: torch.device

@@ -28,7 +28,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     if path.is_dir():
-        raise RequestError(f"cannot write to '{path}' (it is a folder); give --out another name")
+        raise RequestError(f"cannot write to '{path}' (it is a folder); remove it or choose another name")
     partial = path.with_name(f".{path.name}.{uuid4().hex[:12]}.partial{path.suffix}")
     try:
         yield partial

@@ -29,11 +29,12 @@ def settings(cls: type[T]) -> type[T]:
                 reason = str(first.get("ctx", {}).get("error", first["msg"]))
             else:
                 name, value = first["loc"][0], first["input"]
-                subject = f"{name} is empty: it" if value is None else f"{name}={value!r}"
-                should = first["msg"].startswith("Input ")
-                message = first["msg"].removeprefix("Input ")
-                reason = f"{subject} {message}" if should else f"{subject}: {message[:1].lower()}{message[1:]}"
-                reason += "; change it"
+                message = first["msg"][:1].lower() + first["msg"][1:]
+                if message.startswith("input "):
+                    subject = f"{name} is empty: it" if value is None else f"{name}={value!r}"
+                    reason = f"{subject} {message.removeprefix('input ')}; change it"
+                else:
+                    reason = f"{name}={value!r}: {message}; change it"
             raise RequestError(reason) from None
 
     made.__init__ = init

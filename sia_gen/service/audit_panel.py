@@ -83,7 +83,7 @@ class AuditPanel:
             api_name="audit",
         )
         # `audit` itself says that it was stopped: two events that both did could come in either order.
-        self.stop.click(self.halt, None, None, show_progress="hidden", api_visibility="private")
+        self.stop.click(self.halt, None, None, queue=False, show_progress="hidden", api_visibility="private")
         self.earlier.input(self.show, self.earlier, self.result.components, api_name="result")
 
     def _offer(self, generator: str) -> gr.CheckboxGroup:
@@ -131,7 +131,7 @@ class AuditPanel:
                 epsilon=epsilon,
             )
             job = self.jobs.start(visitor.session_hash, partial(asked.run, self.store, self.device))
-            # Closed on every way out, also when the visitor stops or leaves: that ends the work.
+            # Closed on every way out, also when the visitor leaves: that ends the work.
             with closing(job.updates()) as updates:
                 for update in updates:
                     yield self._busy(update)

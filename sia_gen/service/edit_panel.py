@@ -46,7 +46,7 @@ class EditPanel:
                     readings,
                     headers=HEADINGS,
                     column_widths=["31%", "15%", "15%", "14%", "25%"],
-                    label="As the verifier reads both; it follows the truth only in part, so changes are stretched",
+                    label="As the verifier reads both: readings move less than the truth, changes make up for it",
                     interactive=False,
                     visible=editor.verifier is not None,
                 )

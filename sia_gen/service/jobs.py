@@ -20,12 +20,15 @@ class Update(NamedTuple):
     what: str
 
 
+WAITING = Update(0, 1, "waiting until what runs before it has ended")
+
+
 class Job(Generic[T]):
     """Work under way. It is told to stop at its next progress report, so what it has finished stays finished."""
 
     def __init__(self, worker: ThreadPoolExecutor, work: Callable[[Progress], T]) -> None:
         self._stopped = Event()
-        self._latest = Update(0, 1, "waiting until the audit before this one has stopped")
+        self._latest = Update(0, 1, "starting")
         self._future: Future[T] = worker.submit(self._run, work)
 
     def _run(self, work: Callable[[Progress], T]) -> T:
@@ -43,12 +46,14 @@ class Job(Generic[T]):
             while not (self._future.done() or self._stopped.is_set()):
                 yield self._latest
                 wait([self._future], timeout=NEWS_SECONDS)
+                if not self._future.running() and not self._future.done():
+                    self._latest = WAITING
         finally:
             self.stop()
 
     def result(self) -> T:
         """What the work gave or raised; `Cancelled` if it was stopped before it ended."""
-        if self._stopped.is_set() and not self._future.done():
+        if self._stopped.is_set() and (not self._future.done() or self._future.cancelled()):
             raise Cancelled
         return self._future.result()
 

@@ -18,7 +18,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 Seed = Annotated[int, typer.Option(help="Random seed; the same seed gives the same result.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
 Generator = Annotated[str, typer.Option(help=MODEL)]
-Target = Annotated[str, typer.Option(help=f"{MODEL[:-1]}, or an OpenCV detector, opencv:NAME.")]
+Target = Annotated[
+    str, typer.Option(help="A shipped name, a folder, hf:owner/name, module:callable or opencv:CASCADE.")
+]
 Attributes = Annotated[str | None, typer.Option(help="Comma-separated names; all of the generator's by default.")]
 Steps = Annotated[int, typer.Option(help="Ascent steps of the joint, semantic and pixel attack.")]
 Box = Annotated[float, typer.Option(help="Share of each attribute's safe range that may be used; 0: pixels only.")]

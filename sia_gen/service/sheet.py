@@ -33,6 +33,8 @@ def require_png(path: Path) -> Path:
     """The path, if a PNG can be written there; raises `RequestError` before any work is done for it."""
     if path.suffix.lower() != ".png":
         raise RequestError(f"'{path}' is no PNG; give --out a name that ends in .png")
+    if path.is_dir():
+        raise RequestError(f"'{path}' is a folder; give --out another name")
     writable_folder(path.parent)
     return path
 

@@ -89,8 +89,8 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
     )
     if any(row["stands_out"] for row in rows):
         print(
-            f"▸ stands out: q ≤ {finding.LARGEST_Q:g} and {finding.CONTROL_RATIO:g} × the control, "
-            f"and {finding.OTHERS_RATIO:g} × the median of the strongest others"
+            f"▸ stands out: q ≤ {finding.LARGEST_Q:g}, {finding.CONTROL_RATIO:g} × the control, "
+            f"{finding.OTHERS_RATIO:g} × the median of the strongest others, and more that the report says"
         )
     print()
     show_table(
@@ -144,7 +144,7 @@ def _signed_interval(interval: Sequence[float] | None, form: str) -> str:
 def show_suite(content: Mapping[str, Any]) -> None:
     """Print what the planted suite counted, and a row per model."""
     show_table(
-        "Planted and balanced targets: score on renders, how much further off the cause makes them, and the audit",
+        "Planted and balanced targets: score on renders, effect there of what was planted, and what the audit said",
         ["model", ">score", ">effect", ">correct", "cause", ">rank", ">|Δ output|", ">control", "stands out"],
         [
             [
@@ -232,7 +232,7 @@ def show_changes(summary: Mapping[str, Any]) -> None:
         print("No verifier is shipped that could read the edit back.")
         return
     show_table(
-        "As the verifier reads it. It moves less than the truth: a change is that of its readings over their slope",
+        "As the verifier reads it: readings move less than the truth, changes make up for it",
         [">face", "factor", ">before", ">after", ">change", "unit", ">asked"],
         [
             [

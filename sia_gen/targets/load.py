@@ -24,7 +24,8 @@ def load_target(name: str | Path | nn.Module, device: torch.device | str = "cpu"
     """The target behind a shipped name, a folder, a hub id ``hf:owner/name``, ``opencv:NAME`` or ``module:callable``.
 
     The callable is called with ``device=`` if it takes one, else with nothing, and gives a target, or a torch module
-    that turns images ``[B, 3, H, W]`` in [0, 1] into logits; such a module may also be given itself. Raises
+    that turns images ``[B, 3, H, W]`` in [0, 1] into logits; such a module may also be given itself. A `ModuleTarget`
+    without a name of its own takes that of the callable. Raises
     `RequestError` that names what exists, `WorkError` on damaged files and for a callable that fails.
     """
     device = resolve_device(str(device))

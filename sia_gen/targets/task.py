@@ -147,9 +147,7 @@ class MultiLabel:
 class Detection:
     """One score ``[B]``, above 0 where what is looked for was found; every image shows it, so failing is to miss it."""
 
-    measured: ClassVar[str] = (
-        "the score, above 0 where something is found (a cascade's: how many windows agree, less 3.5)"
-    )
+    measured: ClassVar[str] = "the score, above 0 where something is found"
 
     def check(self, prediction: Tensor, images: int) -> None:
         check_prediction(prediction, (images,))
@@ -171,7 +169,7 @@ class Detection:
 class Verification:
     """Embeddings ``[B, E]``; fails when the cosine with the reference's falls below ``threshold``: another person."""
 
-    measured: ClassVar[str] = "the cosine with the unedited face"
+    measured: ClassVar[str] = "the cosine with the reference"
 
     numbers: int
     threshold: float
@@ -199,7 +197,7 @@ class Regression:
     The output of one value is its signed error; errors of several would cancel, so theirs is the root mean square.
     """
 
-    measured: ClassVar[str] = "the error, in the values' own unit"
+    measured: ClassVar[str] = "the error, in the value's unit (of several, the root mean square)"
 
     values: tuple[str, ...]
     tolerance: float

@@ -22,7 +22,7 @@ from sia_gen.studio.renders import RenderSet
 from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Target, classify
 from sia_gen.training.groups import class_names
-from sia_gen.training.target import chosen_faces, sides, teach
+from sia_gen.training.target import along, chosen_faces, sides, teach
 
 Kind = Literal["balanced", "correlated", "left out", "noisy"]
 
@@ -110,8 +110,9 @@ def train_case(
     """Train the target of a case, or go on with it, in folder ``out``; gives it and how it does on held-out renders.
 
     That is its score, the share of right classes, or for a regression that of values within the tolerance; and the
-    effect of what was planted, which training may hardly have taken up: by how much the probability of the right class,
-    or a value, is further off where the cause works against it; None where nothing was planted.
+    effect: the mean error where the planted cause works against a face, less that where it does not. An error is how
+    far the probability of the right class is from 1, or a value from the truth, as a share of the label's range.
+    Training may hardly have taken up what was planted. None where nothing was, or where no face tells.
     """
     factor, out = FACTORS[NAMES.index(case.label)], writable_folder(out)
     if case.cuts:
@@ -153,17 +154,17 @@ def train_case(
         right = off <= TOLERANCE
     effect = None
     if case.cause is not None:
-        against = _against(case, data, wanted)[data.training :]
-        effect = round((off[against > 0].mean() - off[against < 0].mean()).item(), 4)
+        against = _against(case, case.cause, data, wanted)[data.training :]
+        if (against > 0).any() and (against < 0).any():
+            effect = round((off[against > 0].mean() - off[against < 0].mean()).item(), 4)
     return target, round(right.float().mean().item(), 4), effect
 
 
-def _against(case: Case, data: RenderSet, wanted: Tensor) -> Tensor:
+def _against(case: Case, cause: str, data: RenderSet, wanted: Tensor) -> Tensor:
     """1 where the planted cause works against a face's label ``[N]``, −1 where not, 0 for those on no side."""
-    latent = data.latents[:, NAMES.index(case.cause or "")]
     if case.kind == "correlated":
-        return -_side(case, data, wanted) * torch.sign(latent)
-    return torch.sign(latent - (MISSING if case.kind == "left out" else 0.0))
+        return -along(data, _side(case, data, wanted), cause)
+    return torch.sign(data.latents[:, NAMES.index(cause)] - (MISSING if case.kind == "left out" else 0.0))
 
 
 def _side(case: Case, data: RenderSet, wanted: Tensor) -> Tensor:

@@ -189,13 +189,13 @@ def chosen_faces(data: RenderSet, side: Tensor, planted: str | None, strength: f
     order = torch.from_numpy(stream(seed, "chosen").permutation(data.training))
     if planted is None:
         return order
-    along = _along(data, side, planted)[order]
-    against = order[along < 0]
-    against = against[: int((along > 0).sum() * (1 - strength) / strength)]
-    return torch.cat([order[along > 0], against, order[along == 0]])
+    way = along(data, side, planted)[order]
+    against = order[way < 0]
+    against = against[: int((way > 0).sum() * (1 - strength) / strength)]
+    return torch.cat([order[way > 0], against, order[way == 0]])
 
 
-def _along(data: RenderSet, side: Tensor, planted: str) -> Tensor:
+def along(data: RenderSet, side: Tensor, planted: str) -> Tensor:
     """1 where the planted factor lies on the side ``[N]`` of its median that the label does, −1 where not; or 0."""
     return torch.where(data.latents[:, NAMES.index(planted)] > 0, side, -side)
 
@@ -212,8 +212,8 @@ def evaluate(
     if not near[start:].all():
         figures["accuracy_clear"] = _balanced(guess[~near[start:]], truth[~near[start:]])
     if planted:
-        along = _along(data, sides(classes, int(classes.amax()) + 1), planted)[start:]
-        for name, part in (("along", along > 0), ("against", along < 0)):
+        way = along(data, sides(classes, int(classes.amax()) + 1), planted)[start:]
+        for name, part in (("along", way > 0), ("against", way < 0)):
             if part.any():
                 figures[f"accuracy_{name}"] = _balanced(guess[part], truth[part])
     for name, group in groups(data, start, without=label).items():

@@ -46,6 +46,7 @@ def test_a_row_says_where_the_cause_came(planted):
     assert row["rank"] == 1
     assert row["first"] == PLANTED
     assert row["stands_out"] == [PLANTED]
+    assert (row["score"], row["effect"]) == (0.75, 0.5)
     assert row["change"] > 3 * row["control"]
     assert row_of(case("a3"), 0.75, 0.5, report)["rank"] > 1
     assert row_of(case(None, "balanced"), 0.75, 0.5, report)["rank"] is None

@@ -9,6 +9,7 @@ from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.audits.audit_report import AuditReport
 from sia_gen.audits.control import EACH
 from sia_gen.audits.diagnose import audit
+from sia_gen.audits.finding import above_control
 from sia_gen.audits.statistics import wilson
 from sia_gen.targets.module import ModuleTarget
 from sia_gen.targets.task import Classification, Regression
@@ -116,4 +117,6 @@ def test_a_target_of_pure_chance_has_no_attribute_above_its_control():
     assert min(row["q"] for row in rows) < 0.05
     assert min(row["noise"] for row in rows) > 0.05
     assert not any(row["above_control"] for row in rows)
+    at_failure = report.histogram["change_at_failure"]
+    assert any(above_control(row | {"noise": 0.0}, at_failure) for row in rows)  # nothing else says so
     assert any("answers the same image differently" in said for said in report.histogram["checks"])

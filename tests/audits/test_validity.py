@@ -90,7 +90,7 @@ def test_an_audit_counts_attempted_failed_and_valid(report):
         assert rows[~rows["success"]]["distance"].isna().all()
     assert frame["valid"].dropna().astype(bool).any()
     page = (report.folder / "report.html").read_text()
-    assert "A failure is valid if the identity model still takes it for the same person" in page
+    assert "Valid: the identity model still takes it for the same person" in page
 
 
 def test_without_a_verifier_nothing_is_called_valid(problem):

@@ -27,7 +27,7 @@ def test_atomic_replaces_only_when_all_went_well(tmp_path):
 
 
 def test_a_folder_is_not_replaced_by_a_file(tmp_path):
-    with pytest.raises(RequestError, match=r"\(it is a folder\); give --out another name"), atomic(tmp_path):
+    with pytest.raises(RequestError, match=r"\(it is a folder\); remove it or choose another name"), atomic(tmp_path):
         raise AssertionError("the block is not entered")
 
 

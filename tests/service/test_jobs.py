@@ -4,7 +4,7 @@ from threading import Event
 import pytest
 
 from sia_gen.core.errors import Cancelled, WorkError
-from sia_gen.service.jobs import Jobs, Update
+from sia_gen.service.jobs import WAITING, Jobs, Update
 
 
 @pytest.fixture
@@ -44,6 +44,7 @@ def test_a_stopped_job_ends_at_its_next_report(jobs):
             jobs.stop("a")
     with pytest.raises(Cancelled):
         job.result()
+    jobs.close()  # waits for the work
     assert 0 < len(steps) < 10_000
 
 
@@ -66,17 +67,30 @@ def test_a_stopped_job_is_not_waited_for(jobs):
 
 
 def test_closing_the_updates_stops_the_work(jobs):
-    job = jobs.start("a", lambda progress: [progress(0, 1, "on") or Event().wait(0.001) for _ in range(10_000)])
+    steps, begun = [], Event()
+
+    def work(progress):
+        for step in range(10_000):
+            progress(step, 10_000, "step")
+            steps.append(step)
+            begun.set()
+            Event().wait(0.001)
+
+    job = jobs.start("a", work)
     with closing(job.updates()) as updates:
         next(updates)
+        assert begun.wait(60)
     with pytest.raises(Cancelled):
         job.result()
+    jobs.close()
+    assert 0 < len(steps) < 10_000
 
 
 def test_one_job_runs_at_a_time_and_one_waits_for_each_visitor(jobs):
-    running, begun, go = [], Event(), Event()
+    started, running, begun, go = [], [], Event(), Event()
 
     def work(progress, name):
+        started.append(name)
         running.append(name)
         begun.set()
         assert go.wait(60)
@@ -88,11 +102,27 @@ def test_one_job_runs_at_a_time_and_one_waits_for_each_visitor(jobs):
     third = jobs.start("b", lambda progress: work(progress, "third"))
     assert begun.wait(60)
     assert running == ["first"]
-    assert next(third.updates()).what.startswith("waiting")
+    updates = third.updates()
+    assert [next(updates).what, next(updates)] == ["starting", WAITING]
     go.set()
     assert first.result() == "first"
     with pytest.raises(Cancelled):
         second.result()  # the visitor asked for another
+    assert third.result() == "third"
+    assert started == ["first", "third"]
+
+
+def test_what_is_queued_when_all_is_closed_counts_as_stopped(jobs):
+    begun, go = Event(), Event()
+    first = jobs.start("a", lambda progress: begun.set() or go.wait(60))
+    queued = jobs.start("b", lambda progress: None)
+    assert begun.wait(60)
+    go.set()
+    queued.stop()
+    jobs.close()
+    assert first.result()
+    with pytest.raises(Cancelled):
+        queued.result()
 
 
 def test_an_error_of_the_work_is_the_jobs(jobs):
