@@ -17,7 +17,7 @@ from sia_gen.service.words import in_words
 
 SIDE, HEIGHT = 320, 260  # of the pictures, and of their place on the page
 STEPS = 100
-OPENING_FACE = 16  # of the embedded default's run 0: seen from the front, in even light
+OPENING_FACE = 40  # of the embedded default's run 0: sharp, seen from the front, in even light
 HEADINGS = ["attribute", "before", "after", "change", "unit"]
 
 
