@@ -198,6 +198,8 @@ def rate_coverage(success: Floats) -> tuple[bool, float] | None:
         held = (others >= low * len(rest) - 1e-9) & (others <= high * len(rest) + 1e-9)
         inside.append(binom.pmf(others, len(rest), rate)[held].sum())
     expected = float(binom.pmf(np.arange(len(half) + 1), len(half), rate) @ np.array(inside))
+    alike = rate ** len(success) + (1 - rate) ** len(success)  # in which it is always held, and which are left out here
+    expected = (expected - alike) / (1 - alike)
     low, high = wilson(int(half.sum()), len(half))
     return bool(low <= rest.mean() <= high), expected
 

@@ -74,7 +74,7 @@ def test_the_counts_are_those_of_the_rows():
     assert found["coverage"]["expected"] == pytest.approx(0.85)
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.5])
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.5])
 def test_rates_of_halves_are_held_as_often_as_expected(rate):
     random = np.random.default_rng(0)
     checks = [rate_coverage((random.random(24) < rate).astype(float)) for _ in range(400)]
