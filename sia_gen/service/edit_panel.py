@@ -13,7 +13,7 @@ from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.images import to_pil
 from sia_gen.core.seeds import MAX_FACES, face_seeds
 from sia_gen.service.editor import Editor
-from sia_gen.service.words import in_words
+from sia_gen.service.words import HOW_READ, in_words
 
 SIDE, HEIGHT = 320, 260  # of the pictures, and of their place on the page
 STEPS = 100
@@ -46,7 +46,7 @@ class EditPanel:
                     readings,
                     headers=HEADINGS,
                     column_widths=["31%", "15%", "15%", "14%", "25%"],
-                    label="As the verifier reads both: readings move less than the truth, changes make up for it",
+                    label=f"As the verifier reads both: {HOW_READ}",
                     interactive=False,
                     visible=editor.verifier is not None,
                 )

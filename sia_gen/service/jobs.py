@@ -43,11 +43,11 @@ class Job(Generic[T]):
     def updates(self) -> Iterator[Update]:
         """Where the work is, a few times a second until it ends or is stopped; closing the iterator stops the work."""
         try:
+            latest = self._latest
             while not (self._future.done() or self._stopped.is_set()):
-                yield self._latest
+                yield latest
                 wait([self._future], timeout=NEWS_SECONDS)
-                if not self._future.running() and not self._future.done():
-                    self._latest = WAITING
+                latest = self._latest if self._future.running() else WAITING
         finally:
             self.stop()
 

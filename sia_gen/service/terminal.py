@@ -14,6 +14,7 @@ from rich.table import Table
 
 from sia_gen.audits import finding
 from sia_gen.core import executors
+from sia_gen.service.words import HOW_READ
 
 BAR_WIDTH = 12
 PIPE_WIDTH = 160  # a pipe has no width to fit into
@@ -232,7 +233,7 @@ def show_changes(summary: Mapping[str, Any]) -> None:
         print("No verifier is shipped that could read the edit back.")
         return
     show_table(
-        "As the verifier reads it: readings move less than the truth, changes make up for it",
+        f"As the verifier reads it: {HOW_READ}",
         [">face", "factor", ">before", ">after", ">change", "unit", ">asked"],
         [
             [
