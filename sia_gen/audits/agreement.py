@@ -20,7 +20,7 @@ from sia_gen.audits.finished import FinishedAudit
 from sia_gen.audits.reference import Followed
 from sia_gen.audits.report import RENDERING, write_report
 from sia_gen.audits.results import read_results
-from sia_gen.audits.statistics import bootstrap, wilson
+from sia_gen.audits.statistics import wilson
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Batches, Progress, resolve_device
 from sia_gen.core.files import write_json
@@ -221,13 +221,7 @@ def _confirmed(
         confirmed += target.task.failed(after, reference).cpu().numpy()[chosen].tolist()
         shown += table["face"].to_numpy()[chosen].tolist()
     found, of = sum(confirmed), len(confirmed)
-    # One face may fail in several arms: faces are drawn, not failures.
-    drawn = 0 < found < of
-    interval = (
-        bootstrap(np.array(confirmed, float), np.array(shown), 0)
-        if drawn
-        else wilson(len({*shown}) if found else 0, len({*shown}))
-    )
+    interval = wilson(found, of, len({*shown}))  # one face may fail in several arms: faces are drawn, not failures
     return {"of": of, "confirmed": found, "share": found / of if of else None, "interval": interval}
 
 

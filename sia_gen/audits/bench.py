@@ -17,7 +17,7 @@ from sia_gen.audits.finding import RULE
 from sia_gen.audits.finished import fingerprint
 from sia_gen.audits.results import outcomes
 from sia_gen.audits.run_folder import FORMAT
-from sia_gen.audits.statistics import Floats, bootstrap, wilson
+from sia_gen.audits.statistics import Floats, mean_interval, wilson
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
 from sia_gen.core.files import pretrained_folder, read_json, writable_folder, write_json
@@ -25,7 +25,7 @@ from sia_gen.core.seeds import face_seeds, stream
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
 from sia_gen.studio.renders import RenderSet, read_renders, write_renders
-from sia_gen.training.planted import SIDE, Case, cases, train_case
+from sia_gen.training.planted import PLANT, SIDE, Case, cases, train_case
 
 RENDERS, FRESH = "faces-renders", "renders"  # the shipped ones, and those made in the suite's folder
 RENDERED = 5000  # fresh renders, as many as are shipped
@@ -59,14 +59,16 @@ def planted_suite(
     With ``makehuman``, as many faces as are shipped are rendered freshly into ``out`` instead, at the side that the
     targets see and from a seed of their own.
     Audited are twelve ``attributes``, as many of them as the generator has, unless others are given.
-    Each model has a folder in ``out`` with its weights and its audit; the same call goes on where one stopped.
+    Each model has a folder in ``out`` with its weights and an audit, each on other faces; the same call goes on where one
+    stopped.
     ``progress`` counts models, after renders. Writes `planted.json` and returns its content:
 
     - "rank_1", "top_3": share of planted models whose cause is the first, or among the first three, of the bars;
     - "named": share of planted models whose finding names the cause;
     - "false_alarms": share of balanced models in which something stands out;
-    - "coverage": how often the 95 % interval from every other face holds the rate, or mean, of the rest, with
-      "expected", how often it would if intervals of so few faces are right: less than 0.95, since both halves vary;
+    - "rates", "means": how often the 95 % interval from every other face holds the rate of failure, or the mean change
+      of output, of the rest, with its own interval, models being what was drawn; "expected" is how often it would if
+      the intervals are right: less than 0.95, since both halves vary;
     - "models": a row for each; its "score" on held-out renders, and the "effect" there of what was planted (see
       `train_case`).
 
@@ -75,7 +77,7 @@ def planted_suite(
     if renders is not None and makehuman is not None:
         raise RequestError(f"renders='{renders}' and makehuman='{makehuman}' both say what to train on; give one")
     planned = cases(models)
-    face_seeds(seed, faces)  # every fault of the request shows before anything is trained
+    face_seeds(seed + models, faces)  # every fault of the request shows before anything is trained
     source = generator if isinstance(generator, Generator) else load_generator(str(generator), device)
     if isinstance(attributes, AttributeSpace):
         space = attributes
@@ -83,7 +85,7 @@ def planted_suite(
         space = load_attributes(source.name if isinstance(generator, Generator) else str(generator), device)
         space = space.select([name for name in ATTRIBUTES if name in space.names] if attributes is None else attributes)
     settings: dict[str, Any] = {"faces": faces, "steps": steps, "seed": seed, "attributes": space.names}
-    settings |= {"generator": source.name, "edits": fingerprint(space), "format": FORMAT, "rule": RULE}
+    settings |= {"generator": source.name, "edits": fingerprint(space), "plant": PLANT, "format": FORMAT, "rule": RULE}
     _require_same_suite(Path(out), settings)
     if makehuman is not None:
         fresh: dict[str, Any] = {"seed": seed + FAR, "resolution": SIDE, "device": device, "progress": progress}
@@ -99,7 +101,7 @@ def planted_suite(
         if not (folder / ROW).exists():
             if progress:
                 progress(number, models, case.name)
-            row = _measured(case, data, folder, source, space, faces, steps, seed, device)
+            row = _measured(case, data, folder, source, space, faces, steps, seed + number, device)
             write_json(folder / ROW, row)
         rows.append(read_json(folder / ROW))
     if progress:
@@ -150,7 +152,7 @@ def row_of(case: Case, score: float, effect: float | None, report: AuditReport) 
     """What an audit said of one model, against what was planted in it."""
     bars = report.histogram["attributes"]
     names = [row["name"] for row in bars]
-    halves = [check for name in names for check in _halves(report, name)]
+    halves = [outcomes(report.folder, name) for name in names]
     measured = case.cause in names and report.histogram["correct"] > 0
     cause = bars[names.index(case.cause)] if measured else None
     return {
@@ -167,17 +169,16 @@ def row_of(case: Case, score: float, effect: float | None, report: AuditReport) 
         "change": None if cause is None else cause["output_change"],
         "control": None if cause is None else cause["control"]["output_change"],
         "stands_out": [row["name"] for row in bars if row["stands_out"]],
-        "intervals": len(halves),
-        "covered": sum(held for held, _ in halves),
-        "expected": sum(expected for _, expected in halves),
+        "rates": _covered([rate_coverage(found.success.astype(float)) for found in halves]),
+        "means": _covered([mean_coverage(found.change[found.kept]) for found in halves]),
         "finding": report.finding,
     }
 
 
-def _halves(report: AuditReport, arm: str) -> list[tuple[bool, float]]:
-    found = outcomes(report.folder, arm)
-    checks = rate_coverage(found.success.astype(float)), mean_coverage(found.change[found.kept])
-    return [check for check in checks if check is not None]
+def _covered(checks: Sequence[tuple[bool, float] | None]) -> dict[str, float]:
+    told = [check for check in checks if check is not None]
+    held, expected = (sum(check[part] for check in told) for part in (0, 1))
+    return {"of": len(told), "held": held, "expected": expected}
 
 
 def rate_coverage(success: Floats) -> tuple[bool, float] | None:
@@ -205,15 +206,20 @@ def rate_coverage(success: Floats) -> tuple[bool, float] | None:
 
 
 def mean_coverage(change: Floats) -> tuple[bool, float] | None:
-    """The same of the bootstrap interval of a mean; what to expect is simulated with normal numbers."""
+    """The same of the interval of a mean; what to expect is simulated with normal numbers.
+
+    None for fewer than four faces, and where all faces did alike.
+    """
+    from scipy.stats import t
+
     half, rest = change[::2], change[1::2]
-    if len(rest) < 2:
+    if len(rest) < 2 or not change.std():
         return None
-    low, high = bootstrap(half, np.arange(len(half)), 0)
+    low, high = mean_interval(half, np.arange(len(half))) or (0.0, 0.0)
     random = stream(len(change), "coverage")
     drawn = random.standard_normal((SIMULATED, len(half)))
     others = random.standard_normal((SIMULATED, len(rest))).mean(axis=1)
-    reach = 1.96 * drawn.std(axis=1) / len(half) ** 0.5  # what the bootstrap's percentiles come to
+    reach = t.ppf(0.975, len(half) - 1) * drawn.std(axis=1, ddof=1) / len(half) ** 0.5
     expected = float((np.abs(others - drawn.mean(axis=1)) <= reach).mean())
     return bool(low <= rest.mean() <= high), expected
 
@@ -227,15 +233,21 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         count, of = sum(hits), len(hits)
         return {"of": of, "count": count, "share": count / of if of else None, "interval": wilson(count, of)}
 
-    intervals, covered, expected = (sum(row[key] for row in rows) for key in ("intervals", "covered", "expected"))
+    def coverage(kind: str) -> dict[str, Any]:
+        of, held, expected = (np.array([row[kind][key] for row in rows], float) for key in ("of", "held", "expected"))
+        count = int(of.sum())
+        if not count:
+            return {"of": 0, "share": None, "expected": None, "interval": None}
+        found = np.concatenate([np.arange(each) < hits for each, hits in zip(of, held, strict=True)]).astype(float)
+        low, high = mean_interval(found, np.repeat(np.arange(len(rows)), of.astype(int))) or (0.0, 1.0)
+        shares = {"share": float(found.mean()), "expected": float(expected.sum()) / count}
+        return {"of": count, **shares, "interval": [low, min(high, 1.0)]}
+
     return {
         "rank_1": share([row["rank"] == 1 for row in planted]),
         "top_3": share([row["rank"] is not None and row["rank"] <= TOP for row in planted]),
         "named": share([row["cause"] in row["stands_out"] for row in planted]),
         "false_alarms": share([bool(row["stands_out"]) for row in balanced]),
-        "coverage": {
-            "of": intervals,
-            "share": covered / intervals if intervals else None,
-            "expected": expected / intervals if intervals else None,
-        },
+        "rates": coverage("rates"),
+        "means": coverage("means"),
     }

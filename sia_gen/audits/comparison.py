@@ -15,7 +15,7 @@ from sia_gen.audits.audit_report import AuditReport, finished_settings
 from sia_gen.audits.chance import typical
 from sia_gen.audits.finding import LARGEST_Q
 from sia_gen.audits.results import ARMS, CONTROL, Outcomes, outcomes
-from sia_gen.audits.statistics import Floats, Groups, benjamini_hochberg, bootstrap, rate_difference
+from sia_gen.audits.statistics import Floats, Groups, benjamini_hochberg, mean_interval, rate_difference
 from sia_gen.core.errors import RequestError
 
 SAME = (
@@ -96,8 +96,7 @@ def _row(arm: str, pair: Sequence[dict[str, Floats]], drawn: Groups, draws: int)
         a, b = (part.get(kind, np.empty(0)) for part in pair)
         row[f"{kind}_first"], row[f"{kind}_second"] = _mean(a), _mean(b)
         row[f"{kind}_difference"] = _mean(b - a)
-        interval = bootstrap(b - a, drawn, 0) if kind == "change" and len(a) else None
-        row[f"{kind}_interval"] = interval if kind == "change" else rate_difference(a, b, draws)
+        row[f"{kind}_interval"] = mean_interval(b - a, drawn) if kind == "change" else rate_difference(a, b, draws)
     row["p"] = _signed_rank(pair[1]["change"] - pair[0]["change"])
     return row
 
@@ -133,5 +132,5 @@ def finding(content: dict[str, Any]) -> str:
     )
 
 
-def _away(interval: Sequence[float]) -> bool:
-    return interval[0] > 0 or interval[1] < 0
+def _away(interval: Sequence[float] | None) -> bool:
+    return interval is not None and (interval[0] > 0 or interval[1] < 0)

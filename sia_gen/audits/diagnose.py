@@ -257,7 +257,7 @@ def _conclude(
     content = histogram(folder.path, audited.attributes, settings, units)
     content["measured"] = getattr(witness.target.task, "measured", "")  # a task from elsewhere may not say
     content["checks"] = [*said, *few(content["correct"], content["faces"])]
-    content["pairs"] = pair_rows(folder.path, pairs, settings["seed"])
+    content["pairs"] = pair_rows(folder.path, pairs)
     examples = Examples(folder, columns)
     content["examples"] = examples.joint(names.index("joint"), chunks)
     for row in content["attributes"][:PICTURED]:

@@ -33,7 +33,7 @@ def above_control(row: Mapping[str, Any], change_at_failure: float | None) -> bo
     differ by, as an attribute takes the largest of eight. Where no face failed, ``change_at_failure`` is None: nothing
     says what is material, so nothing is.
     """
-    if row["excess"] is None or change_at_failure is None:
+    if row["excess_interval"] is None or change_at_failure is None:
         return False
     return bool(
         row["q"] <= LARGEST_Q

@@ -28,7 +28,7 @@ from sia_gen.audits.results import (
     read_results,
     valid_of,
 )
-from sia_gen.audits.statistics import Floats, benjamini_hochberg, bootstrap, permutation, wilson
+from sia_gen.audits.statistics import Floats, benjamini_hochberg, mean_interval, permutation, wilson
 from sia_gen.core.errors import WorkError
 
 if TYPE_CHECKING:
@@ -51,12 +51,11 @@ def histogram(
     content's "control" is that at the attributes' mean change of the picture. ``units`` are those of the factors whose
     readings the results hold: from these come "collateral" and "subgroups".
     """
-    seed = int(settings["seed"])
     chance = Chance(folder)
     arms, at_failure = {}, []
     for arm in ARMS:
         found = outcomes(folder, arm, [*COLUMNS, *SWEPT])
-        arms[arm] = _tally(found, arm, "", seed)
+        arms[arm] = _tally(found, arm, "")
         at_failure.append(_at_failure(found))
     rows, p_values, sizes = [], [], []
     for attribute in attributes:
@@ -67,15 +66,15 @@ def histogram(
                     f"the target was right on other faces in arm '{attribute.name}' than in the control: it answers "
                     "the same image differently; fix its seed or switch its randomness off, and start over"
                 )
-        row = _tally(found, attribute.name, attribute.unit, seed)
+        row = _tally(found, attribute.name, attribute.unit)
         sizes.append(picture_change(found))
         against = chance.within(sizes[-1])
-        row["control"] = _tally(against, CONTROL, "", seed) | {"reached": chance.reached(sizes[-1])}
+        row["control"] = _tally(against, CONTROL, "") | {"reached": chance.reached(sizes[-1])}
         own, others = found.change[found.kept], against.change.reshape(len(chance.arms), -1).T[found.kept]
         excess, drawn = own - others.mean(axis=1), chance.group[found.kept]
-        p_values.append(permutation(own, others, drawn, seed) if len(own) else 1.0)
+        p_values.append(permutation(own, others, drawn, int(settings["seed"])) if len(own) else 1.0)
         row["excess"] = float(excess.mean()) if len(excess) else None
-        row["excess_interval"] = bootstrap(excess, drawn, seed) if len(excess) else None
+        row["excess_interval"] = mean_interval(excess, drawn)
         row["noise"] = chance.noise(found)
         row["curve"] = _curve(found, attribute, settings)
         at_failure.append(_at_failure(found))
@@ -98,7 +97,7 @@ def histogram(
         "reference": settings["reference"],
         "left_out": settings["left_out"],
         "attributes": rows,
-        "control": {**_tally(chance.within(np.mean(sizes, axis=0)), CONTROL, "", seed), "q": None},
+        "control": {**_tally(chance.within(np.mean(sizes, axis=0)), CONTROL, ""), "q": None},
         "arms": arms,
         "change_at_failure": change_at_failure,
         "settings": dict(settings),
@@ -112,7 +111,7 @@ def histogram(
     return {"finding": finding(content), **content}
 
 
-def _tally(found: Outcomes, arm: str, unit: str, seed: int) -> dict[str, Any]:
+def _tally(found: Outcomes, arm: str, unit: str) -> dict[str, Any]:
     """The row of one arm."""
     table, success = found.rows, found.success
     single, control = f"needed_{arm}" in table.column_names, arm == CONTROL
@@ -136,7 +135,7 @@ def _tally(found: Outcomes, arm: str, unit: str, seed: int) -> dict[str, Any]:
         # Where the label did not stay, the output may well change: of these faces no change is counted.
         "counted": len(change),
         "output_change": float(change.mean()) if len(change) else None,
-        "output_interval": bootstrap(change, drawn, seed) if len(change) else None,
+        "output_interval": mean_interval(change, drawn),
         "output_change_signed": float(found.moved[found.kept].mean()) if len(change) and not control else None,
         **valid_of(table["valid"], attempted, draws),
         "queries": float(table["queries"].to_numpy().sum() / len(np.unique(found.face))) if attempted else None,

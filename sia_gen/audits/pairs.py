@@ -13,7 +13,7 @@ import numpy as np
 
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.results import outcomes, valid_of
-from sia_gen.audits.statistics import bootstrap, wilson
+from sia_gen.audits.statistics import mean_interval, wilson
 from sia_gen.core.errors import RequestError, unknown
 
 Pair: TypeAlias = tuple[str, str]
@@ -40,7 +40,7 @@ def arm_of(pair: Pair) -> str:
     return JOINED.join(pair)
 
 
-def pair_rows(folder: Path, pairs: Sequence[Pair], seed: int) -> list[dict[str, Any]]:
+def pair_rows(folder: Path, pairs: Sequence[Pair]) -> list[dict[str, Any]]:
     """A row for each pair: how many faces failed, the mean |change of output|, and how far beyond the stronger alone.
 
     "beyond" is the mean, over faces, of the pair's |change of output| less the larger of the two alone, with its 95 %
@@ -62,7 +62,7 @@ def pair_rows(folder: Path, pairs: Sequence[Pair], seed: int) -> list[dict[str, 
                 **valid_of(found.rows["valid"], faces),
                 "output_change": float(change.mean()) if len(change) else None,
                 "beyond": float(beyond.mean()) if len(beyond) else None,
-                "beyond_interval": bootstrap(beyond, np.arange(len(beyond)), seed) if len(beyond) else None,
+                "beyond_interval": mean_interval(beyond, np.arange(len(beyond))),
             }
         )
     return sorted(rows, key=lambda row: -(row["beyond"] or 0.0))

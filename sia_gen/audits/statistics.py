@@ -18,9 +18,9 @@ Floats: TypeAlias = NDArray[np.floating]
 Groups: TypeAlias = NDArray[np.integer]
 
 CONFIDENCE = 0.95
-RESAMPLES = 2000
 SHUFFLES = 100_000
 BLOCK = 1_000_000  # numbers drawn at a time
+ROUNDING = 1e-9
 
 
 def wilson(successes: int, attempted: int, draws: int | None = None) -> list[float]:
@@ -55,18 +55,36 @@ def rate_difference(first: Floats, second: Floats, draws: int | None = None) -> 
     return [float(b - a - max(down, 0.0) ** 0.5), float(b - a + max(up, 0.0) ** 0.5)]
 
 
-def bootstrap(values: Floats, groups: Groups, seed: int) -> list[float]:
-    """Percentile bootstrap interval of the mean of ``values`` ``[N]``; whole groups ``[N]`` are drawn."""
-    names, index = np.unique(groups, return_inverse=True)
-    sums, counts = np.bincount(index, values), np.bincount(index)
-    random = stream(seed, "bootstrap")
-    block = max(1, BLOCK // len(names))
-    means = []
-    for start in range(0, RESAMPLES, block):
-        drawn = random.integers(len(names), size=(min(block, RESAMPLES - start), len(names)))
-        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-    edges: list[float] = np.quantile(np.concatenate(means), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
-    return edges
+def mean_interval(values: Floats, groups: Groups) -> list[float] | None:
+    """Interval of the mean of ``values`` ``[N]``, whose groups ``[N]``, not they, are independent; None for one group.
+
+    Student's, with the skewness taken out by Hall's cubic transformation ("On the removal of skewness by
+    transformation", Journal of the Royal Statistical Society B 54, 1992): most faces change little and a few much, and
+    of a dozen such numbers a bootstrap's percentiles hold the mean in 83 % of cases instead of 95 %. The groups'
+    means count by their size. Of values that are nowhere negative, nor is the mean.
+    """
+    from scipy.stats import t
+
+    _, index, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    draws, mean = len(counts), float(values.mean()) if len(values) else 0.0
+    if draws < 2:
+        return None
+    away = np.bincount(index, values - mean) * draws / len(values)  # how far each group moves the mean, times them all
+    error = float(away.std() / (draws - 1) ** 0.5)
+    skewness = float((away**3).mean() / away.std() ** 3 / draws**0.5) if error > ROUNDING * abs(mean) else 0.0
+    quantile = float(t.ppf((1 + CONFIDENCE) / 2, draws - 1))
+    low, high = (mean - error * _skewed(end, skewness) for end in (quantile, -quantile))
+    return [max(low, 0.0) if values.min() >= 0 else low, high]
+
+
+def _skewed(quantile: float, skewness: float) -> float:
+    """Where a mean's t lies when it would be at a quantile of Student's, were nothing skewed: Hall's inverse.
+
+    ``skewness`` is that of one draw, divided by the root of their number.
+    """
+    if abs(skewness) < ROUNDING:
+        return quantile
+    return float(3 / skewness * (np.cbrt(1 + skewness * (quantile - skewness / 6)) - 1))
 
 
 def permutation(own: Floats, chance: Floats, groups: Groups, seed: int) -> float:

@@ -173,12 +173,13 @@ def show_suite(content: Mapping[str, Any]) -> None:
         found = content[key]
         if found["of"]:
             print(f"{what}: {found['count']} of {found['of']} ({_interval(found['interval'])})")
-    found = content["coverage"]
-    if found["of"]:
-        print(
-            f"intervals from half of the faces that hold the other half's mean: {found['share']:.1%} of {found['of']}, "
-            f"{found['expected']:.1%} expected"
-        )
+    for key, what in (("rates", "rate of failure"), ("means", "mean change of output")):
+        found = content[key]
+        if found["of"]:
+            print(
+                f"intervals from half of the faces that hold the other half's {what}: {found['share']:.0%} of "
+                f"{found['of']} ({_interval(found['interval'])}), {found['expected']:.0%} expected"
+            )
 
 
 def show_agreement(content: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ import pytest
 from sia_gen.audits import bench
 from sia_gen.audits.bench import mean_coverage, planted_suite, rate_coverage, row_of, summary
 from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.files import read_json
 from sia_gen.training.planted import Case
 from tests.audits.conftest import PLANTED, run
 from tests.training.conftest import write_flat
@@ -51,27 +52,36 @@ def test_a_row_says_where_the_cause_came(planted):
     assert row_of(case("a3"), 0.75, 0.5, report)["rank"] > 1
     assert row_of(case(None, "balanced"), 0.75, 0.5, report)["rank"] is None
     count = len(planted.space.attributes)
-    assert count <= row["intervals"] <= 2 * count
-    assert 0 <= row["covered"] <= row["intervals"]
+    assert 0 < row["rates"]["of"] <= row["means"]["of"] == count
+    for kind in ("rates", "means"):
+        assert 0 <= row[kind]["held"] <= row[kind]["of"]
+        assert 0.5 < row[kind]["expected"] / row[kind]["of"] < 0.95
+
+
+def held(count, of):
+    return {"of": of, "held": count, "expected": 0.85 * of}
 
 
 def test_the_counts_are_those_of_the_rows():
     rows = [
-        {"cause": "age", "rank": 1, "stands_out": ["age"], "covered": 8, "intervals": 10, "expected": 8.5},
-        {"cause": "yaw", "rank": 3, "stands_out": ["age"], "covered": 8, "intervals": 10, "expected": 8.5},
-        {"cause": "sex", "rank": None, "stands_out": [], "covered": 8, "intervals": 10, "expected": 8.5},
-        {"cause": None, "rank": None, "stands_out": [], "covered": 9, "intervals": 10, "expected": 8.5},
-        {"cause": None, "rank": None, "stands_out": ["yaw"], "covered": 9, "intervals": 10, "expected": 8.5},
+        {"cause": "age", "rank": 1, "stands_out": ["age"], "rates": held(4, 5)},
+        {"cause": "yaw", "rank": 3, "stands_out": ["age"], "rates": held(3, 5)},
+        {"cause": "sex", "rank": None, "stands_out": [], "rates": held(0, 0)},
+        {"cause": None, "rank": None, "stands_out": [], "rates": held(9, 10)},
+        {"cause": None, "rank": None, "stands_out": ["yaw"], "rates": held(9, 10)},
     ]
-    found = summary(rows)
+    found = summary([{**row, "means": held(0, 0)} for row in rows])
     assert {key: (found[key]["count"], found[key]["of"]) for key in ("rank_1", "top_3", "named", "false_alarms")} == {
         "rank_1": (1, 3),
         "top_3": (2, 3),
         "named": (1, 3),
         "false_alarms": (1, 2),
     }
-    assert found["coverage"]["share"] == pytest.approx(0.84)
-    assert found["coverage"]["expected"] == pytest.approx(0.85)
+    assert found["rates"]["of"] == 30
+    assert found["rates"]["share"] == pytest.approx(25 / 30)
+    assert found["rates"]["expected"] == pytest.approx(0.85)
+    assert 0.4 < found["rates"]["interval"][0] < 25 / 30 < found["rates"]["interval"][1] <= 1
+    assert found["means"] == {"of": 0, "share": None, "expected": None, "interval": None}
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.5])
@@ -88,7 +98,8 @@ def test_means_of_halves_are_held_as_often_as_expected(faces):
     random = np.random.default_rng(0)
     held, expected = zip(*(mean_coverage(random.standard_normal(faces)) for _ in range(400)), strict=True)
     assert np.mean(held) == pytest.approx(np.mean(expected), abs=0.06)
-    assert mean_coverage(np.zeros(3)) is None
+    assert mean_coverage(np.arange(3.0)) is None
+    assert mean_coverage(np.zeros(12)) is None
 
 
 def test_a_suite_goes_on_where_it_stopped(suite, monkeypatch):
@@ -110,6 +121,19 @@ def test_a_suite_goes_on_where_it_stopped(suite, monkeypatch):
     assert json.loads((suite.out / "planted.json").read_text()) == content
     assert suite(models=4) == content
     assert len(suite.trained) == 5
+
+
+def test_every_model_is_audited_on_other_faces(suite):
+    content = suite(models=2, seed=4)
+    seeds = [read_json(suite.out / row["model"] / "audit" / "config.json")["seed"] for row in content["models"]]
+    assert seeds == [4, 5]
+
+
+def test_targets_with_other_flaws_are_another_suite(suite, monkeypatch):
+    suite(models=1)
+    monkeypatch.setitem(bench.PLANT, "wrong", 0.4)
+    with pytest.raises(RequestError, match=r"holds a suite with plant=\{.*'wrong': 0.8.*\}, not \{.*'wrong': 0.4"):
+        suite(models=1)
 
 
 def test_another_suite_is_refused(suite):

@@ -4,7 +4,7 @@ import pytest
 from sia_gen.audits.chance import typical
 from sia_gen.audits.comparison import compare
 from sia_gen.audits.results import CONTROL
-from sia_gen.audits.statistics import bootstrap
+from sia_gen.audits.statistics import mean_interval
 from sia_gen.core.errors import RequestError
 from sia_gen.targets.module import ModuleTarget
 from sia_gen.targets.task import Regression
@@ -66,7 +66,7 @@ def test_faces_of_one_random_direction_are_drawn_together(planted, tmp_path, mon
     before, after = (typical(folder, planted.space.names) for folder in folders)
     assert len(set(before.direction)) == 5 < len(before.direction) == 36
     row = next(row for row in compare(*folders)["arms"] if row["name"] == CONTROL)
-    assert row["change_interval"] == bootstrap(after.change - before.change, before.direction, 0)
+    assert row["change_interval"] == mean_interval(after.change - before.change, before.direction)
 
 
 def test_runs_of_other_faces_are_refused(runs, planted, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from sia_gen.audits.statistics import benjamini_hochberg, bootstrap, permutation, rate_difference, wilson
+from sia_gen.audits.statistics import benjamini_hochberg, mean_interval, permutation, rate_difference, wilson
 
 
 def test_wilson_is_the_score_interval():
@@ -58,19 +58,43 @@ def test_permutation_keeps_its_level(shape, monkeypatch):
     assert np.mean(np.array(p_values) <= 0.05) < 0.065
 
 
-def test_bootstrap_covers_the_mean():
+@pytest.mark.parametrize(
+    ("draw", "mean"),
+    [
+        (lambda random, size: random.normal(1, 1, size), 1.0),
+        (lambda random, size: random.exponential(1, size), 1.0),
+        (lambda random, size: random.beta(0.3, 2, size), 0.3 / 2.3),
+    ],
+    ids=["normal", "exponential", "most change little"],
+)
+@pytest.mark.parametrize("draws", [12, 32])
+def test_an_interval_holds_the_mean_as_often_as_it_claims(draw, mean, draws):
     random = np.random.default_rng(0)
-    intervals = [bootstrap(random.exponential(size=60), np.arange(60), seed) for seed in range(100)]
-    assert np.mean([low <= 1.0 <= high for low, high in intervals]) == pytest.approx(0.93, abs=0.05)
+    intervals = [mean_interval(draw(random, draws), np.arange(draws)) for _ in range(2000)]
+    assert np.mean([low <= mean <= high for low, high in intervals]) == pytest.approx(0.95, abs=0.015)
 
 
-def test_bootstrap_is_wider_where_groups_are_alike():
-    values = np.repeat(np.random.default_rng(0).normal(size=8), 8)
-    (low, high), (alone_low, alone_high) = (
-        bootstrap(values, groups, 0) for groups in (np.arange(64) // 8, np.arange(64))
-    )
-    assert (high - low) > 2 * (alone_high - alone_low)
-    assert bootstrap(values, np.arange(64), 0) == [alone_low, alone_high]
+def test_an_interval_is_of_groups_where_values_are_alike():
+    values = np.random.default_rng(0).exponential(size=12)
+    again = mean_interval(np.tile(values, 8), np.tile(np.arange(12), 8))
+    assert again == pytest.approx(mean_interval(values, np.arange(12)))
+    low, high = mean_interval(np.tile(values, 8), np.arange(96))
+    assert (again[1] - again[0]) > 2.5 * (high - low)
+
+
+def test_groups_count_by_their_size():
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(24), random.integers(1, 6, 24))
+    intervals = [mean_interval(random.normal(size=24)[groups], groups) for _ in range(1000)]
+    assert np.mean([low <= 0 <= high for low, high in intervals]) == pytest.approx(0.95, abs=0.02)
+
+
+def test_an_interval_of_little_or_of_what_is_alike():
+    assert mean_interval(np.zeros(0), np.zeros(0)) is None
+    assert mean_interval(np.ones(5), np.zeros(5)) is None
+    assert mean_interval(np.full(5, 0.1), np.arange(5)) == pytest.approx([0.1, 0.1])
+    assert mean_interval(np.array([0.0, 0.0, 0.0, 1.0]), np.arange(4))[0] == 0.0
+    assert mean_interval(np.array([0.0, 0.0, 0.0, -1.0]), np.arange(4))[0] < -0.5
 
 
 def test_benjamini_hochberg():
