@@ -59,8 +59,8 @@ def planted_suite(
     With ``makehuman``, as many faces as are shipped are rendered freshly into ``out`` instead, at the side that the
     targets see and from a seed of their own.
     Audited are twelve ``attributes``, as many of them as the generator has, unless others are given.
-    Each model has a folder in ``out`` with its weights and an audit, each on other faces; the same call goes on where one
-    stopped.
+    Each model has a folder in ``out`` with its weights and an audit, each on other faces; the same call goes on where
+    one stopped.
     ``progress`` counts models, after renders. Writes `planted.json` and returns its content:
 
     - "rank_1", "top_3": share of planted models whose cause is the first, or among the first three, of the bars;

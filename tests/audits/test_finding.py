@@ -39,7 +39,12 @@ def test_above_control_takes_five_conditions(changes, expected):
 
 
 def test_nothing_attempted_is_not_above_the_control():
-    assert above_control(row() | {"output_change": None, "excess": None}, change_at_failure=0.45) is False
+    nothing = {"output_change": None, "excess": None, "excess_interval": None}
+    assert above_control(row() | nothing, change_at_failure=0.45) is False
+
+
+def test_faces_of_one_direction_are_too_few_to_be_above_the_control():
+    assert above_control(row() | {"excess_interval": None}, change_at_failure=0.45) is False
 
 
 def test_where_no_face_failed_nothing_is_material():
