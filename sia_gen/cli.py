@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -117,15 +118,20 @@ def _wanted(seed: int, numbers: list[int] | None, faces: int | None) -> dict[int
     return {number: seeds[number] for number in numbers}
 
 
-def _change(text: str) -> tuple[str, float]:
-    name, _, value = text.partition("=")
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise RequestError(f"--set {text} is no change; write it as attribute=+20")
-    return name, number
+def _omega(changes: Sequence[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for text in changes:
+        name, _, value = text.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise RequestError(f"--set {text} is no change; write it as attribute=+20")
+        if name in found:
+            raise RequestError(f"--set {text}: '{name}' is already set to {found[name]:+g}; set it once")
+        found[name] = number
+    return found
 
 
 @app.command()
@@ -186,7 +192,7 @@ def edit(
 
     require_png(out)
     wanted = _wanted(seed, face, faces)
-    omega = dict(_change(text) for text in changes or [])
+    omega = _omega(changes or [])
     editor = load_editor(generator, resolve(device))
     with progress_bar(quiet=as_json) as progress:
         sheet = change_sheet(editor, wanted, omega) if omega else sweep_sheet(editor, wanted, progress)

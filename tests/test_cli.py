@@ -81,6 +81,7 @@ finally:
         ),
         (["edit", "--out", "face.jpg"], "'face.jpg' is no PNG; give --out a name that ends in .png"),
         (["edit", "--set", "redness"], "--set redness is no change; write it as attribute=+20"),
+        (["edit", "--set", "a=1", "--set", "a=-2"], "--set a=-2: 'a' is already set to +1; set it once"),
         (["edit", "--set", "redness=inf"], "--set redness=inf is no change; write it as attribute=+20"),
         (
             ["edit", "--generator", COLOURS, "--set", "redness=+30"],

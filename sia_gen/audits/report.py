@@ -29,7 +29,7 @@ def write_report(content: Mapping[str, Any], attributes: Sequence[Attribute], fo
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, percent=_percent, q=_q, short=lambda value: f"{value:.3g}")
+    environment.filters.update(number=_number, percent=_percent, q=_q, short=_short, words=_words)
     page = environment.get_template(TEMPLATE).render(
         content,
         attribute_list=attributes,
@@ -77,6 +77,21 @@ def _number(value: float | None, signed: bool = False) -> str:
     if signed:
         return _signed(value)
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.3g}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _words(value: Any) -> str:
+    """A setting as one would say it: "none", not None; "steps 4, stop success", not a mapping's braces."""
+    if value is None:
+        return "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name.replace('_', ' ')} {_words(part)}" for name, part in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_words, value)) or "none"
+    return _short(value) if isinstance(value, float) else str(value)
 
 
 def _percent(value: float | None) -> str:

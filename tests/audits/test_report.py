@@ -42,6 +42,14 @@ def test_tells_what_was_found_and_how(finished, page):
     assert "steps 6, box 1, epsilon 0.00392" in text
 
 
+def test_settings_are_in_words(finished, page):
+    settings = re.sub(r"<[^>]+>", "", page[page.index("<h2>Settings") :])
+    assert re.search(r"^towardsnone$", settings, re.M)
+    assert re.search(r"^pairsnone$", settings, re.M)
+    assert "semantic step 0." in settings
+    assert not re.search(r"None|\[|\{", settings.replace(AuditReport.load(finished).histogram["settings"]["task"], ""))
+
+
 def test_names_are_escaped(problem):
     problem.target.name = HOSTILE
     attributes = (dataclasses.replace(problem.space.attributes[0], name=HOSTILE), *problem.space.attributes[1:])

@@ -1,0 +1,47 @@
+import pytest
+
+from sia_gen.core.files import read_json
+from sia_gen.service.runs import FIRST_RESULT
+from sia_gen.service.terminal import show_audit, show_suite
+
+
+def share(count, of):
+    return {"count": count, "of": of, "share": count / of if of else None, "interval": [0.25, 0.75]}
+
+
+@pytest.fixture
+def suite():
+    row = {"model": "smile-age", "score": 0.91, "effect": 0.4, "correct": 20, "cause": "age", "rank": 2}
+    row |= {"change": 0.3, "control": 0.1, "stands_out": ["yaw", "sex"]}
+    nothing = {"cause": None, "rank": None, "effect": None, "change": None, "control": None, "stands_out": []}
+    return {
+        "models": [row, row | {"model": "smile-balanced"} | nothing],
+        "rank_1": share(0, 1),
+        "top_3": share(1, 1),
+        "named": share(0, 1),
+        "false_alarms": share(0, 0),
+        "rates": {"of": 10, "share": 0.7, "expected": 0.74, "interval": [0.5, 0.9]},
+        "means": {"of": 0, "share": None, "expected": None, "interval": None},
+    }
+
+
+def test_a_suite_has_a_line_for_each_model_and_each_count(suite, capsys):
+    show_suite(suite)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["smile-age", "91%", "+0.40", "20", "age", "2", "0.300", "0.100", "yaw,", "sex"] in lines
+    assert ["smile-balanced", "91%", "–", "20", "none", "–", "–", "–", "nothing"] in lines
+    text = [" ".join(line) for line in lines]
+    assert "the cause is among the first three: 1 of 1 (25–75%)" in text
+    assert (
+        "intervals from half of the faces that hold the other half's rate of failure: 70% of 10 (50–90%), 74% expected"
+        in (text)
+    )
+    assert not any("balanced models in which" in line or "mean change of output" in line for line in text)
+
+
+def test_what_was_left_out_of_an_audit_is_said(capsys):
+    histogram = read_json(FIRST_RESULT / "histogram.json") | {"left_out": []}
+    show_audit(histogram)
+    assert "Left out" not in capsys.readouterr().out
+    show_audit(histogram | {"left_out": ["smile"]})
+    assert "Left out: smile, which is what the target predicts." in capsys.readouterr().out
