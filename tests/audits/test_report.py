@@ -1,4 +1,5 @@
 import dataclasses
+import html
 import re
 
 import pytest
@@ -43,7 +44,7 @@ def test_tells_what_was_found_and_how(finished, page):
 
 
 def test_settings_are_in_words(finished, page):
-    settings = re.sub(r"<[^>]+>", "", page[page.index("<h2>Settings") :])
+    settings = html.unescape(re.sub(r"<[^>]+>", "", page[page.index("<h2>Settings") :]))
     assert re.search(r"^towardsnone$", settings, re.M)
     assert re.search(r"^pairsnone$", settings, re.M)
     assert "semantic step 0." in settings
