@@ -15,27 +15,25 @@ from sia_gen.audits.audit_report import AuditReport
 from sia_gen.audits.diagnose import audit
 from sia_gen.audits.finding import RULE
 from sia_gen.audits.finished import fingerprint
-from sia_gen.audits.results import outcomes
 from sia_gen.audits.run_folder import FORMAT
-from sia_gen.audits.statistics import Floats, mean_interval, wilson
+from sia_gen.audits.statistics import CONFIDENCE, ROUNDING, wilson
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
 from sia_gen.core.files import pretrained_folder, read_json, writable_folder, write_json
-from sia_gen.core.seeds import face_seeds, stream
+from sia_gen.core.seeds import MAX_SEED, face_seeds
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
 from sia_gen.studio.renders import RenderSet, read_renders, write_renders
-from sia_gen.training.planted import PLANT, SIDE, Case, cases, train_case
+from sia_gen.training.planted import PLANT, SIDE, Case, cases, shrunk, train_case
 
 RENDERS, FRESH = "faces-renders", "renders"  # the shipped ones, and those made in the suite's folder
 RENDERED = 5000  # fresh renders, as many as are shipped
-FAR = 1000  # how far the seed of fresh renders is from that of the audited faces
+FAR = 1000  # how far the seeds of fresh renders, and those of audits from them, are from what recipes are given
 ATTRIBUTES = (
     "age", "sex", "skin_tone", "yaw", "smile", "mouth_open", "light_azimuth", "light_strength", "hair_colour",
     "hair_length", "glasses", "background_lightness",
 )  # fmt: skip
 ATTACK = SemanticImageAttack(steps=4)  # bars come from attributes alone; the ascent only shows what failing takes
-SIMULATED = 4000
 RESULT, ROW, SETTINGS = "planted.json", "row.json", "bench.json"
 TOP = 3
 
@@ -59,16 +57,16 @@ def planted_suite(
     With ``makehuman``, as many faces as are shipped are rendered freshly into ``out`` instead, at the side that the
     targets see and from a seed of their own.
     Audited are twelve ``attributes``, as many of them as the generator has, unless others are given.
-    Each model has a folder in ``out`` with its weights and an audit, each on other faces; the same call goes on where
+    Each model has a folder in ``out`` with its weights and two audits, each on other faces; the same call goes on where
     one stopped.
     ``progress`` counts models, after renders. Writes `planted.json` and returns its content:
 
     - "rank_1", "top_3": share of planted models whose cause is the first, or among the first three, of the bars;
     - "named": share of planted models whose finding names the cause;
     - "false_alarms": share of balanced models in which something stands out;
-    - "rates", "means": how often the 95 % interval from every other face holds the rate of failure, or the mean change
-      of output, of the rest, with its own interval, models being what was drawn; "expected" is how often it would if
-      the intervals are right: less than 0.95, since both halves vary;
+    - "rates", "means": how often the 95 % interval of an attribute's rate of failure, or mean change of output, holds
+      the figure of the second audit, with an interval of its own, models being what was drawn; "expected" is how often
+      it would if the intervals are right and changes of output normal: less than 0.95, since both audits vary;
     - "models": a row for each; its "score" on held-out renders, and the "effect" there of what was planted (see
       `train_case`).
 
@@ -77,7 +75,9 @@ def planted_suite(
     if renders is not None and makehuman is not None:
         raise RequestError(f"renders='{renders}' and makehuman='{makehuman}' both say what to train on; give one")
     planned = cases(models)
-    face_seeds(seed + models, faces)  # every fault of the request shows before anything is trained
+    if not 0 <= seed <= MAX_SEED - 2 * FAR - 2 * models:
+        raise RequestError(f"seed={seed} is outside 0…{MAX_SEED - 2 * FAR - 2 * models}; choose a number in that range")
+    face_seeds(seed, faces)  # every fault of the request shows before anything is trained
     source = generator if isinstance(generator, Generator) else load_generator(str(generator), device)
     if isinstance(attributes, AttributeSpace):
         space = attributes
@@ -90,7 +90,7 @@ def planted_suite(
     if makehuman is not None:
         fresh: dict[str, Any] = {"seed": seed + FAR, "resolution": SIDE, "device": device, "progress": progress}
         renders = write_renders(makehuman, Path(out) / FRESH, RENDERED, **fresh)
-    data = read_renders(_shipped_renders() if renders is None else renders)
+    data = shrunk(read_renders(_shipped_renders() if renders is None else renders))
     settings["renders"] = data.settings
     _require_same_suite(Path(out), settings)
     out = writable_folder(out)
@@ -101,7 +101,7 @@ def planted_suite(
         if not (folder / ROW).exists():
             if progress:
                 progress(number, models, case.name)
-            row = _measured(case, data, folder, source, space, faces, steps, seed + number, device)
+            row = _measured(case, data, folder, source, space, faces, steps, seed + 2 * FAR + 2 * number, device)
             write_json(folder / ROW, row)
         rows.append(read_json(folder / ROW))
     if progress:
@@ -144,15 +144,18 @@ def _measured(
     device: str,
 ) -> dict[str, Any]:
     target, score, effect = train_case(case, data, folder, steps=steps, device=device)
-    report = audit(generator, target, space, faces=faces, seed=seed, attack=ATTACK, device=device, out=folder / "audit")
-    return row_of(case, score, effect, report)
+    report, again = (
+        audit(generator, target, space, faces=faces, seed=other, attack=ATTACK, device=device, out=folder / name)
+        for name, other in (("audit", seed), ("again", seed + 1))
+    )
+    return row_of(case, score, effect, report, again)
 
 
-def row_of(case: Case, score: float, effect: float | None, report: AuditReport) -> dict[str, Any]:
-    """What an audit said of one model, against what was planted in it."""
+def row_of(case: Case, score: float, effect: float | None, report: AuditReport, again: AuditReport) -> dict[str, Any]:
+    """What an audit said of one model, against what was planted in it and what a second audit said."""
     bars = report.histogram["attributes"]
     names = [row["name"] for row in bars]
-    halves = [outcomes(report.folder, name) for name in names]
+    others = {row["name"]: row for row in again.histogram["attributes"]}
     measured = case.cause in names and report.histogram["correct"] > 0
     cause = bars[names.index(case.cause)] if measured else None
     return {
@@ -169,8 +172,8 @@ def row_of(case: Case, score: float, effect: float | None, report: AuditReport) 
         "change": None if cause is None else cause["output_change"],
         "control": None if cause is None else cause["control"]["output_change"],
         "stands_out": [row["name"] for row in bars if row["stands_out"]],
-        "rates": _covered([rate_coverage(found.success.astype(float)) for found in halves]),
-        "means": _covered([mean_coverage(found.change[found.kept]) for found in halves]),
+        "rates": _covered([rate_coverage(row, others[row["name"]]) for row in bars]),
+        "means": _covered([mean_coverage(row, others[row["name"]]) for row in bars]),
         "finding": report.finding,
     }
 
@@ -181,47 +184,38 @@ def _covered(checks: Sequence[tuple[bool, float] | None]) -> dict[str, float]:
     return {"of": len(told), "held": held, "expected": expected}
 
 
-def rate_coverage(success: Floats) -> tuple[bool, float] | None:
-    """Whether Wilson's interval from every other face holds the rate of the rest, and how likely it is to if right.
+def rate_coverage(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[bool, float] | None:
+    """Whether an attribute's Wilson interval holds its rate in a second audit, and how likely it was to.
 
-    None where all faces did alike, which says nothing.
+    That is the chance when the faces that failed in either fall to the two as they may. None where all faces did alike,
+    which says nothing.
     """
-    from scipy.stats import binom
+    from scipy.stats import hypergeom
 
-    half, rest = success[::2], success[1::2]
-    rate = float(success.mean()) if len(success) > 1 else 0.0
-    if rate in (0.0, 1.0):
+    drawn, rest = first["attempted"], second["attempted"]
+    failed = first["successes"] + second["successes"]
+    if not drawn or not rest or failed in (0, drawn + rest):
         return None
-    inside = []
-    for failed in range(len(half) + 1):
-        low, high = wilson(failed, len(half))
-        others = np.arange(len(rest) + 1)
-        held = (others >= low * len(rest) - 1e-9) & (others <= high * len(rest) + 1e-9)
-        inside.append(binom.pmf(others, len(rest), rate)[held].sum())
-    expected = float(binom.pmf(np.arange(len(half) + 1), len(half), rate) @ np.array(inside))
-    alike = rate ** len(success) + (1 - rate) ** len(success)  # in which it is always held, and which are left out here
-    expected = (expected - alike) / (1 - alike)
-    low, high = wilson(int(half.sum()), len(half))
-    return bool(low <= rest.mean() <= high), expected
+
+    def held(count: int) -> bool:
+        low, high = wilson(count, drawn)
+        return low - ROUNDING <= (failed - count) / rest <= high + ROUNDING
+
+    counts = np.arange(max(0, failed - rest), min(failed, drawn) + 1)
+    chances = hypergeom.pmf(counts, drawn + rest, failed, drawn)
+    return held(first["successes"]), float(chances @ np.array([held(int(count)) for count in counts]))
 
 
-def mean_coverage(change: Floats) -> tuple[bool, float] | None:
-    """The same of the interval of a mean; what to expect is simulated with normal numbers.
-
-    None for fewer than four faces, and where all faces did alike.
-    """
+def mean_coverage(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[bool, float] | None:
+    """The same of the mean change of output; how likely it is to be held if faces' changes are normal."""
     from scipy.stats import t
 
-    half, rest = change[::2], change[1::2]
-    if len(rest) < 2 or not change.std():
+    drawn, rest = first["counted"], second["counted"]
+    if drawn < 2 or not rest:
         return None
-    low, high = mean_interval(half, np.arange(len(half))) or (0.0, 0.0)
-    random = stream(len(change), "coverage")
-    drawn = random.standard_normal((SIMULATED, len(half)))
-    others = random.standard_normal((SIMULATED, len(rest))).mean(axis=1)
-    reach = t.ppf(0.975, len(half) - 1) * drawn.std(axis=1, ddof=1) / len(half) ** 0.5
-    expected = float((np.abs(others - drawn.mean(axis=1)) <= reach).mean())
-    return bool(low <= rest.mean() <= high), expected
+    low, high = first["output_interval"]
+    reach = t.ppf((1 + CONFIDENCE) / 2, drawn - 1) / (1 + drawn / rest) ** 0.5  # a second mean varies, too
+    return bool(low <= second["output_change"] <= high), float(1 - 2 * t.sf(reach, drawn - 1))
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -234,14 +228,10 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return {"of": of, "count": count, "share": count / of if of else None, "interval": wilson(count, of)}
 
     def coverage(kind: str) -> dict[str, Any]:
-        of, held, expected = (np.array([row[kind][key] for row in rows], float) for key in ("of", "held", "expected"))
-        count = int(of.sum())
-        if not count:
-            return {"of": 0, "share": None, "expected": None, "interval": None}
-        found = np.concatenate([np.arange(each) < hits for each, hits in zip(of, held, strict=True)]).astype(float)
-        low, high = mean_interval(found, np.repeat(np.arange(len(rows)), of.astype(int))) or (0.0, 1.0)
-        shares = {"share": float(found.mean()), "expected": float(expected.sum()) / count}
-        return {"of": count, **shares, "interval": [low, min(high, 1.0)]}
+        of, held, expected = (sum(row[kind][key] for row in rows) for key in ("of", "held", "expected"))
+        # One face may decide all of a model's attributes: models are drawn, not intervals.
+        shares = {"share": held / of if of else None, "expected": expected / of if of else None}
+        return {"of": of, **shares, "interval": wilson(held, of, sum(row[kind]["of"] > 0 for row in rows))}
 
     return {
         "rank_1": share([row["rank"] == 1 for row in planted]),

@@ -15,6 +15,7 @@ from sia_gen.core.images import matrix_sheet
 
 FIGURE, CURVES, MATRIX = "histogram.png", "curves.png", "collateral.png"
 COLUMNS, DRAWN = 3, 6  # of the curves: those of the most sensitive attributes
+CUT = 2.0  # times the longest bar, or control: where the whiskers of a few faces end
 BAR, OUTSTANDING = "#cfdae4", "#5f97cc"
 
 
@@ -30,8 +31,9 @@ def draw_histogram(content: Mapping[str, Any], folder: Path) -> None:
     figure = Figure(figsize=(8, 1.7 + 0.36 * len(rows)), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    ends = [max(row["control"]["output_change"] or 0.0, (row["output_interval"] or [0.0, 0.0])[1]) for row in rows]
-    widest = max(ends) or 1.0
+    sizes = [(row["output_change"] or 0.0, row["control"]["output_change"] or 0.0) for row in rows]
+    ends = [max(*both, (row["output_interval"] or [0.0])[-1]) for both, row in zip(sizes, rows, strict=True)]
+    widest = min(max(ends), CUT * max(map(max, sizes))) or 1.0
     for place, row in enumerate(rows):
         width, outstanding = row["output_change"] or 0.0, row["stands_out"]
         low, high = row["output_interval"] or (width, width)
@@ -43,11 +45,10 @@ def draw_histogram(content: Mapping[str, Any], folder: Path) -> None:
             edgecolor="#333333",
             linewidth=0.8,
         )
-        # Percentile intervals may lie to one side of the mean where all changes are alike.
-        errors = [[max(0.0, width - low)], [max(0.0, high - width)]]
+        errors = [[max(0.0, width - low)], [max(0.0, high - width)]]  # of rounding, where all changes are alike
         axes.errorbar(width, place, xerr=errors, color="black", capsize=3, linewidth=1.2)
         axes.text(
-            max(ends[place], width) + 0.02 * widest,
+            min(ends[place], widest) + 0.02 * widest,
             place,
             f"{row['success']:.0%} fail",
             va="center",

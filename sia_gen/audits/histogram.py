@@ -117,6 +117,7 @@ def _tally(found: Outcomes, arm: str, unit: str) -> dict[str, Any]:
     single, control = f"needed_{arm}" in table.column_names, arm == CONTROL
     change, drawn = found.change[found.kept], found.direction[found.kept]
     attempted, successes = len(success), int(success.sum())
+    interval = mean_interval(change, drawn)  # of sizes, which are nowhere below 0
     draws = len(np.unique(found.direction))  # faces that share a direction are one
     omega = table[f"needed_{arm}"].to_numpy()[success].astype(float) if single else np.empty(0)
     size = float(np.abs(omega).mean()) if len(omega) else 0.0
@@ -135,7 +136,7 @@ def _tally(found: Outcomes, arm: str, unit: str) -> dict[str, Any]:
         # Where the label did not stay, the output may well change: of these faces no change is counted.
         "counted": len(change),
         "output_change": float(change.mean()) if len(change) else None,
-        "output_interval": mean_interval(change, drawn),
+        "output_interval": [max(end, 0.0) for end in interval] if interval is not None else None,
         "output_change_signed": float(found.moved[found.kept].mean()) if len(change) and not control else None,
         **valid_of(table["valid"], attempted, draws),
         "queries": float(table["queries"].to_numpy().sum() / len(np.unique(found.face))) if attempted else None,

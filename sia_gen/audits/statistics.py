@@ -59,9 +59,9 @@ def mean_interval(values: Floats, groups: Groups) -> list[float] | None:
     """Interval of the mean of ``values`` ``[N]``, whose groups ``[N]``, not they, are independent; None for one group.
 
     Student's, with the skewness taken out by Hall's cubic transformation ("On the removal of skewness by
-    transformation", Journal of the Royal Statistical Society B 54, 1992): most faces change little and a few much, and
-    of a dozen such numbers a bootstrap's percentiles hold the mean in 83 % of cases instead of 95 %. The groups'
-    means count by their size. Of values that are nowhere negative, nor is the mean.
+    transformation", Journal of the Royal Statistical Society B 54, 1992): most faces change little and a few much. Of a
+    dozen numbers from a beta distribution of 0.3 and 2, which looks alike, a bootstrap's percentiles held the mean in
+    83 % of trials, this in 95 %. Groups count by their size.
     """
     from scipy.stats import t
 
@@ -70,11 +70,12 @@ def mean_interval(values: Floats, groups: Groups) -> list[float] | None:
     if draws < 2:
         return None
     away = np.bincount(index, values - mean) * draws / len(values)  # how far each group moves the mean, times them all
-    error = float(away.std() / (draws - 1) ** 0.5)
-    skewness = float((away**3).mean() / away.std() ** 3 / draws**0.5) if error > ROUNDING * abs(mean) else 0.0
+    spread = float(away.std())
+    if spread <= ROUNDING * abs(mean):
+        return [mean, mean]
+    error, skewness = spread / (draws - 1) ** 0.5, float(((away / spread) ** 3).mean()) / draws**0.5
     quantile = float(t.ppf((1 + CONFIDENCE) / 2, draws - 1))
-    low, high = (mean - error * _skewed(end, skewness) for end in (quantile, -quantile))
-    return [max(low, 0.0) if values.min() >= 0 else low, high]
+    return [mean - error * _skewed(end, skewness) for end in (quantile, -quantile)]
 
 
 def _skewed(quantile: float, skewness: float) -> float:

@@ -177,7 +177,7 @@ def show_suite(content: Mapping[str, Any]) -> None:
         found = content[key]
         if found["of"]:
             print(
-                f"intervals from half of the faces that hold the other half's {what}: {found['share']:.0%} of "
+                f"intervals of an attribute's {what} that hold that of a second audit: {found['share']:.0%} of "
                 f"{found['of']} ({_interval(found['interval'])}), {found['expected']:.0%} expected"
             )
 

@@ -11,7 +11,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress, resolve_device
@@ -23,6 +22,7 @@ from sia_gen.studio.renders import RenderSet
 from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Target, classify
 from sia_gen.training.groups import class_names
+from sia_gen.training.network import network_input
 from sia_gen.training.target import along, chosen_faces, sides, teach
 
 Kind = Literal["balanced", "correlated", "left out", "noisy"]
@@ -108,6 +108,12 @@ def _case(label: str, kind: Kind, cause: str | None, architecture: Literal["resn
     return Case(label=factor, cuts=cuts, kind=kind, cause=cause, architecture=architecture, seed=seed)
 
 
+def shrunk(data: RenderSet) -> RenderSet:
+    """The renders at the side that these targets see: what blurs them and adds noise in training does so there."""
+    small = [to_bytes((network_input(from_bytes(part), SIDE) + 1) / 2) for part in data.images.split(64)]
+    return replace(data, images=torch.cat(small))
+
+
 def train_case(
     case: Case, data: RenderSet, out: Path, *, steps: int, device: str = "cpu", progress: Progress | None = None
 ) -> tuple[Target, float, float | None]:
@@ -130,7 +136,7 @@ def train_case(
     extra = {"kind": "target", "label": label, **({} if case.cuts else {"tolerance": TOLERANCE})}
     taught, chosen = plant(case, data, wanted)
     teach(
-        _shrunk(data),
+        data,
         taught,
         chosen,
         names,
@@ -162,12 +168,6 @@ def train_case(
         if (against > 0).any() and (against < 0).any():
             effect = round((off[against > 0].mean() - off[against < 0].mean()).item(), 4)
     return target, round(right.float().mean().item(), 4), effect
-
-
-def _shrunk(data: RenderSet) -> RenderSet:
-    """The renders at the side that these targets see, which takes training a fraction of the time."""
-    small = [F.interpolate(from_bytes(part), (SIDE, SIDE), mode="area") for part in data.images.split(64)]
-    return replace(data, images=torch.cat([to_bytes(part) for part in small]))
 
 
 def _against(case: Case, cause: str, data: RenderSet, wanted: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import pytest
 
 from sia_gen.audits import bench
 from sia_gen.audits.bench import mean_coverage, planted_suite, rate_coverage, row_of, summary
+from sia_gen.audits.statistics import mean_interval, wilson
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import read_json
 from sia_gen.training.planted import Case
@@ -42,15 +43,15 @@ def case(cause=PLANTED, kind="correlated"):
 
 
 def test_a_row_says_where_the_cause_came(planted):
-    report = run(planted, faces=24)
-    row = row_of(case(), 0.75, 0.5, report)
+    report, again = (run(planted, faces=24, seed=seed) for seed in (0, 1))
+    row = row_of(case(), 0.75, 0.5, report, again)
     assert row["rank"] == 1
     assert row["first"] == PLANTED
     assert row["stands_out"] == [PLANTED]
     assert (row["score"], row["effect"]) == (0.75, 0.5)
     assert row["change"] > 3 * row["control"]
-    assert row_of(case("a3"), 0.75, 0.5, report)["rank"] > 1
-    assert row_of(case(None, "balanced"), 0.75, 0.5, report)["rank"] is None
+    assert row_of(case("a3"), 0.75, 0.5, report, again)["rank"] > 1
+    assert row_of(case(None, "balanced"), 0.75, 0.5, report, again)["rank"] is None
     count = len(planted.space.attributes)
     assert 0 < row["rates"]["of"] <= row["means"]["of"] == count
     for kind in ("rates", "means"):
@@ -80,26 +81,51 @@ def test_the_counts_are_those_of_the_rows():
     assert found["rates"]["of"] == 30
     assert found["rates"]["share"] == pytest.approx(25 / 30)
     assert found["rates"]["expected"] == pytest.approx(0.85)
-    assert 0.4 < found["rates"]["interval"][0] < 25 / 30 < found["rates"]["interval"][1] <= 1
-    assert found["means"] == {"of": 0, "share": None, "expected": None, "interval": None}
+    assert found["rates"]["interval"] == wilson(25, 30, 4)  # of models that have any
+    assert (found["means"]["of"], found["means"]["share"], found["means"]["expected"]) == (0, None, None)
+
+
+def attribute(success, change):
+    """A bar as an audit counts it."""
+    failed, attempted = int(success.sum()), len(success)
+    return {
+        "attempted": attempted,
+        "successes": failed,
+        "success": failed / attempted if attempted else 0.0,
+        "interval": wilson(failed, attempted),
+        "counted": len(change),
+        "output_change": change.mean() if len(change) else None,
+        "output_interval": mean_interval(change, np.arange(len(change))),
+    }
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.5])
-def test_rates_of_halves_are_held_as_often_as_expected(rate):
+def test_rates_are_held_as_often_as_expected(rate):
     random = np.random.default_rng(0)
-    checks = [rate_coverage((random.random(24) < rate).astype(float)) for _ in range(400)]
+    checks = [
+        rate_coverage(*(attribute(random.random(size) < rate, np.zeros(0)) for size in (12, 14))) for _ in range(600)
+    ]
     held, expected = zip(*(check for check in checks if check is not None), strict=True)
-    assert np.mean(held) == pytest.approx(np.mean(expected), abs=0.06)
-    assert rate_coverage(np.zeros(24)) is None
+    assert np.mean(held) == pytest.approx(np.mean(expected), abs=0.05)
 
 
-@pytest.mark.parametrize("faces", [12, 40])
-def test_means_of_halves_are_held_as_often_as_expected(faces):
+def test_rates_that_say_nothing_are_left_out():
+    none, some = (attribute(np.arange(12) < failed, np.zeros(0)) for failed in (0, 3))
+    assert rate_coverage(none, none) is None
+    assert rate_coverage(none, some) is not None
+    assert rate_coverage(attribute(np.zeros(0), np.zeros(0)), some) is None
+
+
+@pytest.mark.parametrize("faces", [6, 24])
+def test_means_are_held_as_often_as_expected(faces):
     random = np.random.default_rng(0)
-    held, expected = zip(*(mean_coverage(random.standard_normal(faces)) for _ in range(400)), strict=True)
-    assert np.mean(held) == pytest.approx(np.mean(expected), abs=0.06)
-    assert mean_coverage(np.arange(3.0)) is None
-    assert mean_coverage(np.zeros(12)) is None
+    checks = [
+        mean_coverage(*(attribute(np.zeros(0), random.normal(9, 1, size)) for size in (faces, 20))) for _ in range(600)
+    ]
+    held, expected = zip(*checks, strict=True)
+    assert np.mean(held) == pytest.approx(np.mean(expected), abs=0.04)
+    few = attribute(np.zeros(0), np.ones(1))
+    assert mean_coverage(few, few) is None
 
 
 def test_a_suite_goes_on_where_it_stopped(suite, monkeypatch):
@@ -123,10 +149,10 @@ def test_a_suite_goes_on_where_it_stopped(suite, monkeypatch):
     assert len(suite.trained) == 5
 
 
-def test_every_model_is_audited_on_other_faces(suite):
+def test_every_audit_is_of_faces_that_nothing_else_has_seen(suite):
     content = suite(models=2, seed=4)
-    seeds = [read_json(suite.out / row["model"] / "audit" / "config.json")["seed"] for row in content["models"]]
-    assert seeds == [4, 5]
+    folders = [suite.out / row["model"] / audit for row in content["models"] for audit in ("audit", "again")]
+    assert [read_json(folder / "config.json")["seed"] for folder in folders] == [2004, 2005, 2006, 2007]
 
 
 def test_targets_with_other_flaws_are_another_suite(suite, monkeypatch):
@@ -160,6 +186,10 @@ def test_a_folder_of_something_else_is_refused(suite):
 def test_a_wrong_request_is_refused_before_anything_is_trained(suite):
     with pytest.raises(RequestError, match="faces=0 is outside"):
         suite(faces=0)
+    with pytest.raises(RequestError, match=r"seed=-1 is outside 0…2147481583; choose"):
+        suite(seed=-1)
+    with pytest.raises(RequestError, match=r"seed=2147483647 is outside 0…2147481645; choose"):
+        suite(seed=2**31 - 1, models=1)
     with pytest.raises(RequestError, match="unknown generator 'absent'"):
         suite(generator="absent")
     assert suite.trained == []

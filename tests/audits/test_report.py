@@ -1,6 +1,7 @@
 import dataclasses
 import html
 import re
+import warnings
 
 import pytest
 
@@ -68,3 +69,11 @@ def test_captions_give_the_largest_changes_in_units(finished):
     example = report.histogram["examples"][0] | {"omega": {"a0": 38.0, "a1": -15.0, "a2": -0.26, "a3": 0.0}}
     write_report(report.histogram | {"examples": [example]}, attributes, finished)
     assert "<strong>a0 +38 years, a1 −15 degrees, a2 −0.26 EV</strong>" in (finished / "report.html").read_text()
+
+
+def test_the_figure_of_one_face_has_room_for_its_bars(problem):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = run(problem, faces=1)
+    assert report.histogram["attributes"][0]["output_interval"] is None
+    assert report.histogram["attributes"][0]["output_change"] > 0
