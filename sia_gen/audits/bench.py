@@ -46,7 +46,7 @@ def planted_suite(
     models: int = 32,
     generator: str | Path | Generator = "faces-stylegan2",
     attributes: Sequence[str] | AttributeSpace | None = None,
-    faces: int = 24,
+    faces: int = 32,
     steps: int = 1200,
     seed: int = 0,
     device: str = "cpu",

@@ -63,7 +63,7 @@ def planted(
     ] = None,
     models: Annotated[int, typer.Option(help="How many targets: three planted ones to one balanced.")] = 32,
     generator: Generator = "faces-stylegan2",
-    faces: Annotated[int, typer.Option(help="Faces of each audit.")] = 24,
+    faces: Annotated[int, typer.Option(help="Faces of each audit.")] = 32,
     steps: Annotated[int, typer.Option(help="Training steps of each target.")] = 1200,
     as_json: AsJson = False,
     seed: Seed = 0,
