@@ -76,7 +76,7 @@ def _number(value: float | None, signed: bool = False) -> str:
         return "–"
     if signed:
         return _signed(value)
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.3g}"
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.3g}"
 
 
 def _short(value: float) -> str:
