@@ -100,6 +100,7 @@ finally:
             ["audit", "--generator", COLOURS, "--target", IS_RED, "--pairs", "redness+age"],
             "unknown attribute of the audit 'age': there are redness, blueness; choose one of these",
         ),
+        (["bench", "planted", "--steps", "0"], "steps=0 is below 1; train for at least one step"),
         (["bench", "planted", "--models", "0"], "models=0 is below 1; train at least one"),
         (["bench", "planted", "--renders", "absent"], "'absent' holds no renders; name a folder that"),
         (["bench", "rendering", "run", "--makehuman", "m", "--faces", "0"], "faces=0 is below 1; render one face or"),
@@ -257,7 +258,7 @@ def test_audits_and_resumes(run, tmp_path):
     assert (status, out, err) == (0, f"{images} images, written to data\n", "")
     status, out, err = run("compare", folder, folder)
     assert (status, err) == (0, "")
-    assert out.startswith(f"Between {folder} and {folder} no attribute differs for sure on ")
+    assert out.startswith("4 faces are too few to say what differs between ")
     assert json.loads(run("compare", folder, folder, "--json")[1])["faces"] == result["correct"]
     status, _, err = run(*arguments, "--seed", 1)
     assert (status, err.count("\n")) == (2, 1)

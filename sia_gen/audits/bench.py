@@ -77,6 +77,8 @@ def planted_suite(
     planned = cases(models)
     if not 0 <= seed <= MAX_SEED - 2 * FAR - 2 * models:
         raise RequestError(f"seed={seed} is outside 0…{MAX_SEED - 2 * FAR - 2 * models}; choose a number in that range")
+    if steps < 1:
+        raise RequestError(f"steps={steps} is below 1; train for at least one step")
     face_seeds(seed, faces)  # every fault of the request shows before anything is trained
     source = generator if isinstance(generator, Generator) else load_generator(str(generator), device)
     if isinstance(attributes, AttributeSpace):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sia_gen.audits.finding import ENOUGH
 from sia_gen.core.images import Images
 from sia_gen.core.seeds import normals
 from sia_gen.targets.module import ModuleTarget
@@ -59,7 +60,7 @@ def few(correct: int, faces: int) -> list[str]:
     """What is to be said where too few faces were attacked to tell an attribute from chance."""
     if correct >= FEWEST:
         return []
-    return [f"only {correct} of {faces} faces could be attacked, too few to tell much; audit more"]
+    return [f"only {correct} of {faces} faces could be attacked, too few to tell much; audit {ENOUGH} or more"]
 
 
 def _own(target: Target, prediction: Tensor) -> Tensor:
@@ -74,8 +75,12 @@ def _of_classes(task: Classification, prediction: Tensor, reference: Tensor | No
     what = "sigmoid" if single else "softmax"
     if (prediction >= 0).all() and (sure <= 1.001).all() and (single or (sure > 0.999).all()):
         said.append(f"it seems to give probabilities, on which gradients fade; return the logits before the {what}")
+    decided = task.decide(prediction)
+    if reference is None and len(decided) >= FEWEST and (decided == decided[0]).all():
+        name = task.classes[int(decided[0])]
+        said.append(f"it says '{name}' of all {len(decided)} unedited faces; check its weights and its normalisation")
     if reference is not None and len(reference) >= FEWEST:
-        count, right = len(reference), int((task.decide(prediction) == reference.to(prediction.device)).sum())
+        count, right = len(reference), int((decided == reference.to(prediction.device)).sum())
         guessing = int(torch.bincount(reference).amax()) / count
         if guessing < 1 and right < (1 + guessing) / 2 * count and _tail(right, count, guessing) > UNLIKELY:
             said.append(

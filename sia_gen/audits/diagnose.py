@@ -30,6 +30,7 @@ from sia_gen.audits.figure import draw_collateral, draw_curves, draw_histogram
 from sia_gen.audits.finished import fingerprint, probe
 from sia_gen.audits.histogram import histogram
 from sia_gen.audits.pairs import Pair, arm_of, checked, pair_rows
+from sia_gen.audits.reference import require_told
 from sia_gen.audits.report import write_report
 from sia_gen.audits.results import ARMS, CONTROL, is_control, write_results
 from sia_gen.audits.run_folder import RunFolder
@@ -92,6 +93,8 @@ def audit(
     known, audited = _spaces(generator, attributes, where)
     generator = generator if isinstance(generator, Generator) else load_generator(str(generator), device)
     target = configured(target if isinstance(target, Target) else load_target(target, device), label, towards)
+    if label is not None:
+        require_told(target, known.names, where)
     attack = attack.suited(target)
     left_out = [name for name in audited.names if target.label is not None and name == target.label.attribute]
     audited = audited.select([name for name in audited.names if name not in left_out])
@@ -110,16 +113,17 @@ def audit(
         "device": where.type,
         "attack": asdict(attack),
         "single": {"step": "sweep", "steps": SINGLE_STEPS, "directions": EACH},
-        **witness.settings(),
         "towards": towards,
         "label": label,
         "pairs": [arm_of(pair) for pair in pairs],
+        **witness.settings(),
         "edits": fingerprint(known, audited),
     }
     with _folder(out) as path, eval_mode(*modules):
         with _blame("the first face"):
             folder = RunFolder(path, settings, probe(generator, target, seeds[0]))
-            first = seeds[: min(LOOKED_AT, attack.batch)]
+        first = seeds[: min(LOOKED_AT, attack.batch)]
+        with _blame(f"the first {len(first)} faces"):
             said += next(Batches(len(first))(len(first), lambda part: _look(generator, witness, first[part])))
         for what in said:  # at once, not only in the report
             logging.getLogger(__name__).warning("'%s': %s", target.name, what)

@@ -45,8 +45,11 @@ def draw_histogram(content: Mapping[str, Any], folder: Path) -> None:
             edgecolor="#333333",
             linewidth=0.8,
         )
-        errors = [[max(0.0, width - low)], [max(0.0, high - width)]]  # of rounding, where all changes are alike
+        # An interval may miss the mean by rounding, where all changes are alike.
+        errors = [[max(0.0, width - low)], [max(0.0, min(high, widest) - width)]]
         axes.errorbar(width, place, xerr=errors, color="black", capsize=3, linewidth=1.2)
+        if high > widest:
+            axes.plot(widest, place, ">", color="black", markersize=6)
         axes.text(
             min(ends[place], widest) + 0.02 * widest,
             place,

@@ -14,6 +14,7 @@ STRONGEST = 5  # of so many of them at most, the strongest ones
 REACHED = 0.95  # of an attribute's change of the picture: a control that gets less far is said to
 ONE_WAY = 0.5  # mean change that fails, as a share of its mean size: from here on three in four faces go one way
 NOISE_RATIO = 5.0  # excess over the control to the noise of one answer: the largest of eight may be off by four times
+ENOUGH = 32  # faces that an audit takes by default, where fewer may tell nothing
 MATERIAL = 0.1  # excess over the control, as a share of the output change at which faces fail
 
 RULE = {
@@ -95,7 +96,8 @@ def finding(content: Mapping[str, Any]) -> str:
     if content["draws"] < needed:
         correct = content["correct"]
         subject = "1 correct face is" if correct == 1 else f"{correct} correct faces are"
-        return f"{subject} too few to tell; audit {math.ceil(needed * content['faces'] / content['draws'])} or more."
+        needed = max(ENOUGH, math.ceil(needed * content["faces"] / content["draws"]))
+        return f"{subject} too few to tell; audit {needed} or more."
     return (
         f"No attribute stands out: the strongest, {first['name']}, moved alone, changed the output by {_number(first)} "
         f"on average, {_directions(first)} by {_number(first['control'])}."

@@ -5,12 +5,13 @@ Landmarks move with the face, so that those of a target are held against what th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sia_gen.core.errors import RequestError
+from sia_gen.core.errors import RequestError, unknown
 from sia_gen.core.executors import Batches
 from sia_gen.core.files import shipped
 from sia_gen.core.images import Images, quantise
@@ -21,6 +22,7 @@ from sia_gen.targets.task import Classification, Following, Regression, Task
 from sia_gen.targets.verifier import Verifier, load_verifier
 
 VERIFIER = "verifier"
+FURTHEST = 4.0  # sd from the mean of a factor: no face lies beyond
 STAYS = 0.5  # sd of a value over faces (the report says "half"): what moved further has another label
 # What the settings of a run say that the reference was.
 VERIFIED, OWN, MOVING = "verifier reading", "target's own prediction", "verifier reading of every image"
@@ -115,6 +117,27 @@ def verified_label(target: Target, device: torch.device) -> VerifiedLabel | None
     if target.label.attribute not in names:
         return None
     return VerifiedLabel(verifier, names.index(target.label.attribute), target.label.thresholds if classes else ())
+
+
+def require_told(target: Target, known: Sequence[str], device: torch.device) -> None:
+    """Raise `RequestError` where what a target is said to predict is neither an attribute nor read by the verifier.
+
+    Nothing would then be left out or judged by it; nor by a cut that no face reaches.
+    """
+    verifier = shipped_verifier(device)
+    factors = {} if verifier is None else {factor.name: factor for factor in verifier.factors}
+    said = target.label
+    if said is None:
+        return
+    if said.attribute not in {*known, *factors}:
+        raise unknown("label", said.attribute, sorted({*known, *factors}))
+    factor = factors.get(said.attribute)
+    for cut in said.thresholds:
+        if factor is not None and abs(cut - factor.mean) > FURTHEST * factor.sd:
+            raise RequestError(
+                f"label {said.attribute} is cut at {cut:g} {factor.unit}, which no face reaches (their mean is "
+                f"{factor.mean:.3g}, sd {factor.sd:.3g}); give it in that unit"
+            )
 
 
 def reference_name(target: Target, verified: VerifiedLabel | None) -> str:

@@ -21,6 +21,7 @@ CONFIDENCE = 0.95
 SHUFFLES = 100_000
 BLOCK = 1_000_000  # numbers drawn at a time
 ROUNDING = 1e-9
+SPANNING = 6  # draws, between the smallest and largest of which the mean lies in 97 % of cases, where nothing is skewed
 
 
 def wilson(successes: int, attempted: int, draws: int | None = None) -> list[float]:
@@ -61,7 +62,8 @@ def mean_interval(values: Floats, groups: Groups) -> list[float] | None:
     Student's, with the skewness taken out by Hall's cubic transformation ("On the removal of skewness by
     transformation", Journal of the Royal Statistical Society B 54, 1992): most faces change little and a few much. Of a
     dozen numbers from a beta distribution of 0.3 and 2, which looks alike, a bootstrap's percentiles held the mean in
-    83 % of trials, this in 95 %. Groups count by their size.
+    83 % of trials, this in 95 %. Groups count by their size. From six groups on the interval goes no further than the
+    values do.
     """
     from scipy.stats import t
 
@@ -75,7 +77,10 @@ def mean_interval(values: Floats, groups: Groups) -> list[float] | None:
         return [mean, mean]
     error, skewness = spread / (draws - 1) ** 0.5, float(((away / spread) ** 3).mean()) / draws**0.5
     quantile = float(t.ppf((1 + CONFIDENCE) / 2, draws - 1))
-    return [mean - error * _skewed(end, skewness) for end in (quantile, -quantile)]
+    low, high = (mean - error * _skewed(end, skewness) for end in (quantile, -quantile))
+    if draws >= SPANNING:
+        low, high = max(low, float(values.min())), min(high, float(values.max()))
+    return [low, high]
 
 
 def _skewed(quantile: float, skewness: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -45,12 +45,12 @@ def bar(share: float, width: int = BAR_WIDTH) -> str:
 
 
 def show_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; headings that start with ">" are right-aligned."""
+    """Print a table; headings that start with ">" are right-aligned, and the last column to the left is wrapped."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(
-            heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left", no_wrap=True
-        )
+    for place, heading in enumerate(headings, 1):
+        justify: Literal["left", "right"] = "right" if heading.startswith(">") else "left"
+        wrapped = place == len(headings) and justify == "left"
+        table.add_column(heading.removeprefix(">"), justify=justify, no_wrap=not wrapped)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     print(title)
@@ -60,7 +60,9 @@ def show_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]
 def show_audit(histogram: Mapping[str, Any]) -> None:
     """Print an audit's finding, its histogram with bars, and its arms."""
     print(histogram["finding"])
-    print(f"{histogram['correct']} of {histogram['faces']} faces correct before any edit; only these are attacked.")
+    towards = histogram["settings"].get("towards")
+    right = "correct" if towards is None else f"correct and not '{towards}'"
+    print(f"{histogram['correct']} of {histogram['faces']} faces {right} before any edit; only these are attacked.")
     if histogram["left_out"]:
         print(f"Left out: {', '.join(histogram['left_out'])}, which is what the target predicts.")
     for said in histogram["checks"]:
@@ -92,6 +94,23 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
         print(
             f"▸ stands out: q ≤ {finding.LARGEST_Q:g}, {finding.CONTROL_RATIO:g} × the control, "
             f"{finding.OTHERS_RATIO:g} × the median of the strongest others, and more that the report says"
+        )
+    if histogram["pairs"]:
+        print()
+        show_table(
+            "Pairs moved together, and how far beyond the stronger of the two alone, on faces that kept their label",
+            ["pair", ">|Δ output|", ">beyond", ">95 %", ">fail", ">95 %"],
+            [
+                [
+                    row["name"],
+                    _number(row["output_change"], ".3f"),
+                    _number(row["beyond"], "+.3f"),
+                    _signed_interval(row["beyond_interval"], "+.3f"),
+                    f"{row['successes']}/{row['attempted']}",
+                    _interval(row["interval"]),
+                ]
+                for row in histogram["pairs"]
+            ],
         )
     print()
     show_table(

@@ -58,7 +58,9 @@ def eligible(task: Task, prediction: Tensor, reference: Tensor) -> Tensor:
 def check_prediction(prediction: Tensor, shape: tuple[int, ...]) -> None:
     """Raise `WorkError` unless a target gave finite numbers of this shape, one row an image."""
     if tuple(prediction.shape) != shape:
-        raise WorkError(f"the target gave shape {list(prediction.shape)}, not {list(shape)}; return one row per image")
+        rows = prediction.ndim == len(shape) and len(prediction) == shape[0]
+        remedy = "as many numbers per image as its task has" if rows else "one row per image"
+        raise WorkError(f"the target gave shape {list(prediction.shape)}, not {list(shape)}; return {remedy}")
     bad = ~torch.isfinite(prediction).reshape(len(prediction), -1).all(dim=1)
     if bad.any():
         faces = bad.nonzero().flatten().tolist()

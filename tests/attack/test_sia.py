@@ -285,13 +285,22 @@ def test_a_target_that_hides_its_gradient_is_an_error():
     )
 
 
-def test_a_prediction_of_the_wrong_shape_is_an_error():
-    class Flat(LinearTarget):
+@pytest.mark.parametrize(
+    ("spoilt", "words"),
+    [
+        (lambda said: said[:, 0], r"^the target gave shape \[8\], not \[8, 2\]; return one row per image$"),
+        (lambda said: said[:1], r"^the target gave shape \[1, 2\], not \[8, 2\]; return one row per image$"),
+        (lambda said: said[:, :1], r"\[8, 1\], not \[8, 2\]; return as many numbers per image as its task has$"),
+    ],
+    ids=["flat", "too few images", "too few numbers"],
+)
+def test_a_prediction_of_the_wrong_shape_is_an_error(spoilt, words):
+    class Spoilt(LinearTarget):
         def predict(self, images):
-            return super().predict(images)[:, 0]
+            return spoilt(super().predict(images))
 
-    with pytest.raises(WorkError, match=r"^the target gave shape \[8\], not \[8, 2\]; return one row per image$"):
-        run(replace(linear_problem(), target=Flat()), SemanticImageAttack())
+    with pytest.raises(WorkError, match=words):
+        run(replace(linear_problem(), target=Spoilt()), SemanticImageAttack())
 
 
 def test_predicts_exactly_the_8_bit_images():

@@ -186,6 +186,8 @@ def test_a_folder_of_something_else_is_refused(suite):
 def test_a_wrong_request_is_refused_before_anything_is_trained(suite):
     with pytest.raises(RequestError, match="faces=0 is outside"):
         suite(faces=0)
+    with pytest.raises(RequestError, match="steps=0 is below 1"):
+        suite(steps=0)
     with pytest.raises(RequestError, match=r"seed=-1 is outside 0…2147481583; choose"):
         suite(seed=-1)
     with pytest.raises(RequestError, match=r"seed=2147483647 is outside 0…2147481645; choose"):

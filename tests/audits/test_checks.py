@@ -47,6 +47,12 @@ def test_what_is_wrong_is_said_with_its_remedy(answer, words):
     assert all("; " in text for text in said)
 
 
+def test_one_class_for_all_faces_is_named_where_no_truth_is_known():
+    one = target(lambda images: logits(images) + torch.tensor([1e4, 0.0]))
+    assert [text for text in checks(one, IMAGES, None) if "of all 16 unedited faces; check its weights" in text]
+    assert checks(target(logits), IMAGES, None) == []
+
+
 def test_a_black_box_needs_no_gradient():
     assert checks(target(lambda images: logits(images).detach(), differentiable=False), IMAGES, TRUE) == []
 
@@ -86,4 +92,6 @@ def test_an_audit_says_what_is_wrong_at_once_and_in_its_report(problem, caplog):
 
 def test_too_few_faces_are_named(problem):
     report = audit(problem.generator, problem.target, problem.space, faces=4, attack=ATTACK)
-    assert report.histogram["checks"][-1] == "only 4 of 4 faces could be attacked, too few to tell much; audit more"
+    assert (
+        report.histogram["checks"][-1] == "only 4 of 4 faces could be attacked, too few to tell much; audit 32 or more"
+    )

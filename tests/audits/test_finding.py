@@ -113,8 +113,8 @@ def test_finding_is_one_plain_sentence(rows, sentence):
 @pytest.mark.parametrize(
     ("correct", "faces", "draws", "sentence"),
     [
-        (1, 1, 1, "1 correct face is too few to tell; audit 3 or more."),
-        (2, 10, 2, "2 correct faces are too few to tell; audit 15 or more."),
+        (1, 1, 1, "1 correct face is too few to tell; audit 32 or more."),
+        (2, 10, 2, "2 correct faces are too few to tell; audit 32 or more."),
         (3, 40, 2, "3 correct faces are too few to tell; audit 60 or more."),
     ],
 )

@@ -53,6 +53,27 @@ def test_other_targets_have_none(problem, shipped, label):
     assert reference.verified_label(problem.target, torch.device("cpu")) is None
 
 
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("brihgtness:50", r"^unknown label 'brihgtness': there are .*age, brightness"),
+        (
+            "brightness:0.5",
+            r"^label brightness is cut at 0\.5 %, which no face reaches \(their mean is 50, sd 10\); give",
+        ),
+    ],
+    ids=["misspelt", "in another unit"],
+)
+def test_a_label_that_would_judge_nothing_is_refused(problem, shipped, label, words):
+    with pytest.raises(RequestError, match=words):
+        audit(problem.generator, problem.target, problem.space, faces=4, attack=ATTACK, label=label)
+
+
+def test_an_attribute_that_nothing_reads_may_be_the_label(problem, shipped):
+    report = audit(problem.generator, problem.target, problem.space, faces=4, attack=ATTACK, label="a0:0.5")
+    assert report.histogram["left_out"] == ["a0"]
+
+
 def test_without_a_shipped_verifier_there_is_none(problem, monkeypatch):
     monkeypatch.setattr(reference, "shipped", lambda kind: [])
     assert reference.verified_label(labelled(problem.target, "brightness", 50.0), torch.device("cpu")) is None

@@ -93,6 +93,12 @@ def test_groups_count_by_their_size():
     assert np.mean(held) == pytest.approx(0.95, abs=0.02)
 
 
+def test_an_interval_goes_no_further_than_the_values():
+    values = np.array([0.15, 0.7, 0.8, 0.85, 0.9, 0.92, 0.95, 0.96])
+    assert mean_interval(values, np.arange(8))[0] == 0.15
+    assert mean_interval(values[:3], np.arange(3))[0] < 0.15  # of so few the mean often lies beyond all
+
+
 def test_an_interval_of_what_is_turned_over_is_turned_over():
     values = np.array([0.01, 0.05, 0.4])
     low, high = mean_interval(values, np.arange(3))

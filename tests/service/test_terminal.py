@@ -2,7 +2,7 @@ import pytest
 
 from sia_gen.core.files import read_json
 from sia_gen.service.runs import FIRST_RESULT
-from sia_gen.service.terminal import show_audit, show_suite
+from sia_gen.service.terminal import show_audit, show_suite, show_table
 
 
 def share(count, of):
@@ -45,3 +45,26 @@ def test_what_was_left_out_of_an_audit_is_said(capsys):
     assert "Left out" not in capsys.readouterr().out
     show_audit(histogram | {"left_out": ["smile"]})
     assert "Left out: smile, which is what the target predicts." in capsys.readouterr().out
+
+
+def test_what_faces_are_attacked_towards_a_class_is_said(capsys):
+    histogram = read_json(FIRST_RESULT / "histogram.json")
+    show_audit(histogram)
+    assert f"\n{histogram['correct']} of 32 faces correct before any edit; only these" in capsys.readouterr().out
+    show_audit(histogram | {"settings": histogram["settings"] | {"towards": "smile"}})
+    assert f"{histogram['correct']} of 32 faces correct and not 'smile' before any edit;" in capsys.readouterr().out
+
+
+def test_pairs_of_an_audit_are_shown(capsys):
+    histogram = read_json(FIRST_RESULT / "histogram.json")
+    pair = {"name": "yaw+pitch", "output_change": 0.3, "beyond": 0.05, "beyond_interval": [0.01, 0.1]}
+    show_audit(histogram | {"pairs": [pair | {"successes": 3, "attempted": 23, "interval": [0.05, 0.32]}]})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["yaw+pitch", "0.300", "+0.050", "+0.010", "…", "+0.100", "3/23", "5–32%"] in lines
+
+
+def test_a_long_last_column_is_wrapped_and_nothing_cut(capsys):
+    show_table("title", [">face", "changes"], [["7", "age +1, " * 40]])
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert out.count("age +1") == 40
