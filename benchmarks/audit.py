@@ -24,21 +24,32 @@ from torch import Tensor, nn
 
 from sia_gen.attack.edit import edit
 from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.audit_report import AuditReport
 from sia_gen.audits.diagnose import audit
 from sia_gen.core.files import shipped
 from sia_gen.core.images import quantise
 from sia_gen.core.modules import eval_mode
+from sia_gen.generators.generator import Generator
+from sia_gen.targets.target import Target
 
 STEPS = 10
 ITERATIONS = 50  # of the loop in ZOOM's manner, for each face
 KINDS = ("joint", "semantic", "pixel", "sweep")
 
 
+def with_attributes(device: str) -> tuple[Generator, AttributeSpace, Target]:
+    """The models, with the generator's own attributes where it has any: how far they go is what a control costs."""
+    generator, space, target = models(device)
+    if generator.name in shipped("generator"):
+        space = load_attributes(generator.name, device)
+    return generator, space, target
+
+
 def measure(device: str, faces: int, batch: int) -> tuple[float, float, int]:
     """(seconds of the audit, seconds of the floor, steps that faces took)."""
-    generator, space, target = models(device)
+    generator, space, target = with_attributes(device)
     codes = generator.sample(range(min(batch, faces)))
     reports: list[AuditReport] = []
 
@@ -87,9 +98,7 @@ def one_by_one(generator, space, target, codes: Tensor) -> Tensor:
 
 
 def zoom(device: str, faces: int, batch: int) -> None:
-    generator, space, target = models(device)
-    if generator.name in shipped("generator"):
-        space = load_attributes(generator.name, device)
+    generator, space, target = with_attributes(device)
     codes = generator.sample(range(faces))
     attack = SemanticImageAttack(epsilon=0.0, steps=ITERATIONS, batch=batch)
     attack(generator, space, target, codes[:2])  # warms up

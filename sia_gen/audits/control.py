@@ -71,16 +71,18 @@ def reaches(
     none is enough, the largest is taken. The difference of two faces is followed no further than these lie apart.
     """
     codes = generator.sample(seeds_apart(seed, "control faces", FACES))
-    wanted = MARGIN * _picture_change(generator, audited, codes).max()
+    wanted = MARGIN * _picture_change(generator, audited, codes).max().cpu()
     furthest = FURTHEST if _carries(generator, known.space) else 2.0**DOUBLINGS
-    reach = torch.ones(len(directions))
+    reach, left = torch.ones(len(directions)), torch.arange(len(directions))
     for _ in range(DOUBLINGS):
-        change = _picture_change(generator, control_space(known, directions, reach), codes, SEEN).cpu()  # [M]
-        up = (change < wanted.cpu()) & (reach < furthest)
-        down = change > 2 * wanted.cpu()
-        if not (up | down).any():
+        some = control_space(known, directions[left.to(directions.device)], reach[left])
+        change = _picture_change(generator, some, codes, SEEN, left).cpu()  # of those that have no size yet
+        up = (change < wanted) & (reach[left] < furthest)
+        down = change > 2 * wanted
+        reach[left] *= torch.where(up, 2.0, torch.where(down, 0.5, 1.0))
+        left = left[up | down]
+        if not len(left):
             break
-        reach = torch.where(up, 2 * reach, torch.where(down, reach / 2, reach))
     return reach.clamp(max=furthest)
 
 
@@ -137,15 +139,19 @@ def _unrelated(drawn: Tensor, known: Tensor, axes: Tensor) -> Tensor:
     return (coordinates - coordinates @ torch.linalg.pinv(basis) @ basis) @ axes
 
 
-def _picture_change(generator: Generator, space: AttributeSpace, codes: Codes, each: int = FACES) -> Tensor:
+def _picture_change(
+    generator: Generator, space: AttributeSpace, codes: Codes, each: int = FACES, numbers: Tensor | None = None
+) -> Tensor:
     """Root mean square change of the picture, mean over both ends of each attribute's range and over faces: ``[K]``.
 
-    Of the faces, ``each`` attribute is measured on so many, in turn.
+    Of the faces, ``each`` attribute is measured on so many, in turn, from that of its number in ``numbers`` ``[K]`` on,
+    by default its place.
     """
     clean = edit(generator, space, codes)  # [B, 3, R, R]
     count = len(space.attributes)
     index = torch.arange(count).repeat_interleave(2 * each)  # K times each face, first up, then down
-    face = (index + torch.arange(each).repeat(2 * count)) % len(codes)
+    first = index if numbers is None else numbers[index]
+    face = (first + torch.arange(each).repeat(2 * count)) % len(codes)
     up = torch.arange(2).repeat_interleave(each).repeat(count).bool()
 
     def change(part: slice) -> Tensor:
