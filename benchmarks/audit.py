@@ -111,7 +111,7 @@ def zoom(device: str, faces: int, batch: int) -> None:
 
 
 def growth(device: str, faces: int, batch: int) -> None:
-    generator, space, target = models(device)
+    generator, space, target = with_attributes(device)
     space, attack, count = space.select(space.names[:1]), SemanticImageAttack(steps=1, batch=batch), 32
     audit(generator, target, space, faces=count, attack=attack, device=device)  # warms up
     while count <= faces:

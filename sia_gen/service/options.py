@@ -23,7 +23,9 @@ Target = Annotated[
 ]
 Attributes = Annotated[str | None, typer.Option(help="Comma-separated names; all of the generator's by default.")]
 Steps = Annotated[int, typer.Option(help="Ascent steps of the joint, semantic and pixel attack.")]
-Box = Annotated[float, typer.Option(help="Share of each attribute's safe range that may be used; 0: pixels only.")]
+Box = Annotated[
+    float, typer.Option(help="Share of each attribute's safe range that may be used; 0, in an attack: pixels only.")
+]
 Epsilon = Annotated[str, typer.Option(help="Radius of the pixel residual, as 1/255 or 0.004; 0: attributes only.")]
 Queries = Annotated[
     int | None, typer.Option(help="Images that a black box may be shown per face, in each of the three ascents.")
