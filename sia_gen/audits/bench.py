@@ -75,8 +75,9 @@ def planted_suite(
     if renders is not None and makehuman is not None:
         raise RequestError(f"renders='{renders}' and makehuman='{makehuman}' both say what to train on; give one")
     planned = cases(models)
-    if not 0 <= seed <= MAX_SEED - 2 * FAR - 2 * models:
-        raise RequestError(f"seed={seed} is outside 0…{MAX_SEED - 2 * FAR - 2 * models}; choose a number in that range")
+    highest = MAX_SEED - 2 * FAR - 2 * models  # so that the last audit has a seed of its own
+    if not 0 <= seed <= highest:
+        raise RequestError(f"seed={seed} is outside 0…{highest}; choose a number in that range")
     if steps < 1:
         raise RequestError(f"steps={steps} is below 1; train for at least one step")
     face_seeds(seed, faces)  # every fault of the request shows before anything is trained
@@ -231,8 +232,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     def coverage(kind: str) -> dict[str, Any]:
         of, held, expected = (sum(row[kind][key] for row in rows) for key in ("of", "held", "expected"))
-        # One face may decide all of a model's attributes: models are drawn, not intervals.
         shares = {"share": held / of if of else None, "expected": expected / of if of else None}
+        # One face may decide all of a model's attributes: models are drawn, not intervals.
         return {"of": of, **shares, "interval": wilson(held, of, sum(row[kind]["of"] > 0 for row in rows))}
 
     return {

@@ -120,12 +120,12 @@ def finding(content: dict[str, Any]) -> str:
     if not content["faces"]:
         return f"No face is read right by both {first} and {second}, so there is nothing to compare."
     sure = [row for row in content["attributes"] if row["q"] <= LARGEST_Q and _away(row["change_interval"])]
-    counted = max(row["counted"] for row in content["attributes"])
-    needed = 1 + math.ceil(math.log2(len(content["attributes"]) / LARGEST_Q))  # the test's least p is 2**(1 - counted)
-    if not sure and counted < needed:
-        faces = "1 face is" if counted == 1 else f"{counted} faces are"
-        return f"{faces} too few to say what differs between {first} and {second}; audit both on more."
     if not sure:
+        counted = max(row["counted"] for row in content["attributes"])
+        # The test's least p is 2**(1 - counted).
+        if counted < 1 + math.ceil(math.log2(len(content["attributes"]) / LARGEST_Q)):
+            faces = "1 face is" if counted == 1 else f"{counted} faces are"
+            return f"{faces} too few to say what differs between {first} and {second}; audit both on more."
         return f"Between {first} and {second} no attribute differs for sure on {content['faces']} faces."
     row = sure[0]
     way = "more" if row["change_difference"] > 0 else "less"
