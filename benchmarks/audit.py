@@ -1,9 +1,9 @@
 """What an audit costs beyond its models: ``python benchmarks/audit.py [--device cuda] [--faces 32]``.
 
-The floor is the passes of the same generator and target alone, at the size of the audit's chunks and as often as its
-table says that faces took a step: forward and backward where the arm ascends, forward where it sweeps one attribute.
-Both run in one process, the floor before and after the audit, so that a busy machine slows both alike. The rest is the
-unedited faces, the control, the table, the pictures and the report.
+The floor is the passes of the same generator and target alone: as many, forward and backward, of as many faces at a
+time as the audit made, which are noted while it runs. Audit and floor take turns in one process and the median of their
+ratios is reported, so that a busy machine slows both alike. The rest is the verifier and the identity model, the table,
+the statistics, the pictures and the report.
 
 Two more figures on request. ``--zoom``: faces per second of the semantic arm against a loop in the manner of ZOOM
 (Luo et al., arXiv 2303.15441), one face at a time for a fixed number of steps of Adam, on the same models, and how many
@@ -16,17 +16,19 @@ from __future__ import annotations
 import argparse
 import resource
 import statistics
-from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from unittest.mock import patch
 
 import torch
-from attack import floor, models, seconds
+from attack import models, seconds
 from torch import Tensor, nn
 
 from sia_gen.attack.edit import edit
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
-from sia_gen.audits.audit_report import AuditReport
+from sia_gen.audits.control import BATCH
 from sia_gen.audits.diagnose import audit
 from sia_gen.core.files import shipped
 from sia_gen.core.images import quantise
@@ -34,9 +36,7 @@ from sia_gen.core.modules import eval_mode
 from sia_gen.generators.generator import Generator
 from sia_gen.targets.target import Target
 
-STEPS = 10
 ITERATIONS = 50  # of the loop in ZOOM's manner, for each face
-KINDS = ("joint", "semantic", "pixel", "sweep")
 
 
 def with_attributes(device: str) -> tuple[Generator, AttributeSpace, Target]:
@@ -47,30 +47,75 @@ def with_attributes(device: str) -> tuple[Generator, AttributeSpace, Target]:
     return generator, space, target
 
 
-def measure(device: str, faces: int, batch: int) -> tuple[float, float, int]:
-    """(seconds of the audit, seconds of the floor, steps that faces took)."""
+Pass = tuple[str, int, bool]
+"""What passed ("render", "edit", "predict" or "backward"), how many faces, and whether a gradient was wanted."""
+
+
+@contextmanager
+def noted(generator: Generator, target: Target) -> Iterator[list[Pass]]:
+    """The passes of both models in the block, in order."""
+    passes: list[Pass] = []
+
+    def render(self, codes, edits=None, space=None):
+        passes.append(("render" if edits is None else "edit", len(codes), torch.is_grad_enabled()))
+        return rendering(self, codes, edits, space)
+
+    def predict(self, images):
+        passes.append(("predict", len(images), torch.is_grad_enabled()))
+        return predicting(self, images)
+
+    def grad(outputs, inputs, **options):
+        passes.append(("backward", len(inputs[0]), True))
+        return gradient(outputs, inputs, **options)
+
+    rendering, predicting, gradient = type(generator).render, type(target).predict, torch.autograd.grad
+    with (
+        patch.object(type(generator), "render", render),
+        patch.object(type(target), "predict", predict),
+        patch.object(torch.autograd, "grad", grad),
+    ):
+        yield passes
+
+
+def repeat(passes: Sequence[Pass], generator: Generator, space: AttributeSpace, target: Target, codes: Tensor) -> None:
+    """The models alone: the same passes of ``codes`` ``[B, ...]``, B being at least the most faces of one."""
+    edits = space.edits(torch.zeros(len(codes), len(space.attributes), device=codes.device))
+    images = torch.zeros(len(codes), 3, generator.resolution, generator.resolution, device=codes.device)
+    shown, leaf, said = images, images, images
+    with eval_mode(*(part for part in (generator, target) if isinstance(part, nn.Module))):
+        for what, faces, wanted in passes:
+            with torch.set_grad_enabled(wanted):
+                if what == "render":
+                    shown = generator.render(codes[:faces])
+                elif what == "edit":
+                    leaf = edits[:faces].clone().requires_grad_(wanted)
+                    shown = generator.render(codes[:faces], leaf, space.space)
+                elif what == "predict":
+                    if wanted and not (shown.requires_grad and len(shown) == faces):
+                        shown = leaf = images[:faces].clone().requires_grad_()
+                    said = target.predict(shown if len(shown) == faces else images[:faces])
+                    shown = images
+                else:
+                    torch.autograd.grad(said[..., 0].sum(), leaf)
+
+
+def measure(device: str, faces: int, batch: int, repeats: int) -> tuple[list[float], list[float], list[Pass], int]:
+    """(seconds of audits, of the floor after each, the passes of one, steps that faces took)."""
     generator, space, target = with_attributes(device)
-    codes = generator.sample(range(min(batch, faces)))
-    reports: list[AuditReport] = []
+    attack, reports = SemanticImageAttack(batch=batch), []
+    codes = generator.sample(range(max(batch, BATCH)))
 
     def run() -> None:
-        attack = SemanticImageAttack(batch=batch)
         reports.append(audit(generator, target, space, faces=faces, attack=attack, device=device))
 
-    def step(kind: str) -> float:
-        """Seconds of one step of one face."""
-        work = seconds(lambda: floor(generator, space, target, codes, STEPS, kind), device)
-        return work / (STEPS * len(codes))
-
-    step("joint")  # warms up
-    before = {kind: [step(kind) for _ in range(3)] for kind in KINDS}
-    whole = seconds(run, device)
-    cost = {kind: statistics.median([*before[kind], *(step(kind) for _ in range(3))]) for kind in KINDS}
-    table = reports[0].table()
-    taken: Counter[str] = Counter()
-    for arm, steps in zip(table["arm"].to_pylist(), table["steps"].to_pylist(), strict=True):
-        taken[arm if arm in KINDS else "sweep"] += steps
-    return whole, sum(cost[kind] * taken[kind] for kind in KINDS), taken.total()
+    with noted(generator, target) as passes:
+        run()  # warms up
+    pairs = [
+        (seconds(run, device), seconds(lambda: repeat(passes, generator, space, target, codes), device))
+        for _ in range(repeats)
+    ]
+    whole, floor = (list(column) for column in zip(*pairs, strict=True))
+    return whole, floor, passes, sum(reports[0].table()["steps"].to_pylist())
 
 
 def one_by_one(generator, space, target, codes: Tensor) -> Tensor:
@@ -131,15 +176,22 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--faces", type=int, default=32)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--zoom", action="store_true", help="only the comparison with a loop over faces")
     parser.add_argument("--growth", action="store_true", help="only time and memory from 32 faces to --faces")
     options = parser.parse_args()
     if options.zoom or options.growth:
         (zoom if options.zoom else growth)(options.device, options.faces, options.batch)
         return
-    whole, models_alone, steps = measure(options.device, options.faces, options.batch)
-    print(f"audit {whole:.1f} s, models alone {models_alone:.1f} s, ratio {whole / models_alone:.2f}")
-    print(f"{options.faces / whole:.2f} faces/s, {steps} steps of a face, {steps / whole:.0f} steps/s")
+    whole, models_alone, passes, steps = measure(options.device, options.faces, options.batch, options.repeats)
+    ratios = [audited / alone for audited, alone in zip(whole, models_alone, strict=True)]
+    print(
+        f"audit {statistics.median(whole):.1f} s, models alone {statistics.median(models_alone):.1f} s, ratio "
+        f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    )
+    asked = sum(faces for what, faces, _ in passes if what == "predict")
+    drawn = sum(faces for what, faces, _ in passes if what in ("render", "edit"))
+    print(f"{options.faces} faces: {drawn} pictures drawn, {asked} shown to the target, {steps} steps")
 
 
 if __name__ == "__main__":

@@ -76,11 +76,13 @@ def main():
         parser.error(
             f"--faces {options.faces} needs {2 * options.faces} renders; '{options.renders}' holds {len(data)}"
         )
-    features = load_verifier(options.verifier, device).features
+    verifier = load_verifier(options.verifier, device)
 
     @torch.inference_mode()
     def of(count, picture):
-        return torch.cat([features(picture(part).to(device)).cpu() for part in torch.arange(count).split(BATCH)])
+        return torch.cat(
+            [verifier.look(picture(part).to(device))[1].cpu() for part in torch.arange(count).split(BATCH)]
+        )
 
     def sampled(part):
         return generator.render(generator.sample([10**9 + int(seed) for seed in part]))

@@ -48,12 +48,14 @@ class Ascent:
         reference: Tensor | None,
         seeds: Sequence[int],
         allowed: Tensor,
+        rendered: Tensor | None = None,
     ) -> None:
         faces, attributes = len(codes), len(space.attributes)
         self.attack, self.generator, self.target = attack, generator, target
         self.codes, self.seeds, self.device = codes, seeds, codes.device
         self.space = space.to(self.device)
         self.reference = None if reference is None else reference.to(self.device)
+        self.rendered = None if rendered is None else rendered.to(self.device)
         allowed = allowed.to(self.device)
         self.low = attack.box * self.space.low * allowed  # [N, K]
         self.high = attack.box * self.space.high * allowed  # [N, K]
@@ -112,9 +114,11 @@ class Ascent:
         rows = {"low": self.low[face], "high": self.high[face]}
         if "omega" in self.shapes:
             rows["codes"] = self.codes[face]
-        else:  # The face does not change: it is rendered once.
+        if self.rendered is not None:
+            rows["rendered"] = self.rendered[face]  # [B, 3, R, R]
+        elif "omega" not in self.shapes:  # The face does not change: it is rendered once.
             with torch.no_grad(), autocast(self.device, self.attack.precision):
-                rows["rendered"] = edit(self.generator, self.space, self.codes[face])  # [B, 3, R, R]
+                rows["rendered"] = edit(self.generator, self.space, self.codes[face])
         if self.reference is not None:
             rows["reference"] = self.reference[face]
         for name, shape in self.shapes.items():
@@ -127,7 +131,9 @@ class Ascent:
     def predict(self, variables: Rows) -> tuple[Rows, Tensor]:
         """The point at ω and δ, and its loss ``[B]`` with a graph: what the target makes of the 8-bit images."""
         with torch.set_grad_enabled(self.differentiates):
-            semantic, images, prediction = self._show(variables, self.faces.rows)
+            known = self.faces.first.all() and "rendered" in self.faces.rows and not self.differentiates
+            moved = "omega" in variables and not known
+            semantic, images, prediction = self._show(variables, self.faces.rows, moved)
             self._settle_reference(prediction.detach())
             loss = self.target.task.loss(prediction, self.faces.rows["reference"])  # [B]
         point = {"images": images, "prediction": prediction, "loss": loss} | variables
@@ -135,10 +141,13 @@ class Ascent:
             point["semantic"] = semantic
         return {name: values.detach() for name, values in point.items()}, loss
 
-    def _show(self, variables: Rows, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
-        """The faces at ω and at ω and δ, ``[B, 3, R, R]``, the latter in 8 bit, and what the target says of these."""
+    def _show(self, variables: Rows, rows: Rows, moved: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """The faces at ω and at ω and δ, ``[B, 3, R, R]``, the latter in 8 bit, and what the target says of these.
+
+        Faces that are not ``moved`` have been rendered.
+        """
         with autocast(self.device, self.attack.precision):
-            if "omega" in variables:
+            if moved:
                 semantic = edit(self.generator, self.space, rows["codes"], variables["omega"])
             else:
                 semantic = rows["rendered"]
@@ -165,7 +174,7 @@ class Ascent:
             return {name: way.to(self.device) for name, way in drawn.items()}
 
         found = estimate(
-            lambda tried: self.target.task.loss(self._show(tried, rows)[2], rows["reference"]),
+            lambda tried: self.target.task.loss(self._show(tried, rows, "omega" in tried)[2], rows["reference"]),
             {name: values[where] for name, values in variables.items()},
             {"omega": _half_range(rows), "delta": self.attack.epsilon / self._blocks_long()},
             lambda name, values: self._project(name, values, rows),

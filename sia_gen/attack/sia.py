@@ -103,20 +103,23 @@ class SemanticImageAttack:
         *,
         seeds: Sequence[int] | None = None,
         allowed: Tensor | None = None,
+        rendered: Tensor | None = None,
         progress: Progress | None = None,
     ) -> AttackResult:
         """Attack N faces of ``codes`` ``[N, ...]``, each as if it were alone.
 
         ``reference`` ``[N, ...]`` is what the target should say, by default what it says about the unedited 8-bit face.
         ``seeds`` ``[N]`` name the faces in errors and give their random starts (default 0 … N − 1). ``allowed`` bool
-        ``[N, K]`` says which attributes each face may move (default all). Raises `RequestError` when these do not
-        fit together or the target has no gradients, `WorkError` when one is NaN or Inf.
+        ``[N, K]`` says which attributes each face may move (default all). ``rendered`` ``[N, 3, R, R]`` are the
+        unedited faces as `edit` gives them, for callers who have them: they are not rendered anew but for a gradient.
+        Raises `RequestError` when these do not fit together or the target has no gradients, `WorkError` when one is
+        NaN or Inf.
         """
         faces, attributes = len(codes), len(space.attributes)
         seeds = range(faces) if seeds is None else seeds
         allowed = torch.ones(faces, attributes, dtype=torch.bool) if allowed is None else allowed
-        _require_fit(self, generator, space, target, faces, reference, seeds, allowed)
-        run = Ascent(self, generator, space, target, codes, reference, seeds, allowed)
+        _require_fit(self, generator, space, target, faces, reference, seeds, allowed, rendered)
+        run = Ascent(self, generator, space, target, codes, reference, seeds, allowed, rendered)
         with eval_mode(*(part for part in (generator, target) if isinstance(part, nn.Module))):
             while run.faces.unfinished:
                 try:
@@ -140,6 +143,7 @@ def _require_fit(
     reference: Tensor | None,
     seeds: Sequence[int],
     allowed: Tensor,
+    rendered: Tensor | None,
 ) -> None:
     if not target.differentiable and attack.step not in ("sweep", "evolve"):
         raise RequestError(f"target '{target.name}' gives no gradients, which this attack ascends; use step='evolve'")
@@ -155,6 +159,9 @@ def _require_fit(
         raise RequestError(f"{len(reference)} references for {faces} faces; give one each")
     if len(seeds) != faces:
         raise RequestError(f"{len(seeds)} seeds for {faces} faces; give one each")
+    if rendered is not None and list(rendered.shape) != [faces, 3, generator.resolution, generator.resolution]:
+        size = generator.resolution
+        raise RequestError(f"rendered has shape {list(rendered.shape)}, not {[faces, 3, size, size]}; reshape it")
     wanted = [faces, len(space.attributes)]
     if list(allowed.shape) != wanted:
         raise RequestError(f"allowed has shape {list(allowed.shape)}, not [faces, attributes] = {wanted}; reshape it")

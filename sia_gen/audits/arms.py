@@ -22,8 +22,8 @@ from sia_gen.audits.pairs import Pair, arm_of
 from sia_gen.audits.results import ARMS, control_arm, is_control, part_of
 from sia_gen.audits.validity import Gate
 from sia_gen.audits.witness import Witness
-from sia_gen.core.executors import Batches, Progress
-from sia_gen.core.images import to_bytes
+from sia_gen.core.executors import Batches, Precision, Progress, autocast
+from sia_gen.core.images import quantise, to_bytes
 from sia_gen.generators.generator import Codes, Generator
 
 SINGLE_STEPS = 8  # values of one attribute that are tried: every quarter of the way to both ends of its range
@@ -31,11 +31,15 @@ SINGLE_STEPS = 8  # values of one attribute that are tried: every quarter of the
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive faces of an audit; ``first`` is the number of the first of them."""
+    """Consecutive faces of an audit; ``first`` is the number of the first of them.
+
+    ``rendered`` ``[N, 3, R, R]`` are the unedited ones, which every arm begins with.
+    """
 
     first: int
     seeds: Sequence[int]
     codes: Codes
+    rendered: Tensor
     reference: Tensor | None
 
 
@@ -55,17 +59,26 @@ class Arm:
 
 @dataclass(frozen=True)
 class Job:
-    """What every arm of an audit shares; ``width`` is the number of columns of ω, ``gate`` says what is valid."""
+    """What every arm of an audit shares; ``space`` are all audited attributes, ``gate`` says what is valid."""
 
     generator: Generator
     witness: Witness
-    width: int
+    space: AttributeSpace
     gate: Gate | None = None
+    precision: Precision = "no"
 
+    @torch.no_grad()
     def chunk(self, first: int, seeds: Sequence[int]) -> Chunk:
         """The faces of these seeds, with the reference where the verifier reads it."""
         codes = self.generator.sample(seeds)
-        return Chunk(first, seeds, codes, self.witness.reference(self.generator, codes))
+
+        def render(part: slice) -> tuple[Tensor, Tensor | None]:
+            with autocast(codes.device, self.precision):
+                faces = edit(self.generator, self.space, codes[part])
+            return faces, self.witness.reference(quantise(faces))
+
+        rendered, reference = zip(*Batches(len(codes))(len(codes), render), strict=True)
+        return Chunk(first, seeds, codes, torch.cat(rendered), None if reference[0] is None else torch.cat(reference))
 
     def run(self, arm: Arm, chunk: Chunk, progress: Progress) -> dict[str, Tensor]:
         """Attack a chunk and give its part."""
@@ -82,9 +95,11 @@ class Job:
             chunk.reference,
             seeds=chunk.seeds,
             allowed=allowed,
+            rendered=chunk.rendered,
             progress=progress,
         )
-        part = part_of(result, self.witness.target.task, chunk.seeds, arm.columns, self.width, direction)
+        width = len(self.space.attributes) + 1
+        part = part_of(result, self.witness.target.task, chunk.seeds, arm.columns, width, direction)
         part |= self.witness.statement(result, self._failing(arm, chunk, result), self.gate, chunk.codes.device)
         if arm.name == "joint":
             part |= joint_pictures(result, chunk.first)

@@ -130,7 +130,7 @@ def audit(
         plan = arms(attack, audited, _control(folder, generator, known, audited, seed), pairs)
         with _blame("unedited faces"):
             gate = witness.gate(folder, generator, seed, where)
-        job = Job(generator, witness, len(audited.attributes) + 1, gate)
+        job = Job(generator, witness, audited, gate, attack.precision)
         chunks = _attack(folder, job, plan, seeds, attack.batch, progress or (lambda done, total, what: None))
         _conclude(folder, audited, plan, chunks, settings, said, witness, pairs)
         report = AuditReport.load(folder.path)
@@ -197,10 +197,9 @@ def _blame(where: str) -> Iterator[None]:
 
 def _look(generator: Generator, witness: Witness, seeds: Sequence[int]) -> list[str]:
     """What is to be said of the target before it is audited, from the first faces."""
-    codes = generator.sample(seeds)
     with torch.no_grad():
-        images = quantise(generator.render(codes).float())
-    return checks(witness.target, images, witness.reference(generator, codes))
+        images = quantise(generator.render(generator.sample(seeds)).float())
+    return checks(witness.target, images, witness.reference(images))
 
 
 def _control(

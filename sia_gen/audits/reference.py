@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from sia_gen.core.errors import RequestError, unknown
-from sia_gen.core.executors import Batches
 from sia_gen.core.files import shipped
-from sia_gen.core.images import Images, quantise
-from sia_gen.generators.generator import Codes, Generator
+from sia_gen.core.images import Images
 from sia_gen.targets.points import FACE_POINTS, Keypoints
 from sia_gen.targets.target import Label, Target, classify
 from sia_gen.targets.task import Classification, Following, Regression, Task
@@ -147,12 +145,6 @@ def reference_name(target: Target, verified: VerifiedLabel | None) -> str:
 
 
 @torch.no_grad()
-def reference_of(verified: VerifiedLabel | None, generator: Generator, codes: Codes) -> Tensor | None:
-    """The class ``[B]`` read off the unedited 8-bit faces of ``codes``, or None where nothing reads it."""
-    if verified is None or not verified.thresholds:
-        return None
-
-    def read(part: slice) -> Tensor:
-        return verified.read(quantise(generator.render(codes[part]).float()))
-
-    return torch.cat(list(Batches(len(codes))(len(codes), read)))
+def reference_of(verified: VerifiedLabel | None, images: Images) -> Tensor | None:
+    """The class ``[B]`` read off unedited 8-bit faces ``[B, 3, R, R]``, or None where nothing reads it."""
+    return None if verified is None or not verified.thresholds else verified.read(images)

@@ -57,17 +57,18 @@ class Gate:
         """uint8 faces ``[B, 3, R, R]`` → what is kept of each, ``[B]``.
 
         "likeness": cosine with the face before, NaN without an identity model; "distance": to the nearest of the
-        compared faces, 1 at the limit; "passed": whether both are within bounds.
+        compared faces, 1 at the limit; "passed": whether both are within bounds; "read" ``[B, F]``: the verifier's
+        readings after.
         """
         device = self.mean.device
-        features = (self.verifier.features(from_bytes(after).to(device)).float() - self.mean) / self.sd
-        distance = torch.cdist(features, self.features).amin(dim=1) / self.reach
+        read, features = self.verifier.look(from_bytes(after).to(device))
+        distance = torch.cdist((features.float() - self.mean) / self.sd, self.features).amin(dim=1) / self.reach
         passed = distance <= 1
         likeness = torch.full_like(distance, torch.nan)
         if self.identity is not None:
             likeness = self.identity.likeness(from_bytes(before).to(device), from_bytes(after).to(device))
             passed &= likeness >= self.identity.threshold
-        return {"likeness": likeness.cpu(), "distance": distance.cpu(), "passed": passed.cpu()}
+        return {"likeness": likeness.cpu(), "distance": distance.cpu(), "passed": passed.cpu(), "read": read}
 
 
 @torch.no_grad()
@@ -76,7 +77,7 @@ def unedited(generator: Generator, verifier: Verifier, seed: int) -> Tensor:
     codes = generator.sample(seeds_apart(seed, "gate", COMPARED))
 
     def features(part: slice) -> Tensor:
-        return verifier.features(quantise(generator.render(codes[part]).float())).float()
+        return verifier.look(quantise(generator.render(codes[part]).float()))[1].float()
 
     return torch.cat(list(Batches(BATCH)(len(codes), features)))
 

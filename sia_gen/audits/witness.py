@@ -24,8 +24,8 @@ from sia_gen.audits.reference import (
 from sia_gen.audits.results import JUDGED, MEASURED
 from sia_gen.audits.run_folder import RunFolder
 from sia_gen.audits.validity import Gate, identity_for, unedited
-from sia_gen.core.images import from_bytes
-from sia_gen.generators.generator import Codes, Generator
+from sia_gen.core.images import Images, from_bytes
+from sia_gen.generators.generator import Generator
 from sia_gen.targets.identity import Identity
 from sia_gen.targets.target import Target
 from sia_gen.targets.verifier import Verifier
@@ -80,9 +80,9 @@ class Witness:
             }
         return settings
 
-    def reference(self, generator: Generator, codes: Codes) -> Tensor | None:
-        """The class ``[B]`` of unedited faces, or None where nothing reads it."""
-        return reference_of(self.verified, generator, codes)
+    def reference(self, images: Images) -> Tensor | None:
+        """The class ``[B]`` of unedited 8-bit faces, or None where nothing reads it."""
+        return reference_of(self.verified, images)
 
     def gate(self, folder: RunFolder, generator: Generator, seed: int, device: torch.device) -> Gate | None:
         """What tells valid faces, from unedited ones that are looked at once in a run and kept."""
@@ -127,8 +127,8 @@ class Witness:
                 part[name][rows] = found[name]
             part["valid"][rows] = found["passed"]
             if self.verified is not None:
-                before, after = (from_bytes(faces).to(device) for faces in (result.original[rows], failing))
-                kept = self.verified.kept(before, self.verified.verifier.read(after), result.reference[rows]).cpu()
+                before = from_bytes(result.original[rows]).to(device)
+                kept = self.verified.kept(before, found["read"], result.reference[rows]).cpu()
                 part["label_kept"][rows] = kept
                 part["valid"][rows] &= kept
         if self.verified is None:

@@ -60,7 +60,7 @@ class Verifier:
 
     def read(self, images: Images) -> Tensor:
         """Images ``[B, 3, H, W]`` in [0, 1] → values ``[B, F]`` in units, differentiable."""
-        return self.model(images)[:, : len(self.factors)] * self.sd + self.mean
+        return self._in_units(self.model(images))
 
     def read_landmarks(self, images: Images) -> Tensor:
         """Images ``[B, 3, H, W]`` in [0, 1] → landmarks ``[B, 68, 2]`` in picture widths, x right, y down, iBUG order.
@@ -72,9 +72,13 @@ class Verifier:
         points = self.model(images)[:, len(self.factors) :] * self.point_sd + self.point_mean
         return points.view(len(images), -1, 2)
 
-    def features(self, images: Images) -> Tensor:
-        """Images ``[B, 3, H, W]`` in [0, 1] → the network's last hidden layer ``[B, C]``."""
-        return self.model.network.base_model(self.model.preprocessing(images)).pooler_output.flatten(1)
+    def look(self, images: Images) -> tuple[Tensor, Tensor]:
+        """Images ``[B, 3, H, W]`` in [0, 1] → what `read` gives, and the network's last hidden layer ``[B, C]``."""
+        hidden = self.model.network.base_model(self.model.preprocessing(images)).pooler_output
+        return self._in_units(self.model.network.classifier(hidden)), hidden.flatten(1)
+
+    def _in_units(self, standardised: Tensor) -> Tensor:
+        return standardised[:, : len(self.factors)] * self.sd + self.mean
 
     def digest(self) -> str:
         """Tells this verifier from others: its factors and weights."""

@@ -147,6 +147,35 @@ def test_pixel_arm_renders_each_face_once_without_gradients():
     assert torch.equal(result.semantic, result.original)
 
 
+@pytest.mark.parametrize("batch", [8, 3])
+@pytest.mark.parametrize(
+    ("options", "spared"),
+    [
+        ({}, 0),
+        ({"epsilon": 0.0}, 0),
+        ({"box": 0.0}, 8),
+        ({"epsilon": 0.0, "step": "evolve"}, 8),
+        ({"epsilon": 0.0, "step": "sweep"}, 8),
+    ],
+    ids=["joint", "semantic", "pixel", "evolve", "sweep"],
+)
+def test_faces_that_are_rendered_already_are_not_rendered_anew_but_for_a_gradient(options, spared, batch):
+    attack = SemanticImageAttack(stop="never", batch=batch, **options)
+    drawn, results = [], []
+    for given in (False, True):
+        problem = replace(linear_problem(), generator=Counting())
+        with torch.no_grad():
+            faces = edit(problem.generator, problem.space, problem.generator.sample(range(8)))
+        problem.generator.rendered = 0
+        results.append(run(problem, attack, rendered=faces if given else None))
+        drawn.append(problem.generator.rendered)
+    for name, values in vars(results[0]).items():
+        other = getattr(results[1], name)
+        assert values is other is None or torch.equal(values.nan_to_num(), other.nan_to_num()), name
+    if batch == 8:
+        assert drawn[0] - drawn[1] == spared
+
+
 def test_semantic_arm_has_no_residual():
     result = run(linear_problem(), SemanticImageAttack(epsilon=0.0, stop="never"))
     assert not result.delta.any()
@@ -355,6 +384,10 @@ def test_progress_can_cancel():
         (
             {"allowed": torch.ones(8, 2, dtype=torch.bool)},
             "allowed has shape [8, 2], not [faces, attributes] = [8, 4]; reshape it",
+        ),
+        (
+            {"rendered": torch.ones(8, 3, 16, 16)},
+            "rendered has shape [8, 3, 16, 16], not [8, 3, 32, 32]; reshape it",
         ),
         ({"faces": 0}, "faces=0 leaves nothing to attack; give the codes of 1 face or more"),
     ],

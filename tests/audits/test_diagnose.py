@@ -335,7 +335,9 @@ def test_a_target_that_is_always_wrong_is_said_to_be(problem, tmp_path, monkeypa
         return 1.0 - problem.target.predict(images).argmax(dim=1, keepdim=True)
 
     factors = (Factor("opposite", "", 0, 1),)
-    wrong = SimpleNamespace(digest=lambda: "wrong", read=read, features=lambda x: x.mean((2, 3)), factors=factors)
+    wrong = SimpleNamespace(
+        digest=lambda: "wrong", read=read, look=lambda x: (read(x), x.mean((2, 3))), factors=factors
+    )
     verified = VerifiedLabel(wrong, 0, (0.5,))
     monkeypatch.setattr("sia_gen.audits.witness.verified_label", lambda target, device: verified)
     report = run(problem, tmp_path, faces=3)

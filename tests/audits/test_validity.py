@@ -119,7 +119,7 @@ def test_the_value_of_a_regression_is_judged_by_how_far_its_reading_moved(tmp_pa
         clean = quantise(problem.generator.render(problem.generator.sample(range(12))))
     factor = Factor("value", "", 0, 100.0, slope=0.5)
     reader = SimpleNamespace(
-        digest=lambda: "value", read=read, features=lambda images: images.mean((2, 3)), factors=(factor,)
+        digest=lambda: "value", read=read, look=lambda x: (read(x), x.mean((2, 3))), factors=(factor,)
     )
     monkeypatch.setattr("sia_gen.audits.reference.shipped_verifier", lambda device: reader)
     problem.target.label = Label("value", ())
@@ -158,7 +158,7 @@ def test_a_face_whose_label_moved_counts_in_no_change_and_is_judged_where_it_fir
     codes = problem.generator.sample(range(400))
     middle = read(problem.generator.render(codes)).detach().median().item()
     reader = SimpleNamespace(
-        digest=lambda: "red", read=read, features=lambda images: images.mean((2, 3)), factors=(Factor("red", "", 0, 1),)
+        digest=lambda: "red", read=read, look=lambda x: (read(x), x.mean((2, 3))), factors=(Factor("red", "", 0, 1),)
     )
     verified = VerifiedLabel(reader, 0, (middle,))
     monkeypatch.setattr("sia_gen.audits.witness.verified_label", lambda target, device: verified)

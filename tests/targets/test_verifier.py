@@ -22,6 +22,15 @@ def test_passes_gradients(verifier_folder):
     assert images.grad.abs().sum() > 0
 
 
+def test_one_look_reads_and_gives_features(verifier_folder):
+    verifier = load_verifier(verifier_folder)
+    images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    values, features = verifier.look(images)
+    torch.testing.assert_close(values, verifier.read(images))
+    assert features.shape[0] == 2
+    assert features.std(dim=0).max() > 0
+
+
 def test_its_digest_tells_other_weights_and_factors(verifier_folder):
     first, same = load_verifier(verifier_folder), load_verifier(verifier_folder)
     assert first.digest() == same.digest()
