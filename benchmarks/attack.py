@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import Attribute, AttributeSpace
 from sia_gen.core.files import shipped
+from sia_gen.core.memory import hold_memory
 from sia_gen.core.modules import eval_mode
 from sia_gen.core.seeds import normals
 from sia_gen.generators.generator import Generator
@@ -163,6 +164,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="an even number")
     parser.add_argument("--repeats", type=int, default=9)
     options = parser.parse_args()
+    hold_memory()  # as the command line does
     generator, _, target = models(options.device)
     print(f"{generator.name} ({generator.resolution} px) × {target.name}, batch {options.batch}, {options.device}")
     rows = measure(options.device, options.batch, options.steps, options.repeats)

@@ -32,6 +32,7 @@ from sia_gen.audits.control import BATCH
 from sia_gen.audits.diagnose import audit
 from sia_gen.core.files import shipped
 from sia_gen.core.images import quantise
+from sia_gen.core.memory import hold_memory
 from sia_gen.core.modules import eval_mode
 from sia_gen.generators.generator import Generator
 from sia_gen.targets.target import Target
@@ -180,6 +181,7 @@ def main() -> None:
     parser.add_argument("--zoom", action="store_true", help="only the comparison with a loop over faces")
     parser.add_argument("--growth", action="store_true", help="only time and memory from 32 faces to --faces")
     options = parser.parse_args()
+    hold_memory()  # as the command line does
     if options.zoom or options.growth:
         (zoom if options.zoom else growth)(options.device, options.faces, options.batch)
         return

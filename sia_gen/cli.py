@@ -15,6 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.memory import hold_memory
 from sia_gen.service.audit_commands import audit, compare, export
 from sia_gen.service.bench_commands import bench
 from sia_gen.service.options import (
@@ -81,6 +82,7 @@ def options(
 
 def main() -> NoReturn:
     """Run the command line; each error is one line on stderr."""
+    hold_memory()
     if "" not in sys.path:  # a console script, unlike `python -m`, does not see modules of the current folder
         sys.path.insert(0, "")
     try:
