@@ -2,8 +2,9 @@
 
 The floor is the passes of the same generator and target alone: as many, forward and backward, of as many faces at a
 time as the audit made, which are noted while it runs. Audit and floor take turns in one process and the median of their
-ratios is reported, so that a busy machine slows both alike. The rest is the verifier and the identity model, the table,
-the statistics, the pictures and the report.
+ratios is reported, so that a busy machine slows both alike. The rest is codes and directions, the steps' arithmetic,
+the verifier and the identity model, the table, the statistics, the pictures and the report. A pass that an audit could
+do without is in both: the line after the ratio says how many pictures it drew for how many steps.
 
 Two more figures on request. ``--zoom``: faces per second of the semantic arm against a loop in the manner of ZOOM
 (Luo et al., arXiv 2303.15441), one face at a time for a fixed number of steps of Adam, on the same models, and how many
@@ -28,7 +29,6 @@ from sia_gen.attack.edit import edit
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
-from sia_gen.audits.control import BATCH
 from sia_gen.audits.diagnose import audit
 from sia_gen.core.files import shipped
 from sia_gen.core.images import quantise
@@ -104,13 +104,13 @@ def measure(device: str, faces: int, batch: int, repeats: int) -> tuple[list[flo
     """(seconds of audits, of the floor after each, the passes of one, steps that faces took)."""
     generator, space, target = with_attributes(device)
     attack, reports = SemanticImageAttack(batch=batch), []
-    codes = generator.sample(range(max(batch, BATCH)))
 
     def run() -> None:
         reports.append(audit(generator, target, space, faces=faces, attack=attack, device=device))
 
     with noted(generator, target) as passes:
         run()  # warms up
+    codes = generator.sample(range(max(faces for _, faces, _ in passes)))
     pairs = [
         (seconds(run, device), seconds(lambda: repeat(passes, generator, space, target, codes), device))
         for _ in range(repeats)

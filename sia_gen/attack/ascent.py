@@ -55,7 +55,7 @@ class Ascent:
         self.codes, self.seeds, self.device = codes, seeds, codes.device
         self.space = space.to(self.device)
         self.reference = None if reference is None else reference.to(self.device)
-        self.rendered = None if rendered is None else rendered.to(self.device)
+        self.rendered = rendered
         allowed = allowed.to(self.device)
         self.low = attack.box * self.space.low * allowed  # [N, K]
         self.high = attack.box * self.space.high * allowed  # [N, K]
@@ -114,9 +114,10 @@ class Ascent:
         rows = {"low": self.low[face], "high": self.high[face]}
         if "omega" in self.shapes:
             rows["codes"] = self.codes[face]
-        if self.rendered is not None:
-            rows["rendered"] = self.rendered[face]  # [B, 3, R, R]
-        elif "omega" not in self.shapes:  # The face does not change: it is rendered once.
+        still = "omega" not in self.shapes  # the face does not change: it is rendered once
+        if self.rendered is not None and (still or self.attack.step in ("sweep", "evolve")):
+            rows["rendered"] = self.rendered[torch.from_numpy(new)].to(self.device)  # [B, 3, R, R]
+        elif still:
             with torch.no_grad(), autocast(self.device, self.attack.precision):
                 rows["rendered"] = edit(self.generator, self.space, self.codes[face])
         if self.reference is not None:
@@ -131,7 +132,7 @@ class Ascent:
     def predict(self, variables: Rows) -> tuple[Rows, Tensor]:
         """The point at ω and δ, and its loss ``[B]`` with a graph: what the target makes of the 8-bit images."""
         with torch.set_grad_enabled(self.differentiates):
-            known = self.faces.first.all() and "rendered" in self.faces.rows and not self.differentiates
+            known = "rendered" in self.faces.rows and self.faces.first.all()
             moved = "omega" in variables and not known
             semantic, images, prediction = self._show(variables, self.faces.rows, moved)
             self._settle_reference(prediction.detach())

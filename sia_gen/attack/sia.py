@@ -111,9 +111,9 @@ class SemanticImageAttack:
         ``reference`` ``[N, ...]`` is what the target should say, by default what it says about the unedited 8-bit face.
         ``seeds`` ``[N]`` name the faces in errors and give their random starts (default 0 … N − 1). ``allowed`` bool
         ``[N, K]`` says which attributes each face may move (default all). ``rendered`` ``[N, 3, R, R]`` are the
-        unedited faces as `edit` gives them, for callers who have them: they are not rendered anew but for a gradient.
-        Raises `RequestError` when these do not fit together or the target has no gradients, `WorkError` when one is
-        NaN or Inf.
+        unedited faces as `edit` gives them, for callers who have them: a batch that begins need not render them where
+        no gradient is asked. Raises `RequestError` when these do not fit together or the target has no gradients,
+        `WorkError` when one is NaN or Inf.
         """
         faces, attributes = len(codes), len(space.attributes)
         seeds = range(faces) if seeds is None else seeds

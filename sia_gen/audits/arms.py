@@ -19,11 +19,12 @@ from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.control import EACH, group
 from sia_gen.audits.examples import best_pictures, joint_pictures
 from sia_gen.audits.pairs import Pair, arm_of
+from sia_gen.audits.reference import as_sampled
 from sia_gen.audits.results import ARMS, control_arm, is_control, part_of
 from sia_gen.audits.validity import Gate
 from sia_gen.audits.witness import Witness
-from sia_gen.core.executors import Batches, Precision, Progress, autocast
-from sia_gen.core.images import quantise, to_bytes
+from sia_gen.core.executors import Batches, Precision, Progress
+from sia_gen.core.images import to_bytes
 from sia_gen.generators.generator import Codes, Generator
 
 SINGLE_STEPS = 8  # values of one attribute that are tried: every quarter of the way to both ends of its range
@@ -33,7 +34,7 @@ SINGLE_STEPS = 8  # values of one attribute that are tried: every quarter of the
 class Chunk:
     """Consecutive faces of an audit; ``first`` is the number of the first of them.
 
-    ``rendered`` ``[N, 3, R, R]`` are the unedited ones, which every arm begins with.
+    ``rendered`` ``[N, 3, R, R]`` are the unedited ones on the CPU, which every arm begins with.
     """
 
     first: int
@@ -67,18 +68,11 @@ class Job:
     gate: Gate | None = None
     precision: Precision = "no"
 
-    @torch.no_grad()
     def chunk(self, first: int, seeds: Sequence[int]) -> Chunk:
         """The faces of these seeds, with the reference where the verifier reads it."""
         codes = self.generator.sample(seeds)
-
-        def render(part: slice) -> tuple[Tensor, Tensor | None]:
-            with autocast(codes.device, self.precision):
-                faces = edit(self.generator, self.space, codes[part])
-            return faces, self.witness.reference(quantise(faces))
-
-        rendered, reference = zip(*Batches(len(codes))(len(codes), render), strict=True)
-        return Chunk(first, seeds, codes, torch.cat(rendered), None if reference[0] is None else torch.cat(reference))
+        rendered, reference = as_sampled(self.generator, self.space, codes, self.witness.verified, self.precision)
+        return Chunk(first, seeds, codes, rendered, reference)
 
     def run(self, arm: Arm, chunk: Chunk, progress: Progress) -> dict[str, Tensor]:
         """Attack a chunk and give its part."""

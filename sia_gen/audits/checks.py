@@ -72,9 +72,12 @@ def _of_classes(task: Classification, prediction: Tensor, reference: Tensor | No
     said = []
     single = prediction.shape[1] == 2 and not prediction[:, 0].any()  # of one output, see `ModuleTarget`
     sure = prediction[:, 1] if single else prediction.sum(dim=1)
-    what = "sigmoid" if single else "softmax"
+    logits = "softmax, or the logarithms of what it gives" if not single else "sigmoid, or log(p / (1 - p))"
     if (prediction >= 0).all() and (sure <= 1.001).all() and (single or (sure > 0.999).all()):
-        said.append(f"it seems to give probabilities, on which gradients fade; return the logits before the {what}")
+        said.append(
+            "it seems to give probabilities, whose losses hardly differ where it is sure; return the logits before "
+            f"the {logits}"
+        )
     decided = task.decide(prediction)
     if reference is None and len(decided) >= FEWEST and (decided == decided[0]).all():
         name = task.classes[int(decided[0])]

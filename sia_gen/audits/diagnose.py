@@ -30,7 +30,7 @@ from sia_gen.audits.figure import draw_collateral, draw_curves, draw_histogram
 from sia_gen.audits.finished import fingerprint, probe
 from sia_gen.audits.histogram import histogram
 from sia_gen.audits.pairs import Pair, arm_of, checked, pair_rows
-from sia_gen.audits.reference import require_told
+from sia_gen.audits.reference import reference_of, require_told
 from sia_gen.audits.report import write_report
 from sia_gen.audits.results import ARMS, CONTROL, is_control, write_results
 from sia_gen.audits.run_folder import RunFolder
@@ -199,7 +199,7 @@ def _look(generator: Generator, witness: Witness, seeds: Sequence[int]) -> list[
     """What is to be said of the target before it is audited, from the first faces."""
     with torch.no_grad():
         images = quantise(generator.render(generator.sample(seeds)).float())
-    return checks(witness.target, images, witness.reference(images))
+    return checks(witness.target, images, reference_of(witness.verified, images))
 
 
 def _control(
@@ -257,8 +257,8 @@ def _conclude(
     write_results(folder, names, columns, chunks, witness.kept)
     factors = witness.verifier.factors if witness.verifier is not None else ()
     units = {factor.name: factor.unit for factor in factors if factor.name in witness.kept}
-    content = histogram(folder.path, audited.attributes, settings, units)
-    content["measured"] = getattr(witness.target.task, "measured", "")  # a task from elsewhere may not say
+    measured = getattr(witness.target.task, "measured", "")  # a task from elsewhere may not say
+    content = histogram(folder.path, audited.attributes, settings, units, measured)
     content["checks"] = [*said, *few(content["correct"], content["faces"])]
     content["pairs"] = pair_rows(folder.path, pairs)
     examples = Examples(folder, columns)

@@ -53,14 +53,16 @@ class Examples:
     columns: Sequence[str]
 
     def joint(self, arm: int, chunks: int) -> list[dict[str, Any]]:
-        """The first 16 faces, less those that the target got wrong before any edit."""
+        """The first 16 faces, less those that the target got wrong before any edit; "valid" is of the point shown."""
         found = []
         for chunk in range(chunks):
             part = self.folder.read(chunk, arm)
             if not len(part["pictures_of"]):
                 break
-            attacked = [index for index, row in enumerate(part["pictures_of"].tolist()) if part["correct"][row]]
-            found += [self._write(part, index, "joint", JOINT_PICTURES) for index in attacked]
+            for index, row in enumerate(part["pictures_of"].tolist()):
+                if part["correct"][row]:
+                    valid = {"valid": bool(part["valid"][row]) if "valid" in part else None}
+                    found.append(self._write(part, index, "joint", JOINT_PICTURES) | valid)
         return found
 
     def single(self, arm: int, name: str, chunks: int) -> list[dict[str, Any]]:

@@ -60,6 +60,7 @@ def above_others(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> b
 def finding(content: Mapping[str, Any]) -> str:
     """What `histogram.json` amounts to, in one plain sentence."""
     rows = content["attributes"]
+    output = content["measured"].split(",")[0] or "the output"
     if not content["correct"]:
         towards = content["settings"].get("towards")
         if towards is not None:
@@ -75,7 +76,7 @@ def finding(content: Mapping[str, Any]) -> str:
         strongest, *more = named
         subject = strongest["name"] if more else "it"
         return (
-            f"What stands out is {_join([row['name'] for row in named])}: moved alone, {subject} changed the output by "
+            f"What stands out is {_join([row['name'] for row in named])}: moved alone, {subject} changed {output} by "
             f"{_number(strongest)} on average (95 % interval {_interval(strongest)}) and made {_percent(strongest)} of "
             f"faces fail{_valid(strongest)}{_direction(strongest)}, against {_against(strongest)} for "
             f"{_directions(strongest)}"
@@ -85,7 +86,7 @@ def finding(content: Mapping[str, Any]) -> str:
     first, above = rows[0], [row["name"] for row in rows if row["above_control"]]
     if above:
         return (
-            f"No attribute stands out from the others, though {_join(above)} changed the output more than "
+            f"No attribute stands out from the others, though {_join(above)} changed {output} more than "
             f"{_directions(first)}: the strongest of all, {first['name']}, by {_number(first)} "
             f"on average against {_number(first['control'])}."
         )
@@ -99,7 +100,7 @@ def finding(content: Mapping[str, Any]) -> str:
         needed = max(ENOUGH, math.ceil(needed * content["faces"] / content["draws"]))
         return f"{subject} too few to tell; audit {needed} or more."
     return (
-        f"No attribute stands out: the strongest, {first['name']}, moved alone, changed the output by {_number(first)} "
+        f"No attribute stands out: the strongest, {first['name']}, moved alone, changed {output} by {_number(first)} "
         f"on average, {_directions(first)} by {_number(first['control'])}."
     )
 

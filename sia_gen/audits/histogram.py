@@ -42,6 +42,7 @@ def histogram(
     attributes: Sequence[Attribute],
     settings: Mapping[str, Any],
     units: Mapping[str, str] | None = None,
+    measured: str = "",
 ) -> dict[str, Any]:
     """The content of `histogram.json`, attributes most sensitive first.
 
@@ -49,7 +50,8 @@ def histogram(
     attribute moves, whichever did the damage. An attribute is paired face by face with the mean of random directions
     that change this face's picture as much: its row's "control"; faces that share directions count as one draw. The
     content's "control" is that at the attributes' mean change of the picture. ``units`` are those of the factors whose
-    readings the results hold: from these come "collateral" and "subgroups".
+    readings the results hold: from these come "collateral" and "subgroups". ``measured`` is what the task's output is,
+    in words.
     """
     chance = Chance(folder)
     arms, at_failure = {}, []
@@ -100,6 +102,7 @@ def histogram(
         "control": {**_tally(chance.within(np.mean(sizes, axis=0)), CONTROL, ""), "q": None},
         "arms": arms,
         "change_at_failure": change_at_failure,
+        "measured": measured,
         "settings": dict(settings),
     }
     spread = {attribute.name: attribute.sd for attribute in attributes if attribute.name in (units or {})}

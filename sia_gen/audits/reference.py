@@ -11,9 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sia_gen.attack.edit import edit
+from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.core.errors import RequestError, unknown
+from sia_gen.core.executors import Batches, Precision, autocast
 from sia_gen.core.files import shipped
-from sia_gen.core.images import Images
+from sia_gen.core.images import Images, quantise
+from sia_gen.generators.generator import Codes, Generator
 from sia_gen.targets.points import FACE_POINTS, Keypoints
 from sia_gen.targets.target import Label, Target, classify
 from sia_gen.targets.task import Classification, Following, Regression, Task
@@ -142,6 +146,25 @@ def reference_name(target: Target, verified: VerifiedLabel | None) -> str:
     if isinstance(target, Followed):
         return MOVING
     return VERIFIED if verified is not None and verified.thresholds else OWN
+
+
+@torch.no_grad()
+def as_sampled(
+    generator: Generator, space: AttributeSpace, codes: Codes, verified: VerifiedLabel | None, precision: Precision
+) -> tuple[Tensor, Tensor | None]:
+    """The unedited faces of ``codes`` as `edit` gives them, ``[N, 3, R, R]`` on the CPU, and what `reference_of` does.
+
+    They are edited by nothing, not left unedited: in half precision a generator may round the two differently.
+    """
+    nothing = torch.zeros(len(codes), len(space.attributes), device=codes.device)
+
+    def render(part: slice) -> tuple[Tensor, Tensor | None]:
+        with autocast(codes.device, precision):
+            faces = edit(generator, space, codes[part], nothing[part])
+        return faces.cpu(), reference_of(verified, quantise(faces))
+
+    rendered, read = zip(*Batches(len(codes))(len(codes), render), strict=True)
+    return torch.cat(rendered), None if read[0] is None else torch.cat(read)
 
 
 @torch.no_grad()

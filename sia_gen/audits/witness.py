@@ -17,14 +17,13 @@ from sia_gen.audits.reference import (
     VerifiedLabel,
     followed,
     reference_name,
-    reference_of,
     shipped_verifier,
     verified_label,
 )
 from sia_gen.audits.results import JUDGED, MEASURED
 from sia_gen.audits.run_folder import RunFolder
 from sia_gen.audits.validity import Gate, identity_for, unedited
-from sia_gen.core.images import Images, from_bytes
+from sia_gen.core.images import from_bytes
 from sia_gen.generators.generator import Generator
 from sia_gen.targets.identity import Identity
 from sia_gen.targets.target import Target
@@ -79,10 +78,6 @@ class Witness:
                 "identity": person and person.model.digest(),
             }
         return settings
-
-    def reference(self, images: Images) -> Tensor | None:
-        """The class ``[B]`` of unedited 8-bit faces, or None where nothing reads it."""
-        return reference_of(self.verified, images)
 
     def gate(self, folder: RunFolder, generator: Generator, seed: int, device: torch.device) -> Gate | None:
         """What tells valid faces, from unedited ones that are looked at once in a run and kept."""

@@ -9,9 +9,9 @@ import torch
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.load import load_attributes
-from sia_gen.audits.reference import followed, reference_name, reference_of, verified_label
+from sia_gen.audits.reference import as_sampled, followed, reference_name, verified_label
 from sia_gen.core.executors import Progress
-from sia_gen.core.images import contact_sheet, quantise
+from sia_gen.core.images import contact_sheet
 from sia_gen.generators.load import load_generator
 from sia_gen.service.sheet import Sheet, enlargement, require_few
 from sia_gen.targets.load import load_target
@@ -44,9 +44,10 @@ def attack_sheet(
     seeds = list(faces.values())
     codes = generator.sample(seeds)
     verified, target = verified_label(target, torch.device(device)), followed(target, torch.device(device))
-    with torch.no_grad():
-        reference = reference_of(verified, quantise(generator.render(codes).float()))  # [N]
-    result = attack.suited(target)(generator, space, target, codes, reference, seeds=seeds, progress=progress)
+    rendered, reference = as_sampled(generator, space, codes, verified, attack.precision)
+    result = attack.suited(target)(
+        generator, space, target, codes, reference, seeds=seeds, rendered=rendered, progress=progress
+    )
     pictures = torch.stack([result.original, result.semantic, result.adversarial], dim=1)  # [N, 3, 3, R, R]
     rows = []
     for index, (number, seed) in enumerate(faces.items()):

@@ -90,6 +90,8 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
             for row in rows
         ],
     )
+    if any(row["counted"] < row["attempted"] for row in rows):
+        print("|Δ output| is of the faces whose label, as the verifier reads it, survived the change")
     if any(row["stands_out"] for row in rows):
         print(
             f"▸ stands out: q ≤ {finding.LARGEST_Q:g}, {finding.CONTROL_RATIO:g} × the control, "

@@ -33,7 +33,10 @@ def test_of_a_sound_target_there_is_nothing_to_say():
     ("answer", "words"),
     [
         (lambda images: logits(images) + torch.randn(len(images), 2), "answers the same image differently"),
-        (lambda images: logits(images).softmax(dim=1), "give probabilities, on which gradients fade; return the log"),
+        (
+            lambda images: logits(images).softmax(dim=1),
+            "where it is sure; return the logits before the softmax, or the log",
+        ),
         (lambda images: logits(images)[:, 1].sigmoid(), "return the logits before the sigmoid"),
         (lambda images: 0 * logits(images) + torch.tensor([1.0, 2.0]), "says the same of every face; check its wei"),
         (lambda images: logits(images).flip(1), "is right on 0 of 16 unedited faces, hardly better than always say"),

@@ -49,7 +49,8 @@ def test_names_the_planted_cause(planted, tmp_path):
     report = run(planted, tmp_path, faces=16)
     first, *others = report.histogram["attributes"]
     assert (first["name"], first["stands_out"], first["unit"]) == (PLANTED, True, "units")
-    assert report.finding.startswith("What stands out is a1: moved alone, it changed the output by 0.")
+    changed = "it changed the probability of the right class by 0."
+    assert report.finding.startswith(f"What stands out is a1: moved alone, {changed}")
     assert first["q"] < 0.01
     assert first["success"] > 0.1
     assert not any(row["stands_out"] for row in others)
@@ -344,6 +345,7 @@ def test_a_target_that_is_always_wrong_is_said_to_be(problem, tmp_path, monkeypa
     assert report.finding == "The target is wrong on all 3 faces before any edit, so nothing was attempted."
     assert report.histogram["reference"] == "verifier reading"
     assert report.histogram["correct"] == 0
+    assert "Bars: mean change" not in (tmp_path / "report.html").read_text()
     assert pq.read_table(tmp_path / "results.parquet")["success"].to_pylist() == [False] * 3 * len(ARMS)
 
 

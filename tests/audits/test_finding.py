@@ -2,7 +2,7 @@ import pytest
 
 from sia_gen.audits.finding import above_control, above_others, finding
 
-SETTINGS = {"settings": {"single": {"directions": 3}}}
+SETTINGS = {"settings": {"single": {"directions": 3}}, "measured": "the score, above 0 where found"}
 CONTROL = {"name": "random direction 1", "output_change": 0.10, "success": 0.05}
 
 
@@ -73,7 +73,7 @@ def test_above_others(others, expected):
     [
         (
             [row(stands_out=True), row("age", 0.17)],
-            "What stands out is light: moved alone, it changed the output by 0.46 on average (95 % interval 0.36 to "
+            "What stands out is light: moved alone, it changed the score by 0.46 on average (95 % interval 0.36 to "
             "0.56) and made 41% of faces fail, against 0.1 and 5% for random directions that change the picture as "
             "much.",
         ),
@@ -82,25 +82,25 @@ def test_above_others(others, expected):
                 row(stands_out=True, valid=0.3, mean_size=40.0, mean_change=-38.0),
                 row("age", 0.3, success=0.2, stands_out=True, control={**CONTROL, "success": 0.0}),
             ],
-            "What stands out is light and age: moved alone, light changed the output by 0.46 on average (95 % interval "
+            "What stands out is light and age: moved alone, light changed the score by 0.46 on average (95 % interval "
             "0.36 to 0.56) and made 41% of faces fail (30% validly), at a change of 40 degrees on average, mostly "
             "downwards, against 0.1 and 5% for random directions that change the picture as much; age by 0.3 and "
             "20%, against 0.1 and 0%.",
         ),
         (
             [row(stands_out=True, mean_size=40.0, mean_change=-8.0), row("age", 0.17)],
-            "What stands out is light: moved alone, it changed the output by 0.46 on average (95 % interval 0.36 to "
+            "What stands out is light: moved alone, it changed the score by 0.46 on average (95 % interval 0.36 to "
             "0.56) and made 41% of faces fail, at a change of 40 degrees on average, either way, against 0.1 and 5% "
             "for random directions that change the picture as much.",
         ),
         (
             [row("age", 0.17, above_control=True), row("yaw", 0.16, above_control=True), row("gain", 0.1)],
-            "No attribute stands out from the others, though age and yaw changed the output more than random "
+            "No attribute stands out from the others, though age and yaw changed the score more than random "
             "directions that change the picture as much: the strongest of all, age, by 0.17 on average against 0.1.",
         ),
         (
             [row("age", 0.11)],
-            "No attribute stands out: the strongest, age, moved alone, changed the output by 0.11 on average, random "
+            "No attribute stands out: the strongest, age, moved alone, changed the score by 0.11 on average, random "
             "directions that change the picture as much by 0.1.",
         ),
     ],

@@ -60,6 +60,22 @@ def test_names_are_escaped(problem):
     assert HOSTILE not in report._repr_html_()
 
 
+@pytest.mark.parametrize(
+    ("valid", "words"),
+    [
+        ({"valid": True}, ", fails, validly · face"),
+        ({"valid": False}, ", fails, not validly · face"),
+        ({"valid": None}, ", fails · face"),
+        ({}, ", fails · face"),  # of a run that did not say
+    ],
+)
+def test_a_pictured_failure_says_whether_it_is_valid(finished, valid, words):
+    report = AuditReport.load(finished)
+    example = {name: said for name, said in report.histogram["examples"][0].items() if name != "valid"}
+    write_report(report.histogram | {"examples": [example | {"success": True, "omega": {}} | valid]}, (), finished)
+    assert words in (finished / "report.html").read_text()
+
+
 def test_captions_give_the_largest_changes_in_units(finished):
     report = AuditReport.load(finished)
     units = {"a0": ("years", 40.0), "a1": ("degrees", 30.0), "a2": ("EV", 2.0), "a3": ("", 1.0)}

@@ -76,6 +76,13 @@ def report(problem, monkeypatch):
     return audit(problem.generator, problem.target, problem.space, faces=12, attack=ATTACK)
 
 
+def test_a_pictured_failure_knows_whether_it_is_valid(report):
+    frame = report.to_pandas().query("arm == 'joint'").set_index("face")
+    joint = [example for example in report.histogram["examples"] if example["arm"] == "joint"]
+    assert joint
+    assert [example["valid"] for example in joint] == [frame.loc[example["face"], "valid"] for example in joint]
+
+
 def test_an_audit_counts_attempted_failed_and_valid(report):
     frame = report.to_pandas()
     for row in [*report.histogram["attributes"], *report.histogram["arms"].values()]:

@@ -55,6 +55,14 @@ def test_what_faces_are_attacked_towards_a_class_is_said(capsys):
     assert f"{histogram['correct']} of 32 faces correct and not 'smile' before any edit;" in capsys.readouterr().out
 
 
+def test_faces_that_count_in_no_change_are_said_to_be_left_out(capsys):
+    histogram = read_json(FIRST_RESULT / "histogram.json")
+    row = histogram["attributes"][0]
+    for counted, said in ((row["attempted"], False), (row["attempted"] - 1, True)):
+        show_audit(histogram | {"attributes": [row | {"counted": counted}]})
+        assert ("|Δ output| is of the faces whose label" in capsys.readouterr().out) is said
+
+
 def test_pairs_of_an_audit_are_shown(capsys):
     histogram = read_json(FIRST_RESULT / "histogram.json")
     pair = {"name": "yaw+pitch", "output_change": 0.3, "beyond": 0.05, "beyond_interval": [0.01, 0.1]}
