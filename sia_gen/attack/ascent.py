@@ -112,10 +112,10 @@ class Ascent:
         """The rows of faces that start now, at ω = 0 and δ = 0."""
         face = torch.from_numpy(new).to(self.device)
         rows = {"low": self.low[face], "high": self.high[face]}
-        if "omega" in self.shapes:
-            rows["codes"] = self.codes[face]
         still = "omega" not in self.shapes  # the face does not change: it is rendered once
-        if self.rendered is not None and (still or self.attack.step in ("sweep", "evolve")):
+        if not still:
+            rows["codes"] = self.codes[face]
+        if self.rendered is not None and (still or not self.attack.by_gradient):
             rows["rendered"] = self.rendered[torch.from_numpy(new)].to(self.device)  # [B, 3, R, R]
         elif still:
             with torch.no_grad(), autocast(self.device, self.attack.precision):

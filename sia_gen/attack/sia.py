@@ -76,9 +76,14 @@ class SemanticImageAttack:
                 if fault:
                     raise ValueError(f"{what}, which step='sweep' has no use for; change it")
 
+    @property
+    def by_gradient(self) -> bool:
+        """Whether its steps follow the target's gradient."""
+        return self.step not in ("sweep", "evolve")
+
     def suited(self, target: Target) -> SemanticImageAttack:
         """This attack, or for a target that gives no gradient the one that steps by estimates instead of uphill."""
-        if target.differentiable or self.step in ("sweep", "evolve"):
+        if target.differentiable or not self.by_gradient:
             return self
         return replace(self, step="evolve")
 
@@ -145,7 +150,7 @@ def _require_fit(
     allowed: Tensor,
     rendered: Tensor | None,
 ) -> None:
-    if not target.differentiable and attack.step not in ("sweep", "evolve"):
+    if not target.differentiable and attack.by_gradient:
         raise RequestError(f"target '{target.name}' gives no gradients, which this attack ascends; use step='evolve'")
     if faces == 0:
         raise RequestError("faces=0 leaves nothing to attack; give the codes of 1 face or more")

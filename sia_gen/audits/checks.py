@@ -72,11 +72,11 @@ def _of_classes(task: Classification, prediction: Tensor, reference: Tensor | No
     said = []
     single = prediction.shape[1] == 2 and not prediction[:, 0].any()  # of one output, see `ModuleTarget`
     sure = prediction[:, 1] if single else prediction.sum(dim=1)
-    logits = "softmax, or the logarithms of what it gives" if not single else "sigmoid, or log(p / (1 - p))"
+    what = "sigmoid, or log(p / (1 - p))" if single else "softmax, or the logarithms of what it gives"
     if (prediction >= 0).all() and (sure <= 1.001).all() and (single or (sure > 0.999).all()):
         said.append(
             "it seems to give probabilities, whose losses hardly differ where it is sure; return the logits before "
-            f"the {logits}"
+            f"the {what}"
         )
     decided = task.decide(prediction)
     if reference is None and len(decided) >= FEWEST and (decided == decided[0]).all():
