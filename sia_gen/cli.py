@@ -95,6 +95,11 @@ def main() -> NoReturn:
         _stop(str(error), 2)
     except (WorkError, OSError) as error:
         _stop(str(error), 1)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's: it is not imported for a name here
+            raise
+        reason = ". ".join(str(error).split(". ")[:2])  # what follows is advice on an allocator
+        _stop(f"out of memory where no smaller batch helps ({reason}); use --device cpu or a smaller model", 1)
     if status == 130:
         _stop("stopped; what was finished is kept where the command resumes", 130)
     sys.exit(status or 0)

@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from PIL import Image
 
 from sia_gen import cli
@@ -141,6 +142,12 @@ def test_failed_work_is_one_line_and_status_1(run, tmp_path):
         (KeyboardInterrupt(), 130, "stopped; what was finished is kept where the command resumes\n"),
         (WorkError("the target gave NaN"), 1, "the target gave NaN\n"),
         (OSError(28, "No space left on device"), 1, "[Errno 28] No space left on device\n"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of"),
+            1,
+            "out of memory where no smaller batch helps (CUDA out of memory. Tried to allocate 2.00 GiB); "
+            "use --device cpu or a smaller model\n",
+        ),
     ],
 )
 def test_an_interruption_is_one_line(run, monkeypatch, error, status, message):
