@@ -210,7 +210,7 @@ def describe(folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int =
         precision=settings["precision"],
         psnr=figures["psnr_db"],
         fit_seed=fit_seed,
-        identity=" --identity identity" if any(a.identity is not None for a in attributes) else "",
+        identity=" --identity ./identity" if any(a.identity is not None for a in attributes) else "",
         attributes=table(
             [
                 "attribute",

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from sia_gen.core import locate as module
@@ -15,6 +17,14 @@ def pretrained(tmp_path, monkeypatch):
 def test_a_shipped_name_and_a_folder_become_folders(pretrained, tmp_path):
     assert locate("generator", "faces-a") == pretrained / "faces-a"
     assert locate("generator", tmp_path) == tmp_path
+
+
+def test_a_path_is_a_folder_even_if_a_shipped_model_has_its_name(tmp_path, monkeypatch):
+    (tmp_path / "mine" / "faces-a").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "mine")
+    assert locate("generator", Path("faces-a")).resolve() == tmp_path / "mine" / "faces-a"
+    assert locate("generator", "./faces-a").resolve() == tmp_path / "mine" / "faces-a"
+    assert locate("generator", "faces-a") == tmp_path / "faces-a"
 
 
 def test_module_and_name_become_the_callable():
