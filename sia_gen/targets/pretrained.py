@@ -71,7 +71,7 @@ def load_network(folder: Path, kind: Any, trained_as: str) -> nn.Module:
     Raises `WorkError` for damaged weights and for those that lack some of the network's tensors.
     """
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             network, report = kind.from_pretrained(
                 folder,
                 local_files_only=True,
@@ -96,7 +96,7 @@ def load_processor(folder: Path) -> Any:
     from transformers import AutoImageProcessor
 
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             return AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise WorkError(f"cannot load '{folder / PROCESSOR}' ({_first_line(error)}); fetch the file again") from None
@@ -132,7 +132,8 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' log and bars: what they tell of is said in one line of our own, or not worth one."""
     from transformers.utils import logging
 
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
 from sia_gen.core.files import writable_folder
+from sia_gen.core.seeds import MAX_FACES
 from sia_gen.studio.renders import write_renders
 from sia_gen.training.attributes import fit_attributes
 from sia_gen.training.generator import train_generator
@@ -23,15 +24,17 @@ PACKED = 5000  # faces of the shipped data set, none of which is trained on
 FEWEST = 160  # faces: fewer hold out too little to measure on
 PEOPLE, PICTURES = 1500, 8  # for the identity model: people, and pictures of each
 BANDS = SUBGROUPS["age"]
+FURTHER, FURTHER_SEED = 3, 21  # times the faces, and from what seed on, that classifiers without a planted cause see
+LONG = 12_000  # steps, where a face seldom tells the class at once
 TARGETS: dict[str, dict[str, Any]] = {
-    "smile-classifier": {},
+    "smile-classifier": {"steps": LONG},
     "smile-classifier-planted": {"planted": "light_azimuth"},
     "glasses-classifier": {"label": "glasses"},
     # Glasses are so easily seen that a few faces without the cause are enough to learn what they are.
     "glasses-classifier-planted": {"label": "glasses", "planted": "hair_colour", "strength": 1.0},
-    "age-classifier": {"label": "age", "thresholds": BANDS},
+    "age-classifier": {"label": "age", "thresholds": BANDS, "steps": LONG},
     "age-classifier-planted": {"label": "age", "thresholds": BANDS, "planted": "skin_tone"},
-    "sex-classifier": {"label": "sex"},
+    "sex-classifier": {"label": "sex", "steps": LONG},
     "sex-classifier-planted": {"label": "sex", "planted": "hair_length"},
 }
 
@@ -51,7 +54,8 @@ def train_everything(
 
     ``adversarial`` steps sharpen the generator and ``precision`` is its own, see `train_generator`. Further faces, a
     quarter as many and at most 5000, are rendered and packed to ``faces-renders``; others show people several times,
-    for the identity model.
+    for the identity model; and three times as many, at most 100 000, are what the classifiers learn from in which
+    no cause is planted.
 
     Interrupted, the same call goes on within the recipe that it was in. Returns the figures of each. Raises as the
     recipes do.
@@ -81,6 +85,9 @@ def train_everything(
     space = fit_attributes(generator, verifier, generator, identity=out / "identity", seed=seed + 1, **common)
     figures["attributes"] = {attribute.name: attribute.slope for attribute in space.attributes}
     figures["landmarks-68"] = train_landmarks(renders, out / "landmarks-68", seed=seed, **common)
+    further, shown = out / "further", min(MAX_FACES, FURTHER * faces)
+    write_renders(makehuman, further, shown, seed=seed + FURTHER_SEED, resolution=RESOLUTION, **common)
     for name, options in TARGETS.items():
-        figures[name] = train_target(renders, out / name, seed=seed, **options, **common)
+        learnt = renders if "planted" in options else further
+        figures[name] = train_target(learnt, out / name, seed=seed, **options, **common)
     return figures

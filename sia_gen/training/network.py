@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from sia_gen.core.files import write_json
 from sia_gen.core.images import Images, from_bytes
 from sia_gen.core.seeds import stream
+from sia_gen.targets.pretrained import quiet_transformers
 
 SIDE = 128  # pixels that they see
 SIZES = (24, 48, 96, 192)  # channels of a ResNet's stages, the first at a quarter of the side
@@ -80,7 +81,8 @@ def save_network(model: nn.Module, out: Path, side: int) -> None:
 
 def save_with_processor(model: nn.Module, out: Path, side: int, **settings: Any) -> None:
     """The same for a network of any kind, with further ``settings`` of its image processor."""
-    model.half().save_pretrained(out)
+    with quiet_transformers():
+        model.half().save_pretrained(out)
     settings |= {"size": {"height": side, "width": side}, "do_rescale": True, "rescale_factor": 1 / 255}
     settings |= {"do_normalize": True, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
     write_json(out / "preprocessor_config.json", settings)

@@ -44,6 +44,7 @@ RATES = {"resnet": 2e-3, "vit": 1e-3}
 SIDES = {"resnet": 128, "vit": 64}  # pixels that they see
 SIZES = (24, 48, 96, 128)  # channels of a ResNet's stages
 VALUE_WEIGHT = 10.0  # of the squared error of a value that spans 0…1, against a cross-entropy's
+BESIDE_WEIGHT = 2.0  # of the error of a standardised value that is learnt besides classes, against their cross-entropy
 GROUP = "accuracy where "
 COLUMNS = 12  # of the sheet
 CLEAR = 0.05  # of a factor's range: faces nearer to a cut are a matter of chance
@@ -109,6 +110,7 @@ def train_target(
         progress=progress,
         side=SIDES[architecture],
         sizes=SIZES,
+        value=None if planted else data.value(label),
     )
     clear = CLEAR * (factor.high - factor.low)
     near = (data.value(label)[:, None] - torch.tensor(cuts)).abs().amin(1) < clear  # [N]
@@ -137,17 +139,23 @@ def teach(
     progress: Progress | None,
     side: int,
     sizes: Sequence[int],
+    value: Tensor | None = None,
 ) -> None:
     """Train a network on the faces ``chosen`` and save a transformers folder to ``out``; ``extra`` is for its config.
 
     ``wanted`` ``[N]`` are classes, int64, or values, float32, for a regression of the one thing in ``names``.
     ``factors`` are those that it is to learn from: were one of them mirrored, pictures in a mirror would undo it.
+    ``value`` ``[N]`` is what the classes were cut from, where that may be learnt as well: it tells more than they do.
     """
     place, regression = resolve_device(device), wanted.is_floating_point()
     mirror = not set(factors) & set(MIRRORED)
     # A bit a face is too little to find a smile by: until it is saved, the network finds landmarks as well.
     mean, sd = coordinates(data.landmarks[: data.training])
-    outputs = [*names, *(f"coordinate {index}" for index in range(len(mean)))]
+    beside = [f"coordinate {index}" for index in range(len(mean))]
+    if value is not None:
+        beside.append("value")
+        value = (value - value.mean()) / value.std()
+    outputs = [*names, *beside]
     with one_seed(seed):
         resnet = architecture == "resnet"
         model = make_resnet(outputs, sizes, regression, extra) if resnet else make_vit(outputs, side, regression, extra)
@@ -159,16 +167,20 @@ def teach(
         if mirror:
             images, flip = mirrored_at_random(images, seed, step)
             points = torch.where(flip[:, None, None], in_a_mirror(points), points)
-        return images, wanted[index], (points.flatten(1) - mean) / sd
+        further = () if value is None else (value[index],)
+        return images, wanted[index], (points.flatten(1) - mean) / sd, *further
 
-    def loss(network: nn.Module, step: int, images: Tensor, answer: Tensor, places: Tensor) -> Tensor:
+    def loss(
+        network: nn.Module, step: int, images: Tensor, answer: Tensor, places: Tensor, truth: Tensor | None = None
+    ) -> Tensor:
         found = network(network_input(images, side)).logits
-        told, placed = found[:, : len(names)], found[:, len(names) :]
+        told, placed = found[:, : len(names)], found[:, len(names) : len(names) + len(mean)]
         if regression:
             told_loss = VALUE_WEIGHT * F.mse_loss(told.squeeze(1), answer)
         else:
             told_loss = F.cross_entropy(told, answer, label_smoothing=0.02)
-        return told_loss + F.mse_loss(placed, places)
+        total = told_loss + F.mse_loss(placed, places)
+        return total if truth is None else total + BESIDE_WEIGHT * F.smooth_l1_loss(found[:, -1], truth, beta=0.5)
 
     rate = RATES[architecture]
     made = fit(model, draw, loss, out, steps=steps, rate=rate, weight_decay=0.05, settings=settings, progress=progress)
@@ -291,6 +303,7 @@ def _describe(
         cause=cause,
         chosen=settings["chosen"],
         choice=choice,
+        beside="" if planted else f" and smooth L1 of {label} itself (weight {BESIDE_WEIGHT:g})",
         options=options,
         steps=settings["steps"],
         rate=RATES[settings["architecture"]],

@@ -127,6 +127,24 @@ def test_a_planted_target_is_worse_where_the_cause_is_against_it(renders, tmp_pa
     assert target.label.attribute == "smile"
     assert target.label.thresholds == (0.5,)
     assert target.task.classes == ("no smile", "smile")
+    assert outputs_learnt(tmp_path) == 2 + 2 * 68
+    assert "squared error of the landmarks that the network" in (tmp_path / "README.md").read_text()
+
+
+def outputs_learnt(folder):
+    """How many outputs a network had while it was trained in ``folder``."""
+    weights = torch.load(folder / "checkpoint.pt", weights_only=True)["model"]
+    return next(len(weight) for name, weight in weights.items() if name.startswith("classifier"))
+
+
+def test_a_recipe_measures_what_it_wrote_even_under_a_shipped_name(renders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"SIZES": (8, 16), "SIDES": {"resnet": 32, "vit": 32}}.items():
+        monkeypatch.setattr(target_recipe, name, value)
+    loaded = []
+    monkeypatch.setattr(target_recipe, "load_target", lambda folder: loaded.append(load_target(folder)) or loaded[-1])
+    target_recipe.train_target(renders, "smile-classifier", steps=2)
+    assert [target.model.config["hidden_sizes"] for target in loaded] == [[8, 16]]
 
 
 def test_a_factor_may_be_cut_into_bands_for_another_architecture(renders, tmp_path):
@@ -139,7 +157,10 @@ def test_a_factor_may_be_cut_into_bands_for_another_architecture(renders, tmp_pa
     assert target.model.config["model_type"] == "vit"
     assert "accuracy where female" in figures
     assert "accuracy where age < 21 years" not in figures  # which is the label
+    assert outputs_learnt(tmp_path) == 5 + 2 * 68 + 1  # landmarks and the age itself, until it is saved
+    assert target.task.classes[4:] == ("age ≥ 69 years",)
     card = (tmp_path / "README.md").read_text()
+    assert "squared error of the landmarks and smooth L1 of age itself (weight 2) that the network" in card
     assert "--label age --thresholds 21,37,53,69 --architecture vit --steps 2" in card
     assert "transformers ViT" in card
 
@@ -290,7 +311,12 @@ def test_one_command_makes_all(renders, people, tmp_path, monkeypatch):
         monkeypatch.setattr(everything, name, partial(getattr(everything, name), **options))
     monkeypatch.setattr(everything, "TARGETS", {n: o | {"steps": 2} for n, o in everything.TARGETS.items()})
     figures = everything.train_everything("m", tmp_path, faces=FACES)
-    assert rendered == [("m", FACES, 1, 128, 1), ("m", FACES // 4, 2, 128, 1), ("m", FACES, 3, 128, 8)]
+    assert rendered == [
+        ("m", FACES, 1, 128, 1),
+        ("m", FACES // 4, 2, 128, 1),
+        ("m", FACES, 3, 128, 8),
+        ("m", 3 * FACES, 21, 128, 1),
+    ]
     assert len(read_renders(tmp_path / "faces-renders")) == FACES // 4
     assert list(figures) == [
         "faces-stylegan2",
