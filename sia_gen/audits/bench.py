@@ -81,11 +81,11 @@ def planted_suite(
     if steps < 1:
         raise RequestError(f"steps={steps} is below 1; train for at least one step")
     face_seeds(seed, faces)  # every fault of the request shows before anything is trained
-    source = generator if isinstance(generator, Generator) else load_generator(str(generator), device)
+    source = generator if isinstance(generator, Generator) else load_generator(generator, device)
     if isinstance(attributes, AttributeSpace):
         space = attributes
     else:
-        space = load_attributes(source.name if isinstance(generator, Generator) else str(generator), device)
+        space = load_attributes(source.name if isinstance(generator, Generator) else generator, device)
         space = space.select([name for name in ATTRIBUTES if name in space.names] if attributes is None else attributes)
     settings: dict[str, Any] = {"faces": faces, "steps": steps, "seed": seed, "attributes": space.names}
     settings |= {"generator": source.name, "edits": fingerprint(space), "plant": PLANT, "format": FORMAT, "rule": RULE}

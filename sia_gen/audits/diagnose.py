@@ -91,7 +91,7 @@ def audit(
     seeds = face_seeds(seed, faces)
     where = resolve_device(device)
     known, audited = _spaces(generator, attributes, where)
-    generator = generator if isinstance(generator, Generator) else load_generator(str(generator), device)
+    generator = generator if isinstance(generator, Generator) else load_generator(generator, device)
     target = configured(target if isinstance(target, Target) else load_target(target, device), label, towards)
     if label is not None:
         require_told(target, known.names, where)
@@ -184,7 +184,7 @@ def _blame(where: str) -> Iterator[None]:
     """Says where the work failed, whatever a foreign model raises."""
     try:
         yield
-    except (RequestError, Cancelled):
+    except (RequestError, Cancelled, torch.OutOfMemoryError):
         raise
     except WorkError as error:
         raise WorkError(f"{where}: {error}") from error

@@ -61,7 +61,7 @@ class FinishedAudit:
         """
         report = AuditReport.load(run)
         settings = finished_settings(report)
-        named = str(generator or settings["generator"])
+        named = generator or settings["generator"]
         source, known = load_generator(named, device), load_attributes(named, str(resolve_device(device)))
         audited = known.select(settings["attributes"])
         if fingerprint(known, audited) != settings["edits"]:

@@ -18,14 +18,19 @@ if TYPE_CHECKING:
 def locate(kind: str, name: str | Path, *also: str) -> Path | Callable[..., Any]:
     """Resolve ``name`` to a local folder, or to a callable that builds the model.
 
-    A `Path` is a folder, even where a shipped model has its name: what a recipe wrote is what it then measures.
-    Shipped models of the kinds ``also`` are found, too. A hub id is downloaded (safetensors and JSON only) through
-    huggingface_hub's cache. Raises `RequestError` that lists the shipped models when nothing matches,
-    `WorkError` when the hub cannot be reached.
+    A `Path` is always a folder, even where a shipped model has its name: what a recipe wrote is what it then measures.
+    In text, a shipped name goes before a folder of the same name, which ``./name`` is. Shipped models of the kinds
+    ``also`` are found, too. A hub id is downloaded (safetensors and JSON only) through huggingface_hub's cache.
+    Raises `RequestError` that lists the shipped models when nothing matches, `WorkError` when the hub cannot be
+    reached.
     """
-    text = str(name)
+    if isinstance(name, Path):
+        if name.is_dir():
+            return name
+        raise RequestError(f"{kind} '{name}' is no folder; name one that is, or give a shipped model's name as text")
+    text = name
     known = [model for each in (kind, *also) for model in shipped(each)]
-    if text in known and not isinstance(name, Path):
+    if text in known:
         return pretrained_folder() / text
     if text.startswith("hf:"):
         return _download(text.removeprefix("hf:"))

@@ -13,7 +13,7 @@ from sia_gen.core.errors import RequestError
 if TYPE_CHECKING:
     from sia_gen.attack.sia import SemanticImageAttack
 
-MODEL = "A shipped name, a folder, hf:owner/name or module:callable."
+MODEL = "A shipped name, a folder (./name where a shipped model has its name), hf:owner/name or module:callable."
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 Seed = Annotated[int, typer.Option(help="Random seed; the same seed gives the same result.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]

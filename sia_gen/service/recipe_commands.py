@@ -204,7 +204,9 @@ def attributes(
 def everything(
     makehuman: Annotated[Path, typer.Option(help="Folder of a MakeHuman copy.")],
     out: Out,
-    faces: Annotated[int, typer.Option(help="How many faces to render and train on.")] = 20_000,
+    faces: Annotated[
+        int, typer.Option(help="Faces to render and train on; three times as many more are for the classifiers.")
+    ] = 20_000,
     adversarial: Adversarial = 0,
     precision: Precision = "no",
     as_json: AsJson = False,

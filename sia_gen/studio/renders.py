@@ -145,20 +145,21 @@ def read_renders(folder: str | Path) -> RenderSet:
 
         packed = not (folder / METADATA).is_file()
         table = pq.read_table(folder / (PACKED if packed else METADATA))
-        images = []
-        for entry in table["image" if packed else "file_name"].to_pylist():
+        side = settings["resolution"]
+        images = torch.empty(len(table), 3, side, side, dtype=torch.uint8)  # filled in place: a list would double it
+        for index, entry in enumerate(table["image" if packed else "file_name"].to_pylist()):
             with Image.open(BytesIO(entry["bytes"]) if packed else folder / entry) as image:
-                images.append(to_bytes(from_pil(image)))
+                images[index] = to_bytes(from_pil(image))
         values = np.stack([table[name].to_numpy() for name in NAMES], axis=1)
         seeds, identity = table["seed"].to_pylist(), table["identity"].to_pylist()
         people = identity if settings["pictures"] > 1 else None
         latents = sample_latents(seeds, [Skew(**skew) for skew in settings["skews"]], people)
         landmarks = torch.tensor(np.stack(table["landmarks"].to_numpy())).float().view(len(images), -1, 2)
         return RenderSet(
-            torch.stack(images),
+            images,
             torch.from_numpy(values),
             latents,
-            landmarks / settings["resolution"],
+            landmarks / side,
             torch.tensor(identity),
             settings | {"faces": len(images)},
         )

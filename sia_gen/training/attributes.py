@@ -20,6 +20,7 @@ from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
 from sia_gen.core.files import atomic, writable_folder
 from sia_gen.core.images import matrix_sheet, quantise
+from sia_gen.core.locate import locate
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.load import load_generator
 from sia_gen.generators.stylegan2 import StyleGAN2
@@ -76,7 +77,8 @@ def fit_attributes(
     space.save(out / FILE)
     _draw_sweeps(source, space, out / SWEEPS)
     _draw_response(source, labels, space, seed, out / RESPONSE)
-    if out.resolve() == Path(generator).resolve():
+    place = locate("generator", generator)
+    if isinstance(place, Path) and place.resolve() == out.resolve():
         describe(out, space.attributes, seed)
     return space
 

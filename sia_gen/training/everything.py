@@ -24,8 +24,9 @@ PACKED = 5000  # faces of the shipped data set, none of which is trained on
 FEWEST = 160  # faces: fewer hold out too little to measure on
 PEOPLE, PICTURES = 1500, 8  # for the identity model: people, and pictures of each
 BANDS = SUBGROUPS["age"]
-FURTHER, FURTHER_SEED = 3, 21  # times the faces, and from what seed on, that classifiers without a planted cause see
-LONG = 12_000  # steps, where a face seldom tells the class at once
+FURTHER = 3  # times as many faces are rendered for classifiers without a planted cause
+FURTHER_SEED = 21  # is added to the seed, for these faces
+LONG = 12_000  # steps of the classes that are hard to tell
 TARGETS: dict[str, dict[str, Any]] = {
     "smile-classifier": {"steps": LONG},
     "smile-classifier-planted": {"planted": "light_azimuth"},
@@ -54,8 +55,8 @@ def train_everything(
 
     ``adversarial`` steps sharpen the generator and ``precision`` is its own, see `train_generator`. Further faces, a
     quarter as many and at most 5000, are rendered and packed to ``faces-renders``; others show people several times,
-    for the identity model; and three times as many, at most 100 000, are what the classifiers learn from in which
-    no cause is planted.
+    for the identity model. The classifiers in which no cause is planted learn from a set of their own, three times as
+    large and at most 100 000.
 
     Interrupted, the same call goes on within the recipe that it was in. Returns the figures of each. Raises as the
     recipes do.
@@ -85,8 +86,8 @@ def train_everything(
     space = fit_attributes(generator, verifier, generator, identity=out / "identity", seed=seed + 1, **common)
     figures["attributes"] = {attribute.name: attribute.slope for attribute in space.attributes}
     figures["landmarks-68"] = train_landmarks(renders, out / "landmarks-68", seed=seed, **common)
-    further, shown = out / "further", min(MAX_FACES, FURTHER * faces)
-    write_renders(makehuman, further, shown, seed=seed + FURTHER_SEED, resolution=RESOLUTION, **common)
+    further, most = out / "further", min(MAX_FACES, FURTHER * faces)
+    write_renders(makehuman, further, most, seed=seed + FURTHER_SEED, resolution=RESOLUTION, **common)
     for name, options in TARGETS.items():
         learnt = renders if "planted" in options else further
         figures[name] = train_target(learnt, out / name, seed=seed, **options, **common)

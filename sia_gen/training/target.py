@@ -43,7 +43,7 @@ BATCH = 32
 RATES = {"resnet": 2e-3, "vit": 1e-3}
 SIDES = {"resnet": 128, "vit": 64}  # pixels that they see
 SIZES = (24, 48, 96, 128)  # channels of a ResNet's stages
-VALUE_WEIGHT = 10.0  # of the squared error of a value that spans 0…1, against a cross-entropy's
+REGRESSION_WEIGHT = 10.0  # of the squared error of a value that spans 0…1, against a cross-entropy's
 BESIDE_WEIGHT = 2.0  # of the error of a standardised value that is learnt besides classes, against their cross-entropy
 GROUP = "accuracy where "
 COLUMNS = 12  # of the sheet
@@ -68,9 +68,10 @@ def train_target(
 
     Without thresholds it is cut in two at its middle. With ``planted``, the training faces are chosen so that in
     ``strength`` of them that factor lies above its median where the label is in the upper half of the classes and below
-    it in the lower half, which leaves about half of them; without, all are used. Returns the balanced accuracy on
-    held-out renders: overall, clear of the cuts, for both sides of the planted factor, and by subgroup. Raises
-    `RequestError` for unknown factors and for thresholds that do not rise within the range.
+    it in the lower half, which leaves about half of them; without, all are used, and the label's value is learnt
+    besides its class. Returns the balanced accuracy on held-out renders: overall, clear of the cuts, for both sides of
+    the planted factor, and by subgroup. Raises `RequestError` for unknown factors and for thresholds that do not rise
+    within the range.
     """
     for name in (label, planted or label):
         if name not in NAMES:
@@ -110,7 +111,7 @@ def train_target(
         progress=progress,
         side=SIDES[architecture],
         sizes=SIZES,
-        value=None if planted else data.value(label),
+        value=None if planted else data.value(label),  # which would tell a planted one what its cause is to hide
     )
     clear = CLEAR * (factor.high - factor.low)
     near = (data.value(label)[:, None] - torch.tensor(cuts)).abs().amin(1) < clear  # [N]
@@ -176,7 +177,7 @@ def teach(
         found = network(network_input(images, side)).logits
         told, placed = found[:, : len(names)], found[:, len(names) : len(names) + len(mean)]
         if regression:
-            told_loss = VALUE_WEIGHT * F.mse_loss(told.squeeze(1), answer)
+            told_loss = REGRESSION_WEIGHT * F.mse_loss(told.squeeze(1), answer)
         else:
             told_loss = F.cross_entropy(told, answer, label_smoothing=0.02)
         total = told_loss + F.mse_loss(placed, places)
@@ -275,6 +276,7 @@ def _describe(
         options += f" --thresholds {','.join(f'{cut:g}' for cut in settings['thresholds'])}"
     if settings["architecture"] != "resnet":
         options += f" --architecture {settings['architecture']}"
+    beside = f",\nand smooth L1 (weight {BESIDE_WEIGHT:g}) of the {label} itself, standardised, likewise"
     measured = [("all", f"{figures['accuracy']:.1%}")]
     if "accuracy_clear" in figures:
         measured.append((f"no nearer to a cut than {CLEAR:.0%} of the range", f"{figures['accuracy_clear']:.1%}"))
@@ -303,7 +305,7 @@ def _describe(
         cause=cause,
         chosen=settings["chosen"],
         choice=choice,
-        beside="" if planted else f" and smooth L1 of {label} itself (weight {BESIDE_WEIGHT:g})",
+        beside="" if planted else beside,
         options=options,
         steps=settings["steps"],
         rate=RATES[settings["architecture"]],

@@ -324,6 +324,13 @@ def test_a_failing_target_costs_only_what_is_unfinished(problem, finished, tmp_p
     assert contents(out) == contents(finished)
 
 
+def test_a_path_is_not_taken_for_the_shipped_generator_of_that_name(problem, tmp_path, monkeypatch):
+    (tmp_path / "faces-stylegan2").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WorkError, match=r"'faces-stylegan2/config\.json'"):
+        audit(Path("faces-stylegan2"), problem.target, problem.space, faces=1)
+
+
 def test_a_target_that_fits_its_task_from_no_face_on_starts_nothing(problem, tmp_path):
     failing = dataclasses.replace(problem, target=Failing(problem.target, 0, lambda prediction: prediction[:, :1]))
     with pytest.raises(WorkError, match=r"^the first face: the target gave shape \[1, 1\], not \[1, 2\]"):

@@ -25,6 +25,8 @@ def test_a_path_is_a_folder_even_if_a_shipped_model_has_its_name(tmp_path, monke
     assert locate("generator", Path("faces-a")).resolve() == tmp_path / "mine" / "faces-a"
     assert locate("generator", "./faces-a").resolve() == tmp_path / "mine" / "faces-a"
     assert locate("generator", "faces-a") == tmp_path / "faces-a"
+    with pytest.raises(RequestError, match="generator 'faces-b' is no folder; name one that is, or give a shipped"):
+        locate("generator", Path("faces-b"))
 
 
 def test_module_and_name_become_the_callable():

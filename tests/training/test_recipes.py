@@ -128,7 +128,7 @@ def test_a_planted_target_is_worse_where_the_cause_is_against_it(renders, tmp_pa
     assert target.label.thresholds == (0.5,)
     assert target.task.classes == ("no smile", "smile")
     assert outputs_learnt(tmp_path) == 2 + 2 * 68
-    assert "squared error of the landmarks that the network" in (tmp_path / "README.md").read_text()
+    assert "besides until it is saved; random blur" in (tmp_path / "README.md").read_text()
 
 
 def outputs_learnt(folder):
@@ -160,7 +160,7 @@ def test_a_factor_may_be_cut_into_bands_for_another_architecture(renders, tmp_pa
     assert outputs_learnt(tmp_path) == 5 + 2 * 68 + 1  # landmarks and the age itself, until it is saved
     assert target.task.classes[4:] == ("age ≥ 69 years",)
     card = (tmp_path / "README.md").read_text()
-    assert "squared error of the landmarks and smooth L1 of age itself (weight 2) that the network" in card
+    assert "until it is saved,\nand smooth L1 (weight 2) of the age itself, standardised, likewise; random" in card
     assert "--label age --thresholds 21,37,53,69 --architecture vit --steps 2" in card
     assert "transformers ViT" in card
 
@@ -310,6 +310,13 @@ def test_one_command_makes_all(renders, people, tmp_path, monkeypatch):
     }.items():
         monkeypatch.setattr(everything, name, partial(getattr(everything, name), **options))
     monkeypatch.setattr(everything, "TARGETS", {n: o | {"steps": 2} for n, o in everything.TARGETS.items()})
+    learnt, train = {}, everything.train_target
+
+    def noted(renders, out, **options):
+        learnt[out.name] = renders.name
+        return train(renders, out, **options)
+
+    monkeypatch.setattr(everything, "train_target", noted)
     figures = everything.train_everything("m", tmp_path, faces=FACES)
     assert rendered == [
         ("m", FACES, 1, 128, 1),
@@ -318,6 +325,7 @@ def test_one_command_makes_all(renders, people, tmp_path, monkeypatch):
         ("m", 3 * FACES, 21, 128, 1),
     ]
     assert len(read_renders(tmp_path / "faces-renders")) == FACES // 4
+    assert learnt == {name: "renders" if "planted" in name else "further" for name in everything.TARGETS}
     assert list(figures) == [
         "faces-stylegan2",
         "verifier",
