@@ -70,14 +70,24 @@ def _normal(
 
 
 IDENTITY = (
-    "nose_width", "nose_length", "nose_projection", "nose_bridge", "jaw_width", "chin_height", "chin_prominence",
-    "face_width", "face_height", "cheekbones", "cheek_volume", "eye_size", "eye_spacing", "eye_tilt", "mouth_width",
-    "lip_fullness", "forehead", "ear_size",
+    "nose_width", "nose_length", "nose_projection", "nose_bridge", "nose_tip", "nose_curve", "nose_ridge", "nostrils",
+    "jaw_width", "jaw_drop", "chin_height", "chin_prominence", "chin_cleft", "prognathism",
+    "face_width", "face_height", "face_taper", "face_square", "temples", "cheekbones", "cheek_volume", "cheek_hollow",
+    "eye_size", "eye_spacing", "eye_tilt", "eye_height", "eye_fold", "eye_depth", "eye_droop",
+    "brow_height", "brow_angle", "brow_ridge",
+    "mouth_width", "mouth_height", "lip_fullness", "upper_lip", "cupids_bow", "forehead", "ear_size", "ear_wing",
+    "neck_width",
 )  # fmt: skip
 """Shape coefficients of identity, each between a MakeHuman pair of opposite targets, from −1 to +1."""
+ASYMMETRY = ("asymmetry_jaw", "asymmetry_mouth", "asymmetry_eyes", "asymmetry_nose", "asymmetry_brows")
+"""How far one half of a face differs from the other, from −1 to +1, which is the mirror image."""
+AGEING = (
+    "ageing", "forehead_lines", "eye_lines", "folds", "bags", "sagging", "skin_texture", "redness", "greying",
+)  # fmt: skip
+"""A person's own pattern of age: how much more or less of each mark than others of that age."""
 PERSON = (
-    "age", "sex", "african", "asian", "skin_tone", "weight", *IDENTITY, "iris_colour", "freckles",
-    "hairline", "baldness",
+    "age", "sex", "african", "asian", "skin_tone", "weight", *IDENTITY, *ASYMMETRY, *AGEING, "skin_pattern",
+    "iris_colour", "freckles", "hairline", "baldness",
 )  # fmt: skip
 """What two pictures of one person share; the rest is how that person looks at the time, and the camera."""
 
@@ -88,7 +98,10 @@ FACTORS: tuple[Factor, ...] = (
     _normal("asian", "logit", -3, 3, 0, 1, "less Asian", "more Asian"),
     _uniform("skin_tone", "° ITA", -45, 55, "darker skin", "lighter skin"),
     _uniform("weight", "fraction", -1, 1, "thinner", "heavier"),
-    *(_normal(name, "fraction", -1, 1, 0, 0.35) for name in IDENTITY),
+    *(_normal(name, "fraction", -1, 1, 0, 0.45) for name in IDENTITY),
+    *(_normal(name, "fraction", -1, 1, 0, 0.35, "more at image left", "more at image right") for name in ASYMMETRY),
+    *(_normal(name, "fraction", -1, 1, 0, 0.4) for name in AGEING),
+    _uniform("skin_pattern", "fraction", -1, 1, "other spots", "other spots"),
     _normal("yaw", "degrees", -60, 60, 0, 20, "faces image left", "faces image right"),
     _normal("pitch", "degrees", -25, 25, 0, 9, "looks down", "looks up"),
     _normal("roll", "degrees", -15, 15, 0, 5, "tilts to image left", "tilts to image right"),
@@ -102,6 +115,7 @@ FACTORS: tuple[Factor, ...] = (
     _uniform("light_elevation", "degrees", -20, 70, "light from below", "light from above"),
     _normal("light_strength", "EV", -1.5, 1.5, 0, 0.5, "dimmer light", "brighter light"),
     _normal("ambient_strength", "EV", -1.5, 1.5, 0, 0.5, "darker shadows", "lighter shadows"),
+    _uniform("light_softness", "fraction", 0, 1, "hard light", "soft light"),
     _normal("light_warmth", "fraction", -1, 1, 0, 0.4, "bluer light", "redder light"),
     _normal("rim_light", "fraction", 0, 1, 0.3, 0.3, "no light from behind", "light from behind"),
     _uniform("hair_colour", "fraction blond", 0, 1, "darker hair", "lighter hair"),
@@ -109,6 +123,10 @@ FACTORS: tuple[Factor, ...] = (
     _normal("hair_volume", "fraction", 0, 1, 0.5, 0.25, "flatter hair", "fuller hair"),
     _uniform("hair_length", "fraction", 0, 1, "shorter hair", "longer hair"),
     _uniform("curl", "fraction", 0, 1, "straight hair", "curly hair"),
+    _normal("frizz", "fraction", 0, 1, 0.3, 0.25, "smooth hair", "frizzy hair"),
+    _normal("hair_sides", "fraction", 0, 1, 0.55, 0.35, "cropped sides", "full sides"),
+    _normal("hair_lift", "fraction", 0, 1, 0.3, 0.3, "flat front", "front swept up"),
+    _normal("tied", "fraction", 0, 1, 0.2, 0.4, "loose hair", "tied hair"),
     _normal("parting", "fraction", -1, 1, 0, 0.5, "parted at image left", "parted at image right"),
     _normal("fringe", "fraction", 0, 1, 0.25, 0.4, "forehead free", "fringe"),
     _normal("hairline", "fraction", -1, 1, 0, 0.4, "lower hairline", "receding hairline"),
@@ -117,6 +135,8 @@ FACTORS: tuple[Factor, ...] = (
     _normal("brow_thickness", "fraction", 0, 1, 0.5, 0.2, "thinner brows", "thicker brows"),
     _normal("stubble", "fraction", 0, 1, 0.3, 0.3, "lighter stubble", "denser stubble"),
     _normal("beard", "fraction", 0, 1, 0.15, 0.4, "no beard", "full beard"),
+    _normal("beard_length", "fraction", 0, 1, 0.35, 0.3, "trimmed beard", "long beard"),
+    _normal("moustache", "fraction", -1, 1, 0, 0.5, "less moustache", "more moustache"),
     _normal("freckles", "fraction", 0, 1, 0.2, 0.3, "even skin", "freckled skin"),
     _uniform("iris_colour", "fraction blue", 0, 1, "browner eyes", "bluer eyes"),
     _normal("lip_colour", "fraction", 0, 1, 0.1, 0.35, "bare lips", "painted lips"),
@@ -133,13 +153,15 @@ FACTORS: tuple[Factor, ...] = (
     _normal("background_green", "fraction", -1, 1, 0, 0.3, "magenta background", "greener background"),
     _normal("background_slope", "fraction", -1, 1, 0, 0.4, "lighter at the left", "lighter at the right"),
     _normal("background_scene", "fraction", 0, 1, 0.3, 0.4, "plain background", "blurred scene"),
+    _normal("background_detail", "fraction", 0, 1, 0.3, 0.35, "out of focus", "sharp background"),
     _normal("background_shift", "fraction", -1, 1, 0, 0.4, "scene from further left", "scene from further right"),
     _normal("camera_distance", "metres", 0.4, 1.6, 1.0, 0.25, "closer camera", "further camera"),
     _normal("blur", "% of the picture's width", 0, 0.8, 0.15, 0.25, "sharper", "more blurred"),
     _normal("noise", "8-bit levels", 0, 8, 1.5, 2, "less noise", "more noise"),
+    _normal("compression", "fraction", 0, 1, 0.25, 0.3, "no traces of compression", "coarse compression"),
 )
 NAMES: tuple[str, ...] = tuple(factor.name for factor in FACTORS)
-MIRRORED = ("yaw", "roll", "gaze_x", "light_azimuth", "parting", "background_slope", "background_shift")
+MIRRORED = (*ASYMMETRY, "yaw", "roll", "gaze_x", "light_azimuth", "parting", "background_slope", "background_shift")
 """What changes its sign in a mirror."""
 
 
