@@ -17,6 +17,8 @@ from sia_gen.studio.blend import bump, colour, mix, smooth
 from sia_gen.studio.factors import FaceSpec
 from sia_gen.studio.hair import Growth, beard_region, hair_margin, remaining
 from sia_gen.studio.makehuman import GROUPS
+from sia_gen.studio.skin import Marks
+from sia_gen.studio.skin import tint as skin_tint
 from sia_gen.studio.texture import Noise
 
 EYE = 0.5  # |x| of the eye centres
@@ -47,7 +49,6 @@ class Palette:
     painted: Tensor
     lid_paint: Tensor
     freckles: Tensor
-    aged: Tensor
 
     def at(self, face: Tensor) -> Palette:
         """The palette of the face that each pixel ``[P]`` belongs to: ``[3, P]`` and ``[P]``."""
@@ -72,7 +73,11 @@ def palette(spec: FaceSpec) -> Palette:
         hair=hair,
         brow=0.4 * hair_colour(lightness, red, age - 15) * (0.9 * spec["brow_colour"]).exp(),
         iris=mix(colour(hair, 0.075, 0.032, 0.012), colour(hair, 0.12, 0.22, 0.34), spec["iris_colour"]),
-        lips=mix(colour(hair, 0.86, 0.46, 0.47), colour(hair, 0.93, 0.66, 0.63), sex),
+        lips=mix(
+            mix(colour(hair, 0.88, 0.54, 0.55), colour(hair, 0.93, 0.72, 0.70), sex),
+            colour(hair, 0.93, 0.80, 0.82),
+            0.7 * smooth(40.0, 80.0, age),
+        ),
         lids=mix(colour(hair, 0.10, 0.07, 0.09), colour(hair, 0.12, 0.10, 0.22), spec["iris_colour"]),
         clothes=spec["clothes_lightness"] ** 2.2 * torch.exp(0.9 * torch.stack([warmth, -0.4 * warmth, -warmth])),
         gaze=torch.deg2rad(torch.stack([spec["gaze_x"], spec["gaze_y"], zero])),
@@ -87,7 +92,6 @@ def palette(spec: FaceSpec) -> Palette:
         painted=spec["lip_colour"],
         lid_paint=spec["eye_makeup"],
         freckles=spec["freckles"],
-        aged=smooth(25.0, 80.0, age),
     )
 
 
@@ -129,18 +133,20 @@ def hair_colour(blond: Tensor, red: Tensor, age: Tensor) -> Tensor:
     return mix(pigment, colour(blond, 0.22, 0.215, 0.21), grey)
 
 
-def surface(rest: Tensor, group: Tensor, masks: Tensor, look: Palette, noise: Noise) -> tuple[Tensor, Tensor, Tensor]:
+def surface(
+    rest: Tensor, group: Tensor, masks: Tensor, look: Palette, shown: Marks, folded: Tensor, noise: Noise
+) -> tuple[Tensor, Tensor, Tensor]:
     """Albedo ``[3, P]``, gloss ``[P]`` and ambient openness ``[P]`` at pixels.
 
     ``rest [3, P]``, ``group [P]`` (index into `GROUPS`), ``masks [5, P]``: lips, cavities, ears, angle about the crown,
-    openness; ``look`` a palette per pixel.
+    openness; ``look`` a palette and ``shown`` the marks of skin per pixel, ``folded`` ``[P]`` how deep in a fold it is.
     """
     lips, cavity, ear, azimuth, open_ = masks
     cavity = smooth(0.3, 0.7, cavity)
     x, y, z = rest
     side = x.abs()
     fine, coarse = noise(rest * 26), noise(rest * 7 + 3)
-    skin = _skin(rest, look, fine, coarse)
+    skin = skin_tint(rest, look.skin, shown, look.freckles, noise) * (1 - 0.34 * folded)
     paint = mix(look.skin * look.lips, colour(rest, 0.42, 0.03, 0.06), 0.9 * look.painted)
     albedo = mix(skin, paint, (0.75 + 0.2 * look.painted) * lips)
     from_eye = torch.sqrt((side - EYE).square() + y.square() + (z - 0.02).square())
@@ -177,27 +183,6 @@ def surface(rest: Tensor, group: Tensor, masks: Tensor, look: Palette, noise: No
     albedo[:, eyes] = _eye(rest[:, eyes], look.iris[:, eyes], look.gaze[:, eyes], noise)
     gloss[eyes], openness[eyes] = 1.2, 0.85 - 0.5 * smooth(-0.02, 0.12, y[eyes])
     return albedo, gloss, openness
-
-
-def _skin(rest: Tensor, look: Palette, fine: Tensor, coarse: Tensor) -> Tensor:
-    """Skin with red zones on cheeks, nose and ears, pores, freckles, and what age leaves: bags, folds, lines, spots."""
-    x, y, z = rest
-    side = x.abs()
-    cheeks = bump((side - 0.78) / 0.34, (y + 0.55) / 0.3)
-    nose = bump(side / 0.22, (y + 0.58) / 0.2)
-    ears = (side > 1.15) & (z < 0.0)
-    red = 0.5 * cheeks + 0.45 * nose + 0.5 * ears + 0.25 * coarse
-    skin = look.skin * (1 + red * colour(x, 0.08, -0.16, -0.16)) * (1 + 0.05 * fine + 0.04 * coarse)
-    where = bump(side / 0.9, (y + 0.3) / 0.45)
-    spots = smooth(0.35, 0.6, fine) * look.freckles * where + 0.25 * smooth(0.3, 0.8, coarse) * look.aged
-    skin = skin * (1 - 0.5 * spots * colour(x, 0.6, 0.9, 1.1))
-    bags = bump((side - 0.48) / 0.22, (y + 0.30) / 0.09)
-    wave = torch.cos((y + 0.05 * coarse) * 46.0 + 2.0 * side) * (0.6 + 0.5 * coarse)
-    lines = smooth(0.2, 1.0, wave) * bump((y - 0.78) / 0.26) * smooth(0.9, 0.5, side)
-    folds = bump((side - 0.36 - 0.28 * (-0.7 - y)) / 0.045) * smooth(-0.55, -0.7, y) * smooth(-1.2, -1.0, y)
-    crow = bump((side - 0.93) / 0.12, (y + 0.02) / 0.14) * smooth(0.2, 1.0, torch.cos(y * 60 + 5 * coarse))
-    worn = look.aged * (0.25 * bags + 0.16 * lines + 0.25 * folds + 0.18 * crow)
-    return skin * (1 - worn) * (1 - look.aged * colour(x, 0.03, 0.07, 0.10))
 
 
 def _brow(side: Tensor, y: Tensor, z: Tensor, thickness: Tensor) -> Tensor:

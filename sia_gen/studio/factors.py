@@ -98,7 +98,7 @@ FACTORS: tuple[Factor, ...] = (
     _normal("asian", "logit", -3, 3, 0, 1, "less Asian", "more Asian"),
     _uniform("skin_tone", "° ITA", -45, 55, "darker skin", "lighter skin"),
     _uniform("weight", "fraction", -1, 1, "thinner", "heavier"),
-    *(_normal(name, "fraction", -1, 1, 0, 0.45) for name in IDENTITY),
+    *(_normal(name, "fraction", -1, 1, 0, 0.42) for name in IDENTITY),
     *(_normal(name, "fraction", -1, 1, 0, 0.35, "more at image left", "more at image right") for name in ASYMMETRY),
     *(_normal(name, "fraction", -1, 1, 0, 0.4) for name in AGEING),
     _uniform("skin_pattern", "fraction", -1, 1, "other spots", "other spots"),

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from sia_gen.studio.appearance import beard_shown
-from sia_gen.studio.factors import IDENTITY, FaceSpec
+from sia_gen.studio.blend import smooth
+from sia_gen.studio.factors import ASYMMETRY, IDENTITY, FaceSpec
 from sia_gen.studio.hair import beard_region
 from sia_gen.studio.makehuman import GROUPS, MakeHuman, subdivide
+from sia_gen.studio.skin import marks
 
 ANCESTRIES = ("african", "asian", "caucasian")
 SEXES = ("female", "male")
@@ -26,32 +28,84 @@ WEIGHTS = ("minweight", "averageweight", "maxweight")
 
 IDENTITY_TARGETS: dict[str, tuple[tuple[str, ...], tuple[str, ...], float]] = {
     # factor:          (targets towards −1,  targets towards +1,  how far)
-    "nose_width": (("nose/nose-scale-horiz-decr",), ("nose/nose-scale-horiz-incr",), 1.0),
-    "nose_length": (("nose/nose-scale-vert-decr",), ("nose/nose-scale-vert-incr",), 1.0),
-    "nose_projection": (("nose/nose-scale-depth-decr",), ("nose/nose-scale-depth-incr",), 1.0),
-    "nose_bridge": (("nose/nose-hump-decr",), ("nose/nose-hump-incr",), 1.0),
+    "nose_width": (("nose/nose-scale-horiz-decr",), ("nose/nose-scale-horiz-incr",), 0.9),
+    "nose_length": (("nose/nose-scale-vert-decr",), ("nose/nose-scale-vert-incr",), 0.8),
+    "nose_projection": (("nose/nose-scale-depth-decr",), ("nose/nose-scale-depth-incr",), 0.8),
+    "nose_bridge": (("nose/nose-hump-decr",), ("nose/nose-hump-incr",), 0.9),
+    "nose_tip": (("nose/nose-point-down",), ("nose/nose-point-up",), 0.8),
+    "nose_curve": (("nose/nose-curve-concave",), ("nose/nose-curve-convex",), 0.6),
+    "nose_ridge": (
+        ("nose/nose-width1-decr", "nose/nose-width2-decr"),
+        ("nose/nose-width1-incr", "nose/nose-width2-incr"),
+        0.8,
+    ),
+    "nostrils": (
+        ("nose/nose-flaring-decr", "nose/nose-width3-decr"),
+        ("nose/nose-flaring-incr", "nose/nose-width3-incr"),
+        0.7,
+    ),
     "jaw_width": (
         ("chin/chin-width-decr", "chin/chin-bones-decr"),
         ("chin/chin-width-incr", "chin/chin-bones-incr"),
-        1.0,
+        0.8,
     ),
-    "chin_height": (("chin/chin-height-decr",), ("chin/chin-height-incr",), 0.8),
-    "chin_prominence": (("chin/chin-prominent-decr",), ("chin/chin-prominent-incr",), 1.0),
+    "jaw_drop": (("chin/chin-jaw-drop-decr",), ("chin/chin-jaw-drop-incr",), 0.2),
+    "chin_height": (("chin/chin-height-decr",), ("chin/chin-height-incr",), 0.7),
+    "chin_prominence": (("chin/chin-prominent-decr",), ("chin/chin-prominent-incr",), 0.8),
+    "chin_cleft": (("chin/chin-cleft-decr",), ("chin/chin-cleft-incr",), 0.7),
+    "prognathism": (("chin/chin-prognathism-decr",), ("chin/chin-prognathism-incr",), 0.4),
     "face_width": (("head/head-scale-horiz-decr",), ("head/head-scale-horiz-incr",), 0.6),
     "face_height": (("head/head-scale-vert-decr",), ("head/head-scale-vert-incr",), 0.6),
-    "cheekbones": (("cheek/*-cheek-bones-decr",), ("cheek/*-cheek-bones-incr",), 1.0),
-    "cheek_volume": (("cheek/*-cheek-volume-decr",), ("cheek/*-cheek-volume-incr",), 1.0),
-    "eye_size": (("eyes/*-eye-scale-decr",), ("eyes/*-eye-scale-incr",), 0.8),
-    "eye_spacing": (("eyes/*-eye-trans-in",), ("eyes/*-eye-trans-out",), 0.6),
-    "eye_tilt": (("eyes/*-eye-corner1-down",), ("eyes/*-eye-corner1-up",), 1.0),
+    "face_taper": (("head/head-triangular",), ("head/head-invertedtriangular",), 0.45),
+    "face_square": (("head/head-round",), ("head/head-square",), 0.45),
+    "temples": (("forehead/forehead-temple-decr",), ("forehead/forehead-temple-incr",), 0.8),
+    "cheekbones": (("cheek/*-cheek-bones-decr",), ("cheek/*-cheek-bones-incr",), 0.9),
+    "cheek_volume": (("cheek/*-cheek-volume-decr",), ("cheek/*-cheek-volume-incr",), 0.6),
+    "cheek_hollow": (("cheek/*-cheek-inner-incr",), ("cheek/*-cheek-inner-decr",), 0.6),
+    "eye_size": (("eyes/*-eye-scale-decr",), ("eyes/*-eye-scale-incr",), 0.7),
+    "eye_spacing": (("eyes/*-eye-trans-in",), ("eyes/*-eye-trans-out",), 0.7),
+    "eye_tilt": (("eyes/*-eye-corner1-down",), ("eyes/*-eye-corner1-up",), 0.8),
+    "eye_height": (
+        ("eyes/*-eye-height1-decr", "eyes/*-eye-height2-decr", "eyes/*-eye-height3-decr"),
+        ("eyes/*-eye-height1-incr", "eyes/*-eye-height2-incr", "eyes/*-eye-height3-incr"),
+        0.5,
+    ),
+    "eye_fold": (
+        ("eyes/*-eye-epicanthus-out", "eyes/*-eye-eyefold-up"),
+        ("eyes/*-eye-epicanthus-in", "eyes/*-eye-eyefold-down"),
+        0.6,
+    ),
+    "eye_depth": (("eyes/*-eye-eyefold-convex",), ("eyes/*-eye-eyefold-concave",), 0.7),
+    "eye_droop": (("eyes/*-eye-corner2-up",), ("eyes/*-eye-corner2-down",), 0.7),
+    "brow_height": (("eyebrows/eyebrows-trans-down",), ("eyebrows/eyebrows-trans-up",), 0.7),
+    "brow_angle": (("eyebrows/eyebrows-angle-down",), ("eyebrows/eyebrows-angle-up",), 0.6),
+    "brow_ridge": (("eyebrows/eyebrows-trans-backward",), ("eyebrows/eyebrows-trans-forward",), 0.6),
     "mouth_width": (("mouth/mouth-scale-horiz-decr",), ("mouth/mouth-scale-horiz-incr",), 0.8),
+    "mouth_height": (("mouth/mouth-trans-down",), ("mouth/mouth-trans-up",), 0.7),
     "lip_fullness": (
         ("mouth/mouth-upperlip-volume-decr", "mouth/mouth-lowerlip-volume-decr"),
         ("mouth/mouth-upperlip-volume-incr", "mouth/mouth-lowerlip-volume-incr"),
-        1.0,
+        0.8,
     ),
+    "upper_lip": (
+        ("mouth/mouth-upperlip-height-decr", "mouth/mouth-philtrum-volume-decr"),
+        ("mouth/mouth-upperlip-height-incr", "mouth/mouth-philtrum-volume-incr"),
+        0.6,
+    ),
+    "cupids_bow": (("mouth/mouth-cupidsbow-decr",), ("mouth/mouth-cupidsbow-incr",), 0.7),
     "forehead": (("forehead/forehead-nubian-decr",), ("forehead/forehead-nubian-incr",), 1.0),
     "ear_size": (("ears/*-ear-scale-decr",), ("ears/*-ear-scale-incr",), 0.8),
+    "ear_wing": (("ears/*-ear-wing-decr",), ("ears/*-ear-wing-incr",), 0.9),
+    "neck_width": (("neck/neck-scale-horiz-decr",), ("neck/neck-scale-horiz-incr",), 0.8),
+}
+
+ASYMMETRY_TARGETS: dict[str, tuple[str, ...]] = {
+    # towards +1 the target of one side, towards −1 that of the other
+    "asymmetry_jaw": ("asym/asym-jaw-1", "asym/asym-cheek-1"),
+    "asymmetry_mouth": ("asym/asym-mouth-1", "asym/asym-mouth-2"),
+    "asymmetry_eyes": ("asym/asym-eye-1", "asym/asym-eye-4"),
+    "asymmetry_nose": ("asym/asym-nose-1", "asym/asym-nose-3"),
+    "asymmetry_brows": ("asym/asym-brown-1", "asym/asym-brown-2"),
 }
 
 EXPRESSIONS: dict[str, tuple[tuple[str, float], ...]] = {
@@ -68,6 +122,7 @@ EXPRESSIONS: dict[str, tuple[tuple[str, float], ...]] = {
 
 EMPHASIS: dict[str, tuple[tuple[str, float], ...]] = {
     # MakeHuman's macro targets are made for whole bodies; these let a face alone show weight, sex and age
+    "everyone": (("mouth/mouth-upperlip-volume-decr", 0.25), ("mouth/mouth-lowerlip-volume-decr", 0.35)),
     "heavy": (
         ("head/head-fat-incr", 0.9), ("neck/neck-double-incr", 0.9), ("cheek/*-cheek-volume-incr", 0.6),
         ("neck/neck-scale-horiz-incr", 0.7), ("chin/chin-width-incr", 0.5),
@@ -77,15 +132,42 @@ EMPHASIS: dict[str, tuple[tuple[str, float], ...]] = {
         ("neck/neck-scale-horiz-decr", 0.7), ("cheek/*-cheek-inner-decr", 0.8),
     ),
     "male": (
-        ("chin/chin-bones-incr", 0.8), ("chin/chin-width-incr", 0.5), ("chin/chin-height-incr", 0.4),
-        ("eyebrows/eyebrows-trans-down", 0.6), ("neck/neck-scale-horiz-incr", 0.5), ("nose/nose-scale-vert-incr", 0.3),
+        ("chin/chin-bones-incr", 1.0), ("chin/chin-width-incr", 0.7), ("chin/chin-height-incr", 0.5),
+        ("chin/chin-prominent-incr", 0.3), ("head/head-square", 0.25),
+        ("eyebrows/eyebrows-trans-down", 0.2), ("eyebrows/eyebrows-trans-forward", 0.6),
+        ("eyebrows/eyebrows-angle-up", 0.15), ("forehead/forehead-trans-backward", 0.4),
+        ("neck/neck-scale-horiz-incr", 0.9), ("nose/nose-scale-vert-incr", 0.3), ("nose/nose-scale-horiz-incr", 0.35),
+        ("nose/nose-hump-incr", 0.4), ("eyes/*-eye-scale-decr", 0.25), ("mouth/mouth-upperlip-volume-decr", 0.55),
+        ("mouth/mouth-lowerlip-volume-decr", 0.4), ("cheek/*-cheek-inner-decr", 0.3),
     ),
     "female": (
-        ("chin/chin-bones-decr", 0.6), ("chin/chin-width-decr", 0.6), ("eyebrows/eyebrows-trans-up", 0.4),
-        ("neck/neck-scale-horiz-decr", 0.4), ("mouth/mouth-upperlip-volume-incr", 0.5),
-        ("mouth/mouth-lowerlip-volume-incr", 0.5), ("eyes/*-eye-scale-incr", 0.3), ("nose/nose-scale-horiz-decr", 0.4),
+        ("chin/chin-bones-decr", 0.8), ("chin/chin-width-decr", 0.8), ("chin/chin-height-decr", 0.3),
+        ("head/head-oval", 0.3), ("eyebrows/eyebrows-trans-up", 0.6), ("eyebrows/eyebrows-trans-backward", 0.5),
+        ("eyebrows/eyebrows-angle-up", 0.4), ("neck/neck-scale-horiz-decr", 0.6),
+        ("mouth/mouth-upperlip-volume-incr", 0.35), ("mouth/mouth-lowerlip-volume-incr", 0.35),
+        ("eyes/*-eye-scale-incr", 0.45), ("eyes/*-eye-height2-incr", 0.35), ("nose/nose-scale-horiz-decr", 0.5),
+        ("nose/nose-scale-vert-decr", 0.25), ("nose/nose-hump-decr", 0.4), ("nose/nose-point-width-decr", 0.4),
+        ("cheek/*-cheek-bones-incr", 0.4),
     ),
-    "aged": (("head/head-age-incr", 0.6), ("eyes/*-eye-bag-incr", 0.6)),
+    "child": (
+        ("eyes/*-eye-scale-incr", 0.5), ("nose/nose-scale-vert-decr", 0.4), ("nose/nose-scale-depth-decr", 0.3),
+        ("nose/nose-hump-decr", 0.4), ("nose/nose-curve-concave", 0.2), ("chin/chin-height-decr", 0.3),
+        ("chin/chin-prominent-decr", 0.3), ("cheek/*-cheek-volume-incr", 0.4), ("mouth/mouth-scale-horiz-decr", 0.25),
+        ("forehead/forehead-scale-vert-incr", 0.5), ("forehead/forehead-nubian-incr", 0.5), ("head/head-round", 0.5),
+        ("neck/neck-scale-horiz-decr", 0.7), ("eyebrows/eyebrows-trans-up", 0.4),
+    ),
+    "aged": (
+        ("head/head-age-incr", 0.7), ("cheek/*-cheek-inner-decr", 0.6), ("forehead/forehead-temple-decr", 0.6),
+        ("mouth/mouth-upperlip-volume-decr", 0.7), ("mouth/mouth-lowerlip-volume-decr", 0.6),
+        ("nose/nose-scale-vert-incr", 0.35), ("nose/nose-point-down", 0.35), ("ears/*-ear-scale-incr", 0.5),
+        ("eyes/*-eye-scale-decr", 0.2), ("eyebrows/eyebrows-trans-down", 0.2),
+    ),
+    "bags": (("eyes/*-eye-bag-incr", 0.9), ("eyes/*-eye-bag-height-incr", 0.4)),
+    "sagging": (
+        ("neck/neck-double-incr", 0.5), ("mouth/mouth-angles-down", 0.5), ("cheek/*-cheek-trans-down", 0.6),
+        ("eyes/*-eye-eyefold-down", 0.7), ("eyes/*-eye-corner2-down", 0.6), ("chin/chin-width-incr", 0.35),
+    ),
+    "folds": (("mouth/mouth-laugh-lines-in", 0.7),),
 }  # fmt: skip
 
 SMILE_EXTRA = (("cheek/*-cheek-volume-incr", 0.45), ("cheek/*-cheek-trans-up", 0.5), ("mouth/mouth-angles-up", 0.6))
@@ -176,6 +258,9 @@ def _columns(makehuman: MakeHuman) -> dict[str, np.ndarray]:
     for factor, (down, up, far) in IDENTITY_TARGETS.items():
         columns[f"{factor}-"] = total(tuple((name, far) for name in down))
         columns[f"{factor}+"] = total(tuple((name, far) for name in up))
+    for factor, names in ASYMMETRY_TARGETS.items():
+        for sign, side in (("-", "r"), ("+", "l")):
+            columns[factor + sign] = total(tuple((f"{name}-{side}", 1.0) for name in names))
     for name, units in EXPRESSIONS.items():
         for ancestry in ANCESTRIES:
             columns[f"{ancestry}-{name}"] = total(
@@ -199,7 +284,7 @@ def _coefficients(spec: FaceSpec) -> dict[str, Tensor]:
     found = {}
     for s, a in itertools.product(SEXES, age):
         found |= {f"{name}-{s}-{a}": share * sex[s] * age[a] for name, share in (ancestry | weight).items()}
-    for name in IDENTITY:
+    for name in (*IDENTITY, *ASYMMETRY):
         found[f"{name}-"], found[f"{name}+"] = (-spec[name]).clamp(min=0), spec[name].clamp(min=0)
     raised = spec["brow_raise"]
     units = {
@@ -212,12 +297,18 @@ def _coefficients(spec: FaceSpec) -> dict[str, Tensor]:
     }
     for name, value in units.items():
         found |= {f"{which}-{name}": share * value for which, share in ancestry.items()}
+    shown = marks(spec)
     emphasis = {
+        "everyone": torch.ones_like(heavy),
         "heavy": heavy.clamp(min=0),
         "thin": (-heavy).clamp(min=0),
-        "male": (2 * spec["sex"] - 1).clamp(min=0) * (0.3 + 0.7 * grown),
-        "female": (1 - 2 * spec["sex"]).clamp(min=0) * (0.3 + 0.7 * grown),
-        "aged": aged,
+        "male": (2 * spec["sex"] - 1).clamp(min=0) * (0.2 + 0.8 * grown.clamp(min=0)),
+        "female": (1 - 2 * spec["sex"]).clamp(min=0) * (0.2 + 0.8 * grown.clamp(min=0)),
+        "child": 1 - smooth(6.0, 20.0, spec["age"]),
+        "aged": shown.aged,
+        "bags": shown.bags,
+        "sagging": shown.sagging,
+        "folds": shown.folds,
     }
     return found | emphasis | {"smile-extra": spec["smile"]}
 

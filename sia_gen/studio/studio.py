@@ -31,6 +31,7 @@ from sia_gen.studio.light import Lamps, Surface, unit
 from sia_gen.studio.makehuman import MakeHuman
 from sia_gen.studio.openness import openness
 from sia_gen.studio.raster import Fragments, rasterise
+from sia_gen.studio.skin import marks, relief
 from sia_gen.studio.texture import Noise
 
 PIVOT = (0.0, -0.45, -0.45)  # the head turns about its middle
@@ -113,7 +114,7 @@ class Studio:
         flat, nearest = radiance.view(3, -1), torch.full_like(shading, torch.inf).view(-1)
         mirror, kept = self._lens(lens, spec, lenses, lamps, worn)
         for layer, light, share in (
-            (bare, self._skin(bare, look, points, normals, lamps), torch.ones_like(bare.weights[:, 0])),
+            (bare, self._skin(bare, spec, look, points, normals, turn, lamps), torch.ones_like(bare.weights[:, 0])),
             (hair, lamps.shine(strands), tufts),
             (frame, self._plastic(frame, spec, frames, lamps), worn[frame.face]),
             (lens, mirror, kept),
@@ -126,13 +127,29 @@ class Studio:
         landmarks = torch.stack([x, y], dim=-1) / SUPERSAMPLE
         return Renders(images, landmarks, _unhidden(depth, x, y, distance))
 
-    def _skin(self, seen: Fragments, look: appearance.Palette, points: Tensor, normals: Tensor, lamps: Lamps) -> Tensor:
+    def _skin(
+        self,
+        seen: Fragments,
+        spec: FaceSpec,
+        look: appearance.Palette,
+        points: Tensor,
+        normals: Tensor,
+        turn: Tensor,
+        lamps: Lamps,
+    ) -> Tensor:
         """Radiance ``[3, P]`` of head and body."""
         fixed = torch.cat([self.head.rest, self.masks], dim=1).expand(len(points), -1, -1)
         values = seen.interpolate(torch.cat([fixed, points, normals], dim=-1))  # [14, P]
         rest, masks, place, normal = values.split([3, 5, 3, 3])
         group = self.head.group[seen.corners[:, 0]]
-        albedo, gloss, open_ = appearance.surface(rest, group, masks, look.at(seen.face), self.noise)
+        shown = marks(spec).at(seen.face)
+        slope, folded = relief(rest, shown, self.noise)
+        body = (group == appearance.BODY).float()
+        rows = turn.flatten(1).T.gather(1, seen.face.expand(9, -1)).view(3, 3, -1)
+        slope = (slope[:, None] * rows).sum(0) * body  # turned with the head
+        normal = normal - (slope - normal * (slope * normal).sum(0))
+        folded = folded * body
+        albedo, gloss, open_ = appearance.surface(rest, group, masks, look.at(seen.face), shown, folded, self.noise)
         wet = (group == appearance.RIGHT_EYE) | (group == appearance.LEFT_EYE)
         sharp = torch.where(group == appearance.BODY, 16.0, 140.0)
         wrap = normal.new_tensor(SKIN)[:, None]
