@@ -122,7 +122,11 @@ EXPRESSIONS: dict[str, tuple[tuple[str, float], ...]] = {
 
 EMPHASIS: dict[str, tuple[tuple[str, float], ...]] = {
     # MakeHuman's macro targets are made for whole bodies; these let a face alone show weight, sex and age
-    "everyone": (("mouth/mouth-upperlip-volume-decr", 0.25), ("mouth/mouth-lowerlip-volume-decr", 0.35)),
+    "everyone": (
+        ("mouth/mouth-upperlip-volume-decr", 0.45), ("mouth/mouth-lowerlip-volume-decr", 0.6),
+        ("mouth/mouth-upperlip-height-decr", 0.4), ("mouth/mouth-lowerlip-height-decr", 0.6),
+        ("eyes/*-eye-height2-incr", 0.3), ("eyes/*-eye-height3-incr", 0.2),
+    ),
     "heavy": (
         ("head/head-fat-incr", 0.9), ("neck/neck-double-incr", 0.9), ("cheek/*-cheek-volume-incr", 0.6),
         ("neck/neck-scale-horiz-incr", 0.7), ("chin/chin-width-incr", 0.5),
@@ -132,13 +136,13 @@ EMPHASIS: dict[str, tuple[tuple[str, float], ...]] = {
         ("neck/neck-scale-horiz-decr", 0.7), ("cheek/*-cheek-inner-decr", 0.8),
     ),
     "male": (
-        ("chin/chin-bones-incr", 1.0), ("chin/chin-width-incr", 0.7), ("chin/chin-height-incr", 0.5),
+        ("chin/chin-bones-incr", 0.8), ("chin/chin-width-incr", 0.5), ("chin/chin-height-incr", 0.4),
         ("chin/chin-prominent-incr", 0.3), ("head/head-square", 0.25),
         ("eyebrows/eyebrows-trans-down", 0.2), ("eyebrows/eyebrows-trans-forward", 0.6),
         ("eyebrows/eyebrows-angle-up", 0.15), ("forehead/forehead-trans-backward", 0.4),
         ("neck/neck-scale-horiz-incr", 0.9), ("nose/nose-scale-vert-incr", 0.3), ("nose/nose-scale-horiz-incr", 0.35),
-        ("nose/nose-hump-incr", 0.4), ("eyes/*-eye-scale-decr", 0.25), ("mouth/mouth-upperlip-volume-decr", 0.55),
-        ("mouth/mouth-lowerlip-volume-decr", 0.4), ("cheek/*-cheek-inner-decr", 0.3),
+        ("nose/nose-hump-incr", 0.4), ("eyes/*-eye-scale-decr", 0.15), ("mouth/mouth-upperlip-volume-decr", 0.35),
+        ("mouth/mouth-lowerlip-volume-decr", 0.25), ("cheek/*-cheek-inner-decr", 0.3),
     ),
     "female": (
         ("chin/chin-bones-decr", 0.8), ("chin/chin-width-decr", 0.8), ("chin/chin-height-decr", 0.3),
@@ -154,6 +158,7 @@ EMPHASIS: dict[str, tuple[tuple[str, float], ...]] = {
         ("nose/nose-hump-decr", 0.4), ("nose/nose-curve-concave", 0.2), ("chin/chin-height-decr", 0.3),
         ("chin/chin-prominent-decr", 0.3), ("cheek/*-cheek-volume-incr", 0.4), ("mouth/mouth-scale-horiz-decr", 0.25),
         ("forehead/forehead-scale-vert-incr", 0.5), ("forehead/forehead-nubian-incr", 0.5), ("head/head-round", 0.5),
+        ("mouth/mouth-upperlip-volume-decr", 0.2), ("mouth/mouth-lowerlip-volume-decr", 0.3),
         ("neck/neck-scale-horiz-decr", 0.7), ("eyebrows/eyebrows-trans-up", 0.4),
     ),
     "aged": (

@@ -59,7 +59,7 @@ def marks(spec: FaceSpec) -> Marks:
         folds=since(22.0, 80.0, "folds"),
         bags=0.12 + since(28.0, 75.0, "bags"),
         sagging=since(40.0, 88.0, "sagging"),
-        spots=since(42.0, 85.0, "skin_texture"),
+        spots=since(45.0, 95.0, "skin_texture"),
         rough=(0.25 + 0.45 * smooth(0.35, 0.8, spec["sex"]) + 0.8 * smooth(30.0, 80.0, age))
         * (1 + 0.7 * spec["skin_texture"])
         * (1 - 0.8 * young),
@@ -104,7 +104,7 @@ def relief(rest: Tensor, look: Marks, noise: Noise) -> tuple[Tensor, Tensor]:
     here = _height(rest, look, waves)
     step = STEP * torch.eye(3, device=rest.device)
     slope = torch.stack([_height(rest + step[:, axis, None], look, waves) - here for axis in (0, 1)]) / STEP
-    pores = look.rough * 0.20
+    pores = look.rough * 0.15
     grain = torch.stack([noise(rest * 31 + 17), noise(rest * 31 + 41)]) + 0.5 * torch.stack(
         [noise(rest * 13 + 29), noise(rest * 13 + 53)]
     )

@@ -266,7 +266,7 @@ def _lips(source: MakeHuman) -> np.ndarray:
     mask = np.zeros(len(source.mesh.vertices), np.float32)
     for lip in ("upperlip", "lowerlip"):
         moved = np.linalg.norm(source.target(f"mouth/mouth-{lip}-volume-incr"), axis=1)
-        mask = np.maximum(mask, np.clip(moved / (0.45 * moved.max()), 0, 1))
+        mask = np.maximum(mask, np.clip((moved / moved.max() - 0.2) / 0.4, 0, 1))
     return mask[:, None]
 
 
