@@ -9,7 +9,7 @@ Letters: B faces, C channels, R resolution.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,20 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sia_gen.core.executors import Progress
-from sia_gen.core.modules import one_seed
-from sia_gen.generators.stylegan2 import Linear, StyleGAN2
+from sia_gen.core.executors import Precision, Progress
+from sia_gen.core.modules import device_of, one_seed
+from sia_gen.generators.stylegan2 import Linear
 from sia_gen.training.loop import Draw, fit
 
 RATE, BETAS = 2e-3, (0.0, 0.99)
-WEIGHT = 0.02  # of the adversarial loss against that of the pairs
+WEIGHT = 0.05  # of the adversarial loss against that of the pairs
 R1_EVERY = 16  # steps
 R1_SCALE = 2e-4  # times the pixels of a picture over the batch: how steep the discriminator may be at renders
 GROUP = 4  # faces whose spread the discriminator is told
-
-Pair = Callable[..., tuple[Tensor, Tensor, Tensor]]
-"""Generator, and tensors that were drawn → its pictures and the renders of the same latents ``[B, 3, R, R]`` around 0,
-and the pairs' loss."""
 
 
 class Convolution(nn.Module):
@@ -87,53 +83,65 @@ class Discriminator(nn.Module):
 
 
 class Rivals(nn.Module):
-    """Both networks, stepped at once: each is only moved by its own loss. ``batch`` is that of a step, in all parts."""
+    """Both networks, stepped at once: each is only moved by its own loss. ``batch`` is that of a step, in all parts.
 
-    def __init__(self, generator: StyleGAN2, discriminator: Discriminator, batch: int) -> None:
+    ``pairs`` gives the generator's pictures and the pairs' loss, see `sia_gen.training.generator.Pairs`.
+    """
+
+    def __init__(self, pairs: nn.Module, discriminator: Discriminator, batch: int) -> None:
         super().__init__()
-        self.generator, self.discriminator, self.batch = generator, discriminator, batch
+        self.pairs, self.discriminator, self.batch = pairs, discriminator, batch
 
-    def forward(self, pair: Pair, step: int, *drawn: Tensor) -> Tensor:
-        """The sum of their losses, a scalar."""
-        made, pictures, paired = pair(self.generator, *drawn)
-        still = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
-        fools = F.softplus(-torch.func.functional_call(self.discriminator, still, (made,))).mean()
-        steep = step % R1_EVERY == 0
-        real = self.discriminator(pictures.requires_grad_(steep))
-        tells = F.softplus(-real).mean() + F.softplus(self.discriminator(made.detach())).mean()
-        if steep:
-            (gradient,) = torch.autograd.grad(real.sum(), pictures, create_graph=True)
-            strength = R1_SCALE * pictures.shape[-1] ** 2 / self.batch
-            tells = tells + R1_EVERY * strength / 2 * gradient.square().sum((1, 2, 3)).mean()
+    def forward(self, steep: bool, pictures: Tensor, *drawn: Tensor) -> Tensor:
+        """The sum of their losses, a scalar; ``steep`` adds R1."""
+        made, paired = self.pairs(pictures, *drawn)
+        with torch.autocast(pictures.device.type, enabled=False):  # R1 is a small number
+            still = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
+            fools = F.softplus(-torch.func.functional_call(self.discriminator, still, (made,))).mean()
+            pictures = pictures.detach().requires_grad_(steep)
+            real = self.discriminator(pictures)
+            tells = F.softplus(-real).mean() + F.softplus(self.discriminator(made.detach())).mean()
+            if steep:
+                (gradient,) = torch.autograd.grad(real.sum(), pictures, create_graph=True)
+                strength = R1_SCALE * pictures.shape[-1] ** 2 / self.batch
+                tells = tells + R1_EVERY * strength / 2 * gradient.square().sum((1, 2, 3)).mean()
         return paired + WEIGHT * fools + tells
 
 
 def sharpen(
-    generator: StyleGAN2,
+    pairs: nn.Module,
     draw: Draw,
-    pair: Pair,
     out: Path,
     *,
     steps: int,
     seed: int,
     settings: dict[str, object],
+    precision: Precision,
     progress: Progress | None = None,
-) -> StyleGAN2:
-    """Go on training a generator against a discriminator; checkpoints lie in ``out``. Gives its moving average."""
+) -> nn.Module:
+    """Go on training a generator in its ``pairs`` against a discriminator; checkpoints lie in ``out``.
+
+    Gives their moving average.
+    """
     with one_seed(seed):
-        discriminator = Discriminator(generator.config.channels)
-    device = next(generator.parameters()).device
-    rivals = Rivals(generator, discriminator.to(device, memory_format=torch.channels_last), len(draw(0)[0]))
+        discriminator = Discriminator(pairs.generator.config.channels)
+    discriminator.to(device_of(pairs), memory_format=torch.channels_last)
+
+    def steep(step: int) -> bool:
+        return step % R1_EVERY == 0
+
     made = fit(
-        rivals,
+        Rivals(pairs, discriminator, len(draw(0)[0])),
         draw,
-        lambda network, step, *drawn: network(pair, step, *drawn),
+        lambda rivals, step, *drawn: rivals(steep(step), *drawn),
         out,
         steps=steps,
         rate=RATE,
         betas=BETAS,
+        precision=precision,
+        kind=steep,
         settings=settings,
         progress=progress,
     )
     assert isinstance(made, Rivals)
-    return made.generator
+    return made.pairs

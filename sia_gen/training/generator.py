@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.core.errors import RequestError
-from sia_gen.core.executors import Progress, autocast, resolve_device
+from sia_gen.core.executors import Precision, Progress, resolve_device
 from sia_gen.core.files import read_json, writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import device_of, one_seed
@@ -53,9 +53,10 @@ def train_generator(
     *,
     steps: int = 26_000,
     adversarial: int = 0,
+    batch: int = BATCH,
     seed: int = 0,
     device: str = "cpu",
-    precision: Literal["no", "bf16"] = "no",
+    precision: Precision = "no",
     progress: Progress | None = None,
 ) -> dict[str, float]:
     """Train on the folder ``renders`` and write config, weights and ``training.json`` to ``out``; returns the figures.
@@ -88,48 +89,39 @@ def train_generator(
     with torch.no_grad():
         model.synthesis.points.bias.copy_((data.landmarks[:training].mean(0).flatten() - 0.5) / SPREAD)
     model.to(place, memory_format=torch.channels_last)
-    mirror = torch.tensor([-1.0 if name in MIRRORED else 1.0 for name in NAMES])
+    mirror = torch.tensor([-1.0 if name in MIRRORED else 1.0 for name in NAMES], device=place)
+    here = data.to(place)
 
     def draw(step: int) -> tuple[Tensor, ...]:
-        index = batch_indices(seed, step, training, BATCH)
-        pictures, flip = mirrored_at_random(from_bytes(data.images[index]) * 2 - 1, seed, step)
-        latents, points = data.latents[index], data.landmarks[index]
+        index = batch_indices(seed, step, training, batch).to(place)
+        pictures, flip = mirrored_at_random(from_bytes(here.images[index]) * 2 - 1, seed, step)
+        latents, points = here.latents[index], here.landmarks[index]
         latents = torch.where(flip[:, None], latents * mirror, latents)
         return pictures, latents, torch.where(flip[:, None, None], in_a_mirror(points), points)
 
-    def pair(
-        network: StyleGAN2, pictures: Tensor, latents: Tensor, points: Tensor, halved: int = 0
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        levels = len(config.channels) - halved
-        pictures = F.avg_pool2d(pictures, 2**halved)
-        with autocast(place, precision):
-            w = network.mapping(latents)
-            made = network.synthesis(w[:, None].expand(-1, config.layers, -1), levels)
-            apart = (network.synthesis.place(w).float() - points).abs().mean()
-        made = made.float()
-        return made, pictures, picture_loss(made, pictures) + POINTS_WEIGHT * apart
+    def halved(step: int) -> int:
+        return sum(step < share * steps for share in GROW_AT)
 
-    def loss(network: nn.Module, step: int, *drawn: Tensor) -> Tensor:
-        assert isinstance(network, StyleGAN2)
-        return pair(network, *drawn, halved=sum(step < share * steps for share in GROW_AT))[2]
+    def loss(pairs: nn.Module, step: int, *drawn: Tensor) -> Tensor:
+        return pairs(*drawn, halved=halved(step))[1]
 
     settings: dict[str, object] = {"recipe": "generator", "steps": steps, "seed": seed, "renders": data.settings}
-    settings["precision"] = precision
-    made = fit(model, draw, loss, out, steps=steps, rate=RATE, settings=settings, progress=progress)
-    assert isinstance(made, StyleGAN2)
+    settings |= {"batch": batch, "precision": precision}
+    common: dict[str, Any] = {"precision": precision, "progress": progress}
+    made = fit(Pairs(model), draw, loss, out, steps=steps, rate=RATE, kind=halved, settings=settings, **common)
+    assert isinstance(made, Pairs)
     if adversarial:
         settings = settings | {"recipe": "adversarial", "adversarial": adversarial}
         made = sharpen(
             made,
             lambda step: draw(steps + step),
-            pair,
             writable_folder(out / ADVERSARIAL),
             steps=adversarial,
             seed=seed,
             settings=settings,
-            progress=progress,
+            **common,
         )
-    made.cpu().save(out)
+    made.generator.cpu().save(out)
     saved = StyleGAN2.load(out).to(place)
     figures = evaluate(saved, data, training)
     write_json(out / "training.json", {"settings": settings, "figures": figures})
@@ -137,6 +129,24 @@ def train_generator(
     _draw_nearest(saved, data, training, out / NEAREST)
     describe(out)
     return figures
+
+
+class Pairs(nn.Module):
+    """A generator that is told what the faces of given latents look like, and where their landmarks lie."""
+
+    def __init__(self, generator: StyleGAN2) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, pictures: Tensor, latents: Tensor, points: Tensor, halved: int = 0) -> tuple[Tensor, Tensor]:
+        """Its pictures of the latents ``[B, Z]``, float32 around 0, and the loss, a scalar, against renders
+        ``[B, 3, R, R]`` and points ``[B, P, 2]``; the resolution is ``halved`` so many times."""
+        network = self.generator
+        levels = len(network.config.channels) - halved
+        w = network.mapping(latents)
+        made = network.synthesis(w[:, None].expand(-1, network.config.layers, -1), levels).float()
+        apart = (network.synthesis.place(w).float() - points).abs().mean()
+        return made, picture_loss(made, F.avg_pool2d(pictures, 2**halved)) + POINTS_WEIGHT * apart
 
 
 def picture_loss(made: Tensor, wanted: Tensor) -> Tensor:
@@ -199,7 +209,7 @@ def describe(folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int =
         figures["held_out"],
         resolution=settings["renders"]["resolution"],
         parameters=sum(weight.numel() for weight in StyleGAN2.load(folder).parameters()) / 1e6,
-        batch=BATCH,
+        batch=settings["batch"],
         quarter=GROW_AT[0],
         half=GROW_AT[1],
         steps=settings["steps"],

@@ -8,13 +8,14 @@ Letters: B images, N faces, P people, E numbers of an embedding.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError
-from sia_gen.core.executors import Progress, resolve_device
+from sia_gen.core.executors import Precision, Progress, resolve_device
 from sia_gen.core.files import read_json, writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
@@ -24,7 +25,16 @@ from sia_gen.targets.identity import load_identity
 from sia_gen.training.card import SHEET, draw_sheet, table, write_card
 from sia_gen.training.groups import groups
 from sia_gen.training.loop import batch_indices, fit
-from sia_gen.training.network import SIDE, SIZES, augment, make_resnet, mirrored_at_random, network_input, save_network
+from sia_gen.training.network import (
+    SIDE,
+    SIZES,
+    augment,
+    make_resnet,
+    mirrored_at_random,
+    network_input,
+    save_network,
+    scaled_rate,
+)
 
 BATCH, RATE, EMBEDDING = 64, 2e-3, 64
 SCALE, MARGIN = 20.0, 0.2
@@ -42,7 +52,7 @@ class Centres(nn.Module):
 
     def forward(self, pixels: Tensor, who: Tensor) -> Tensor:
         """The loss, a scalar, of pictures ``[B, 3, R, R]`` of the people ``who`` ``[B]``."""
-        embedded = F.normalize(self.network(pixels).logits, dim=1)
+        embedded = F.normalize(self.network(pixels).logits.float(), dim=1)
         cosines = embedded @ F.normalize(self.points, dim=1).T  # [B, P]
         return F.cross_entropy(SCALE * (cosines - MARGIN * F.one_hot(who, len(self.points))), who)
 
@@ -52,8 +62,10 @@ def train_identity(
     out: str | Path,
     *,
     steps: int = 4000,
+    batch: int = BATCH,
     seed: int = 0,
     device: str = "cpu",
+    precision: Precision = "no",
     progress: Progress | None = None,
 ) -> dict[str, float]:
     """Train on ``renders`` that show each person several times; write a transformers folder to ``out``.
@@ -80,19 +92,24 @@ def train_identity(
     model = Centres(network, normals([seed], (len(people), EMBEDDING), "centres")[0])
     model = model.to(place, memory_format=torch.channels_last)
 
+    shown_images, known = data.images.to(place), who.to(place)
+
     def draw(step: int) -> tuple[Tensor, ...]:
-        index = batch_indices(seed, step, training, BATCH)
-        images, _ = mirrored_at_random(augment(data.images[index], seed, step), seed, step)
-        return images, who[index]
+        index = batch_indices(seed, step, training, batch).to(place)
+        images, _ = mirrored_at_random(augment(shown_images[index], seed, step), seed, step)
+        return images, known[index]
 
     def loss(centres: nn.Module, step: int, images: Tensor, shown: Tensor) -> Tensor:
         return centres(network_input(images, SIDE), shown)
 
     settings: dict[str, object] = {"recipe": "identity", "steps": steps, "seed": seed, "renders": data.settings}
-    made = fit(model, draw, loss, out, steps=steps, rate=RATE, weight_decay=0.05, settings=settings, progress=progress)
+    settings |= {"batch": batch, "precision": precision}
+    rate = scaled_rate(RATE, batch, BATCH)
+    common: dict[str, Any] = {"settings": settings, "precision": precision, "progress": progress}
+    made = fit(model, draw, loss, out, steps=steps, rate=rate, weight_decay=0.05, **common)
     assert isinstance(made, Centres)
     save_network(made.network.cpu(), out, SIDE)
-    figures = evaluate(out, data, strangers)
+    figures = evaluate(out, data, strangers, place)
     config = read_json(out / "config.json")
     config["sia_gen"]["threshold"] = figures["threshold"]
     write_json(out / "config.json", config)
@@ -101,7 +118,7 @@ def train_identity(
     rows = [from_bytes(data.images[strangers[which == person]]) for person in range(min(SHOWN, int(which.max()) + 1))]
     draw_sheet(out / SHEET, rows)
     write_json(out / "training.json", {"settings": settings, "figures": figures})
-    recipe = {"steps": steps, "rate": RATE, "batch": BATCH, "seed": seed, "scale": SCALE, "margin": MARGIN}
+    recipe = {"steps": steps, "rate": rate, "batch": batch, "seed": seed, "scale": SCALE, "margin": MARGIN}
     shown: dict[str, object] = {"pictures": data.settings["pictures"], "embedding": EMBEDDING, "falsely": FALSELY}
     parts = {name.removeprefix(GROUP): share for name, share in figures.items() if name.startswith(GROUP)}
     shown["errors"] = table(["people", "equal error rate"], [(name, f"{share:.1%}") for name, share in parts.items()])
@@ -110,11 +127,12 @@ def train_identity(
     return figures
 
 
-def evaluate(folder: Path, data: RenderSet, strangers: Tensor) -> dict[str, float]:
+def evaluate(folder: Path, data: RenderSet, strangers: Tensor, device: torch.device | str = "cpu") -> dict[str, float]:
     """How a saved model tells the people of these faces, an int64 index, apart; see `train_identity`."""
-    model = load_identity(folder)
+    model = load_identity(folder, str(device))
     with torch.inference_mode():
-        embedded = torch.cat([model.embed(from_bytes(data.images[part])) for part in strangers.split(64)])
+        parts = [from_bytes(data.images[part].to(device)) for part in strangers.split(64)]
+        embedded = torch.cat([model.embed(part) for part in parts]).cpu()
     cosines = embedded @ embedded.T
     who = data.identity[strangers]
     figures = _told_apart(cosines, who)

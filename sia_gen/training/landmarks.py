@@ -6,11 +6,12 @@ Letters: B images, R resolution, K points, h side of a heat map.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sia_gen.core.executors import Progress, resolve_device
+from sia_gen.core.executors import Precision, Progress, resolve_device
 from sia_gen.core.files import writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
@@ -22,7 +23,7 @@ from sia_gen.targets.points import FACE_POINTS, PARTS, by_part, normalised_error
 from sia_gen.training.card import SHEET, draw_sheet, table, with_points, write_card
 from sia_gen.training.groups import groups
 from sia_gen.training.loop import batch_indices, fit
-from sia_gen.training.network import augment, mirrored_at_random, save_with_processor
+from sia_gen.training.network import augment, mirrored_at_random, save_with_processor, scaled_rate
 
 BATCH, RATE, SIDE = 16, 1e-3, 64
 PATCH, HIDDEN, BLOCKS, HEADS = 8, 128, 6, 4
@@ -37,8 +38,10 @@ def train_landmarks(
     out: str | Path,
     *,
     steps: int = 6000,
+    batch: int = BATCH,
     seed: int = 0,
     device: str = "cpu",
+    precision: Precision = "no",
     progress: Progress | None = None,
 ) -> dict[str, float]:
     """Train on the folder ``renders``; write a transformers ViTPose folder to ``out``.
@@ -51,26 +54,30 @@ def train_landmarks(
     training = data.training
     with one_seed(seed):
         model = make_vitpose().to(place)
+    here = data.to(place)
 
     def draw(step: int) -> tuple[Tensor, ...]:
-        index = batch_indices(seed, step, training, BATCH)
-        images, flip = mirrored_at_random(augment(data.images[index], seed, step), seed, step)
-        return images, torch.where(flip[:, None, None], in_a_mirror(data.landmarks[index]), data.landmarks[index])
+        index = batch_indices(seed, step, training, batch).to(place)
+        images, flip = mirrored_at_random(augment(here.images[index], seed, step), seed, step)
+        return images, torch.where(flip[:, None, None], in_a_mirror(here.landmarks[index]), here.landmarks[index])
 
     def loss(network: nn.Module, step: int, images: Tensor, points: Tensor) -> Tensor:
-        made = network(pixel_values=warped(images, SIDE, SIDE) * 2 - 1).heatmaps
+        made = network(pixel_values=warped(images, SIDE, SIDE) * 2 - 1).heatmaps.float()
         wanted = heat_maps(points - 0.5 / images.shape[-1], made.shape[-1])
         return WEIGHT * (made - wanted).square().mean()
 
     settings: dict[str, object] = {"recipe": "landmarks", "steps": steps, "seed": seed, "renders": data.settings}
-    made = fit(model, draw, loss, out, steps=steps, rate=RATE, weight_decay=0.05, settings=settings, progress=progress)
+    settings |= {"batch": batch, "precision": precision}
+    rate = scaled_rate(RATE, batch, BATCH)
+    common: dict[str, Any] = {"settings": settings, "precision": precision, "progress": progress}
+    made = fit(model, draw, loss, out, steps=steps, rate=rate, weight_decay=0.05, **common)
     save_with_processor(made.cpu(), out, SIDE, image_processor_type="VitPoseImageProcessor", do_affine_transform=True)
     figures = evaluate(out, data, training)
     write_json(out / "training.json", {"settings": settings, "figures": figures})
     shown = from_bytes(data.images[training : training + 2 * COLUMNS])
     draw_sheet(out / SHEET, with_points(shown, load_target(out).predict(shown)).split(COLUMNS))
     measured = [(name, f"{error:.1%}") for name, error in figures.items() if name not in ("held_out", "failed")]
-    recipe = {"steps": steps, "rate": RATE, "batch": BATCH, "seed": seed, "side": SIDE}
+    recipe = {"steps": steps, "rate": rate, "batch": batch, "seed": seed, "side": SIDE}
     recipe |= {"tolerance": FACE_POINTS.tolerance, "failed": figures["failed"]}
     shown = table(["held-out renders", "normalised mean error"], measured)
     write_card(out, "landmarks", data.settings, len(data) - training, figures=shown, **recipe)

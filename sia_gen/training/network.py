@@ -23,14 +23,20 @@ SIZES = (24, 48, 96, 192)  # channels of a ResNet's stages, the first at a quart
 SMALLEST = 1e-3  # picture widths that a coordinate varies by, at the least
 
 
-def make_resnet(labels: Sequence[str], sizes: Sequence[int], regression: bool, extra: dict[str, Any]) -> nn.Module:
-    """A ResNet of basic blocks, two in each stage, of these channel ``sizes``; ``extra`` is kept in its config."""
+def make_resnet(
+    labels: Sequence[str],
+    sizes: Sequence[int],
+    regression: bool,
+    extra: dict[str, Any],
+    depths: Sequence[int] = (2, 2, 2, 2),
+) -> nn.Module:
+    """A ResNet of basic blocks, so many in each stage, of these channel ``sizes``; ``extra`` is kept in its config."""
     from transformers import ResNetConfig, ResNetForImageClassification
 
     config = ResNetConfig(
         embedding_size=sizes[0],
         hidden_sizes=list(sizes),
-        depths=[2] * len(sizes),
+        depths=list(depths),
         layer_type="basic",
         id2label=dict(enumerate(labels)),
         label2id={label: index for index, label in enumerate(labels)},
@@ -61,6 +67,11 @@ def make_vit(labels: Sequence[str], side: int, regression: bool, extra: dict[str
         sia_gen=extra,
     )
     return ViTForImageClassification(config)
+
+
+def scaled_rate(rate: float, batch: int, usual: int) -> float:
+    """The learning rate of a batch that is larger or smaller than usual: as its square root, which suits Adam."""
+    return float(f"{rate * (batch / usual) ** 0.5:.3g}")
 
 
 def keep_outputs(model: nn.Module, labels: Sequence[str]) -> nn.Module:
@@ -101,24 +112,28 @@ def coordinates(landmarks: Tensor) -> tuple[Tensor, Tensor]:
     return flat.mean(0), flat.std(0).clamp(min=SMALLEST)
 
 
+def chance(seed: int, step: int, purpose: str, device: torch.device) -> torch.Generator:
+    """Randomness of one step, drawn on the device: for (seed, step) and the kind of device alone."""
+    return torch.Generator(device).manual_seed(int(stream(seed, f"{purpose}{step}").integers(2**62)))
+
+
 def mirrored_at_random(images: Tensor, seed: int, step: int) -> tuple[Tensor, Tensor]:
     """Images ``[B, 3, R, R]``, each mirrored or not, and which are ``[B]``: for (seed, step) alone."""
-    flip = torch.from_numpy(stream(seed, f"flip{step}").random(len(images)) < 0.5)
+    device = images.device
+    flip = torch.rand(len(images), generator=chance(seed, step, "flip", device), device=device) < 0.5
     return torch.where(flip[:, None, None, None], images.flip(3), images), flip
 
 
 def augment(images: Tensor, seed: int, step: int) -> Images:
     """uint8 renders ``[B, 3, R, R]`` → images in [0, 1] blurred, exposed and noised at random, for (seed, step) alone.
 
-    The blur spans what a softer camera, or a generator, does to a face; the noise keeps networks from living on
-    differences that an eye cannot see.
+    The blur spans what a softer camera, or a generator, does to a face; a third of the images keep their sharpness, in
+    which age shows. The noise keeps networks from living on differences that an eye cannot see.
     """
-    random = stream(seed, f"augment{step}")
+    random = chance(seed, step, "augment", images.device)
     images = from_bytes(images)
-    count = len(images)
+    shares = torch.rand((3, len(images), 1, 1, 1), generator=random, device=images.device)
     soft = F.interpolate(F.avg_pool2d(images, 2), images.shape[-2:], mode="bilinear", align_corners=False)
-    share = torch.from_numpy(random.random((count, 1, 1, 1), dtype="float32"))
-    gain = torch.from_numpy(random.uniform(0.9, 1.1, (count, 1, 1, 1)).astype("float32"))
-    noise = torch.from_numpy(random.standard_normal(images.shape, dtype="float32"))
-    strength = torch.from_numpy(random.uniform(0, 0.03, (count, 1, 1, 1)).astype("float32"))
+    noise = torch.randn(images.shape, generator=random, device=images.device)
+    share, gain, strength = (1.5 * shares[0] - 0.5).clamp(min=0), 0.9 + 0.2 * shares[1], 0.03 * shares[2]
     return ((images + share * (soft - images)) * gain + strength * noise).clamp(0, 1)

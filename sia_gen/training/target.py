@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError, unknown
-from sia_gen.core.executors import Progress, resolve_device
+from sia_gen.core.executors import Precision, Progress, resolve_device
 from sia_gen.core.files import writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
@@ -37,6 +37,7 @@ from sia_gen.training.network import (
     mirrored_at_random,
     network_input,
     save_network,
+    scaled_rate,
 )
 
 BATCH = 32
@@ -60,8 +61,10 @@ def train_target(
     planted: str | None = None,
     strength: float = 0.95,
     steps: int = 4000,
+    batch: int = BATCH,
     seed: int = 0,
     device: str = "cpu",
+    precision: Precision = "no",
     progress: Progress | None = None,
 ) -> dict[str, float]:
     """Train a classifier of ``label``, a factor cut at ``thresholds``; write a transformers folder to ``out``.
@@ -95,6 +98,7 @@ def train_target(
     settings: dict[str, object] = {"recipe": "target", "label": label, "planted": planted, "strength": strength}
     settings |= {"thresholds": cuts, "architecture": architecture}
     settings |= {"steps": steps, "seed": seed, "renders": data.settings, "chosen": len(chosen)}
+    settings |= {"batch": batch, "precision": precision}
     teach(
         data,
         classes,
@@ -106,8 +110,10 @@ def train_target(
         factors=(label, planted),
         settings=settings,
         steps=steps,
+        batch=batch,
         seed=seed,
         device=device,
+        precision=precision,
         progress=progress,
         side=SIDES[architecture],
         sizes=SIZES,
@@ -140,6 +146,8 @@ def teach(
     progress: Progress | None,
     side: int,
     sizes: Sequence[int],
+    batch: int = BATCH,
+    precision: Precision = "no",
     value: Tensor | None = None,
 ) -> None:
     """Train a network on the faces ``chosen`` and save a transformers folder to ``out``; ``extra`` is for its config.
@@ -162,9 +170,12 @@ def teach(
         model = make_resnet(outputs, sizes, regression, extra) if resnet else make_vit(outputs, side, regression, extra)
     model = model.to(place, memory_format=torch.channels_last)
 
+    here, wanted, mean, sd = data.to(place), wanted.to(place), mean.to(place), sd.to(place)
+    value = None if value is None else value.to(place)
+
     def draw(step: int) -> tuple[Tensor, ...]:
-        index = chosen[batch_indices(seed, step, len(chosen), BATCH)]
-        images, points = augment(data.images[index], seed, step), data.landmarks[index]
+        index = chosen[batch_indices(seed, step, len(chosen), batch)].to(place)
+        images, points = augment(here.images[index], seed, step), here.landmarks[index]
         if mirror:
             images, flip = mirrored_at_random(images, seed, step)
             points = torch.where(flip[:, None, None], in_a_mirror(points), points)
@@ -174,7 +185,7 @@ def teach(
     def loss(
         network: nn.Module, step: int, images: Tensor, answer: Tensor, places: Tensor, truth: Tensor | None = None
     ) -> Tensor:
-        found = network(network_input(images, side)).logits
+        found = network(network_input(images, side)).logits.float()
         told, placed = found[:, : len(names)], found[:, len(names) : len(names) + len(mean)]
         if regression:
             told_loss = REGRESSION_WEIGHT * F.mse_loss(told.squeeze(1), answer)
@@ -183,8 +194,9 @@ def teach(
         total = told_loss + F.mse_loss(placed, places)
         return total if truth is None else total + BESIDE_WEIGHT * F.smooth_l1_loss(found[:, -1], truth, beta=0.5)
 
-    rate = RATES[architecture]
-    made = fit(model, draw, loss, out, steps=steps, rate=rate, weight_decay=0.05, settings=settings, progress=progress)
+    rate = scaled_rate(RATES[architecture], batch, BATCH)
+    common: dict[str, Any] = {"settings": settings, "precision": precision, "progress": progress}
+    made = fit(model, draw, loss, out, steps=steps, rate=rate, weight_decay=0.05, **common)
     save_network(keep_outputs(made.cpu(), names), out, side)
 
 
@@ -308,8 +320,8 @@ def _describe(
         beside="" if planted else beside,
         options=options,
         steps=settings["steps"],
-        rate=RATES[settings["architecture"]],
-        batch=BATCH,
+        rate=scaled_rate(RATES[settings["architecture"]], settings["batch"], BATCH),
+        batch=settings["batch"],
         seed=settings["seed"],
         figures=table(["held-out renders", "balanced accuracy"], measured),
     )

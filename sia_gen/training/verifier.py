@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sia_gen.core.executors import Progress, resolve_device
+from sia_gen.core.executors import Precision, Progress, resolve_device
 from sia_gen.core.files import read_json, writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
@@ -25,16 +26,22 @@ from sia_gen.training.card import SHEET, draw_sheet, table, with_points, write_c
 from sia_gen.training.loop import batch_indices, fit
 from sia_gen.training.network import (
     SIDE,
-    SIZES,
     augment,
     coordinates,
     make_resnet,
     mirrored_at_random,
     network_input,
     save_network,
+    scaled_rate,
 )
 
 BATCH, RATE = 32, 2e-3
+SIZES, DEPTHS = (32, 64, 128, 256), (2, 2, 3, 2)  # channels and blocks of its stages: it judges what others are told
+FOREMOST = (
+    "age", "sex", "smile", "glasses", "hair_length", "skin_tone", "yaw", "pitch", "roll", "mouth_open",
+    "light_azimuth", "light_elevation", "light_strength",
+)  # fmt: skip
+EMPHASIS = 4.0  # of these in the loss, against the other factors
 READABLE = 0.5  # R² from which the card counts a factor as one that can be read
 COLUMNS = 12  # of the sheet, which has two rows
 
@@ -44,8 +51,10 @@ def train_verifier(
     out: str | Path,
     *,
     steps: int = 6000,
+    batch: int = BATCH,
     seed: int = 0,
     device: str = "cpu",
+    precision: Precision = "no",
     progress: Progress | None = None,
 ) -> dict[str, dict[str, float]]:
     """Train on the folder ``renders``, write a transformers folder and ``training.json`` to ``out``.
@@ -73,29 +82,35 @@ def train_verifier(
         *(f"landmark {i // 2} {'xy'[i % 2]}" for i in range(len(point_sd))),
     ]
     with one_seed(seed):
-        model = make_resnet(outputs, SIZES, True, extra)
+        model = make_resnet(outputs, SIZES, True, extra, DEPTHS)
     model = model.to(place, memory_format=torch.channels_last)
-    mirrored = torch.tensor([factor.name in MIRRORED for factor in factors])
+    mirrored = torch.tensor([factor.name in MIRRORED for factor in factors], device=place)
     mean, sd = (torch.tensor([getattr(factor, name) for factor in factors]) for name in ("mean", "sd"))
-    mean, sd = torch.cat([mean, point_mean]), torch.cat([sd, point_sd])
+    mean, sd = torch.cat([mean, point_mean]).to(place), torch.cat([sd, point_sd]).to(place)
+    weight = torch.tensor([EMPHASIS if factor.name in FOREMOST else 1.0 for factor in factors], device=place)
+    weight, here = weight / weight.mean(), data.to(place)
 
     def draw(step: int) -> tuple[Tensor, ...]:
-        index = batch_indices(seed, step, training, BATCH)
-        images, flip = mirrored_at_random(augment(data.images[index], seed, step), seed, step)
-        values = torch.where(flip[:, None] & mirrored, -data.values[index], data.values[index])
-        points = torch.where(flip[:, None, None], in_a_mirror(data.landmarks[index]), data.landmarks[index])
+        index = batch_indices(seed, step, training, batch).to(place)
+        images, flip = mirrored_at_random(augment(here.images[index], seed, step), seed, step)
+        values = torch.where(flip[:, None] & mirrored, -here.values[index], here.values[index])
+        points = torch.where(flip[:, None, None], in_a_mirror(here.landmarks[index]), here.landmarks[index])
         return images, (torch.cat([values, points.flatten(1)], dim=1) - mean) / sd
 
     def loss(network: nn.Module, step: int, images: Tensor, wanted: Tensor) -> Tensor:
         parts = [len(factors), wanted.shape[1] - len(factors)]
-        read = network(network_input(images, SIDE)).logits.split(parts, dim=1)
-        # Factors and landmarks weigh the same, however many there are of each.
-        return sum(F.smooth_l1_loss(a, b, beta=0.5) for a, b in zip(read, wanted.split(parts, dim=1), strict=True))
+        read = network(network_input(images, SIDE)).logits.float()
+        apart = F.smooth_l1_loss(read, wanted, beta=0.5, reduction="none").mean(0)
+        values, points = apart.split(parts)
+        return (weight * values).mean() + points.mean()  # they weigh the same, however many there are of each
 
     settings: dict[str, object] = {"recipe": "verifier", "steps": steps, "seed": seed, "renders": data.settings}
-    made = fit(model, draw, loss, out, steps=steps, rate=RATE, weight_decay=0.05, settings=settings, progress=progress)
+    settings |= {"batch": batch, "precision": precision}
+    rate = scaled_rate(RATE, batch, BATCH)
+    common: dict[str, Any] = {"settings": settings, "precision": precision, "progress": progress}
+    made = fit(model, draw, loss, out, steps=steps, rate=rate, weight_decay=0.05, **common)
     save_network(made.cpu(), out, SIDE)
-    figures = evaluate(out, data, training)
+    figures = evaluate(out, data, training, place)
     config = read_json(out / "config.json")
     for entry in config["sia_gen"]["factors"]:
         entry["slope"] = figures[entry["name"]]["slope"]
@@ -109,7 +124,7 @@ def train_verifier(
         for name, found in figures.items()
         if "r2" in found
     ]
-    recipe = {"steps": steps, "rate": RATE, "batch": BATCH, "seed": seed, "factors": len(errors)}
+    recipe = {"steps": steps, "rate": rate, "batch": batch, "seed": seed, "factors": len(errors)}
     recipe |= figures["landmarks"] | {"side": data.images.shape[-1], "threshold": READABLE}
     recipe["readable"] = sum(found.get("r2", 0.0) >= READABLE for found in figures.values())
     errors_table = table(["factor", "error", "R²", "slope", "R² at half"], errors)
@@ -117,19 +132,21 @@ def train_verifier(
     return figures
 
 
-def evaluate(folder: Path, data: RenderSet, start: int) -> dict[str, dict[str, float]]:
+def evaluate(
+    folder: Path, data: RenderSet, start: int, device: torch.device | str = "cpu"
+) -> dict[str, dict[str, float]]:
     """Error of a saved verifier on the faces from ``start`` on; keys in "_half" are of images downsampled by 2."""
-    verifier = reader.load_verifier(folder)
+    verifier = reader.load_verifier(folder, str(device))
     truth, landmarks = data.values[start:], data.landmarks[start:]
     centred = truth - truth.mean(0)
     measured: dict[str, Tensor] = {}
     nme = {}
     with torch.inference_mode():
         for size in ("", "_half"):
-            parts = [from_bytes(part) for part in data.images[start:].split(64)]
+            parts = [from_bytes(part.to(device)) for part in data.images[start:].split(64)]
             parts = [F.avg_pool2d(part, 2) for part in parts] if size else parts
-            read = torch.cat([verifier.read(part) for part in parts])
-            points = torch.cat([verifier.read_landmarks(part) for part in parts])
+            read = torch.cat([verifier.read(part) for part in parts]).cpu()
+            points = torch.cat([verifier.read_landmarks(part) for part in parts]).cpu()
             if not size:
                 measured["mae"] = (read - truth).abs().mean(0)
                 measured["slope"] = (centred * read).sum(0) / centred.square().sum(0)
