@@ -26,6 +26,7 @@ from sia_gen.core.modules import device_of, one_seed
 from sia_gen.generators.stylegan2 import SPREAD, StyleGAN2, StyleGAN2Config
 from sia_gen.studio.factors import MIRRORED, NAMES
 from sia_gen.studio.landmarks import in_a_mirror
+from sia_gen.studio.people import population
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.training.adversary import sharpen
 from sia_gen.training.card import SHEET, draw_sheet, table, write_card
@@ -83,6 +84,7 @@ def train_generator(
         channels=CHANNELS[resolution],
         knots=KNOTS,
         landmarks=landmarks,
+        population=population().to_json(),
     )
     with one_seed(seed):
         model = StyleGAN2(config)
