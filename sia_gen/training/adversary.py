@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 
@@ -75,11 +76,11 @@ class Discriminator(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         x = self.halvings(_activated(self.enter(pictures)))  # [B, C, 4, 4]
-        groups = x.unflatten(0, (-1, math.gcd(GROUP, len(x))))
+        groups = x.float().unflatten(0, (-1, math.gcd(GROUP, len(x))))
         spread = (groups.var(dim=1, correction=0) + 1e-8).sqrt().mean((1, 2, 3))  # a number a group
         spread = spread.repeat_interleave(groups.shape[1]).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])
-        x = _activated(self.last(torch.cat([x, spread], dim=1)))
-        return self.score(_activated(self.wide(x.flatten(1)))).squeeze(1)
+        x = _activated(self.last(torch.cat([x, spread.to(x.dtype)], dim=1)))
+        return self.score(_activated(self.wide(x.flatten(1)))).squeeze(1).float()
 
 
 class Rivals(nn.Module):
@@ -95,7 +96,8 @@ class Rivals(nn.Module):
     def forward(self, steep: bool, pictures: Tensor, *drawn: Tensor) -> Tensor:
         """The sum of their losses, a scalar; ``steep`` adds R1."""
         made, paired = self.pairs(pictures, *drawn)
-        with torch.autocast(pictures.device.type, enabled=False):  # R1 is a small number
+        # R1 is a small number, for which mixed precision is too coarse.
+        with torch.autocast(pictures.device.type, enabled=False) if steep else nullcontext():
             still = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
             fools = F.softplus(-torch.func.functional_call(self.discriminator, still, (made,))).mean()
             pictures = pictures.detach().requires_grad_(steep)

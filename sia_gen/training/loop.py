@@ -164,7 +164,7 @@ def _fast(on_gpu: bool) -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=True):
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, benchmark_limit=4, allow_tf32=True):
             yield
     finally:
         torch.set_float32_matmul_precision(before)
