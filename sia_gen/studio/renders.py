@@ -64,7 +64,7 @@ class RenderSet:
         """How many faces, the first ones, may be trained on; the last 5 % are held out. N ≥ 40 or `RequestError`."""
         if len(self) < FEWEST:
             raise RequestError(f"{len(self)} renders are too few to train on; render at least {FEWEST}")
-        return len(self) - int(len(self) * HELD_OUT)
+        return len(self) - held_out(len(self))
 
     def value(self, name: str) -> Tensor:
         """One factor's values ``[N]``."""
@@ -76,8 +76,13 @@ class RenderSet:
         return replace(self, **moved)
 
 
+def held_out(faces: int) -> int:
+    """How many of so many faces are not trained on."""
+    return int(faces * HELD_OUT)
+
+
 def write_renders(
-    makehuman: str | Path,
+    makehuman: str | Path | None,
     out: str | Path,
     faces: int,
     *,
@@ -91,6 +96,8 @@ def write_renders(
     progress: Progress | None = None,
 ) -> Path:
     """Render ``faces`` faces (1…100 000) into the folder ``out``; goes on where an interrupted call stopped.
+
+    ``makehuman`` is a MakeHuman folder, or None for what is installed of it.
 
     A share ``spread`` of the faces is spread evenly over all factors, the others are people as a population has them.
     Every ``pictures`` faces in a row are one person, differently posed, lit and dressed. On a CPU ``workers``
@@ -107,10 +114,10 @@ def write_renders(
         if pictures > 1 and skew.factor in PERSON:
             raise RequestError(f"'{skew.factor}' is the same in all pictures of a person; skew another, or pictures=1")
     place = resolve_device(device)
-    Studio(makehuman, resolution)  # every fault of the request shows here, before any work
+    mesh = Studio(makehuman, resolution).mesh  # every fault of the request shows here, before any work
     out = Path(out)
     settings = {"seed": seed, "resolution": resolution, "skews": [asdict(skew) for skew in skews], "pictures": pictures}
-    settings["spread"] = spread
+    settings |= {"spread": spread, "mesh": mesh}
     if (out / SETTINGS).exists() and read_json(out / SETTINGS) != settings:
         raise RequestError(f"'{out}' holds renders of other settings {read_json(out / SETTINGS)}; choose another --out")
     people = [seeds[index - index % pictures] for index in range(faces)]
@@ -198,7 +205,9 @@ def _workers(resolution: int, wanted: int | None, jobs: int) -> int:
     return workers
 
 
-def _run(jobs: list[Any], makehuman: str | Path, resolution: int, device: torch.device, workers: int) -> Iterator[None]:
+def _run(
+    jobs: list[Any], makehuman: str | Path | None, resolution: int, device: torch.device, workers: int
+) -> Iterator[None]:
     """Do the jobs, in this process on a GPU and in ``workers`` single-threaded ones on a CPU."""
     if device.type != "cpu" or workers == 1 or len(jobs) <= 1:
         _start(makehuman, resolution, device, 0)
@@ -214,7 +223,7 @@ def _run(jobs: list[Any], makehuman: str | Path, resolution: int, device: torch.
             pool.shutdown(cancel_futures=True)
 
 
-def _start(makehuman: str | Path, resolution: int, device: torch.device, threads: int) -> None:
+def _start(makehuman: str | Path | None, resolution: int, device: torch.device, threads: int) -> None:
     global _studio
     if threads:  # a process of its own: the parent answers an interrupt for all
         signal.signal(signal.SIGINT, signal.SIG_IGN)

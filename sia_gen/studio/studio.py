@@ -56,12 +56,14 @@ class Renders:
 
 
 class Studio:
-    """Renders faces of a MakeHuman folder. Deterministic: a face's picture depends on its factors alone.
+    """Renders faces of a MakeHuman folder, or of what is installed of it. A picture depends on a face's factors alone.
 
     ``resolution`` is 16…512 pixels. Raises `RequestError` outside of it or without MakeHuman data.
     """
 
-    def __init__(self, makehuman: str | Path, resolution: int = 64, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, makehuman: str | Path | None = None, resolution: int = 64, device: torch.device | str = "cpu"
+    ) -> None:
         if not RESOLUTIONS[0] <= resolution <= RESOLUTIONS[1]:
             low, high = RESOLUTIONS
             raise RequestError(f"resolution={resolution} is outside {low}…{high} pixels; choose a size in that range")
@@ -73,6 +75,7 @@ class Studio:
         rest, skin = self.head.rest, self.head.group == appearance.BODY
         self.hair, self.glasses = Hair(rest, skin, self.noise), Glasses(rest, skin)
         painted = self.head.refine(np.concatenate([_lips(source), _cavities(source)], axis=1)).to(device)
+        self.mesh = source.digest
         around, bare = azimuth_of(rest), ears(rest).float()
         seen = openness(rest, self.head.normals(rest[None])[0], self.head.triangles)
         painted[:, 1] *= smooth(0.6, 0.3, seen)  # what light reaches is no cavity

@@ -22,7 +22,7 @@ TEMPLATES = Path(__file__).parent / "cards"
 def write_card(folder: Path, template: str, renders: Mapping[str, Any], held_out: int, **values: object) -> None:
     """Fill in ``cards/<template>.md`` for the weights in ``folder``, trained on renders with these settings."""
     values |= {"name": folder.resolve().name, "held_out": held_out, "render": _command(renders)}
-    values["drawn"] = "with the correlations that the command plants" if renders["skews"] else "independently"
+    values["drawn"] = _drawn(renders)
     data = _filled("data", {**renders, **values}).rstrip()
     with atomic(folder / CARD) as partial:
         partial.write_text(_filled(template, {**values, "data": data}), encoding="utf-8")
@@ -52,9 +52,19 @@ def _filled(template: str, values: Mapping[str, object]) -> str:
     return (TEMPLATES / f"{template}.md").read_text(encoding="utf-8").format(**values)
 
 
+def _drawn(renders: Mapping[str, Any]) -> str:
+    even = renders["spread"]
+    planted = ", with the correlations that the command plants" if renders["skews"] else ""
+    if even in (0, 1):
+        return ("evenly and independently" if even else "as they go together in people") + planted
+    return f"as they go together in people, but for {even:.0%} of the faces evenly and independently{planted}"
+
+
 def _command(renders: Mapping[str, Any]) -> str:
     skews = "".join(f" --skew {s['factor']}={s['given']}:{s['strength']:g}" for s in renders["skews"])
     options = f"--faces {renders['faces']} --seed {renders['seed']} --resolution {renders['resolution']}{skews}"
     if renders["pictures"] > 1:
         options += f" --pictures {renders['pictures']}"
-    return f"sia-gen studio render --makehuman DIR {options} --out renders"
+    if renders["spread"] != 0.5:
+        options += f" --spread {renders['spread']:g}"
+    return f"sia-gen studio render {options} --out renders"

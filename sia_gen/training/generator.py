@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.core.errors import RequestError
-from sia_gen.core.executors import Precision, Progress, resolve_device
+from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.files import read_json, writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import device_of, one_seed
@@ -32,6 +32,7 @@ from sia_gen.training.adversary import sharpen
 from sia_gen.training.card import SHEET, draw_sheet, table, write_card
 from sia_gen.training.loop import CHECKPOINT, batch_indices, fit
 from sia_gen.training.network import mirrored_at_random
+from sia_gen.training.processes import TRAINING, first_writes, training_device
 
 BATCH = 16
 RATE = 1.2e-2
@@ -74,7 +75,7 @@ def train_generator(
         raise RequestError(
             f"renders of {resolution} pixels, but networks for {sorted(CHANNELS)}; render at one of these"
         )
-    out, place = writable_folder(out), resolve_device(device)
+    out, place = writable_folder(out), training_device(device)
     if not adversarial and (out / ADVERSARIAL / CHECKPOINT).exists():
         raise RequestError(f"'{out}' was sharpened by an adversarial phase; give its --adversarial, or another --out")
     training, landmarks = data.training, data.landmarks.shape[1]
@@ -123,14 +124,18 @@ def train_generator(
             settings=settings,
             **common,
         )
-    made.generator.cpu().save(out)
-    saved = StyleGAN2.load(out).to(place)
-    figures = evaluate(saved, data, training)
-    write_json(out / "training.json", {"settings": settings, "figures": figures})
-    _draw_sheet(saved, data, training, out / SHEET)
-    _draw_nearest(saved, data, training, out / NEAREST)
-    describe(out)
-    return figures
+
+    def finish() -> dict[str, float]:
+        made.generator.cpu().save(out)
+        saved = StyleGAN2.load(out).to(place)
+        figures = evaluate(saved, data, training)
+        write_json(out / TRAINING, {"settings": settings, "figures": figures})
+        _draw_sheet(saved, data, training, out / SHEET)
+        _draw_nearest(saved, data, training, out / NEAREST)
+        describe(out)
+        return figures
+
+    return first_writes(finish, out)
 
 
 class Pairs(nn.Module):
@@ -202,7 +207,7 @@ def _draw_nearest(model: StyleGAN2, data: RenderSet, training: int, path: Path) 
 
 def describe(folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int = 1) -> None:
     """Write the card of a trained generator, with its attributes once they have been found."""
-    training = read_json(folder / "training.json")
+    training = read_json(folder / TRAINING)
     settings, figures = training["settings"], training["figures"]
     write_card(
         folder,

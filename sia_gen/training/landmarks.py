@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sia_gen.core.executors import Precision, Progress, resolve_device
-from sia_gen.core.files import writable_folder, write_json
+from sia_gen.core.executors import Precision, Progress
+from sia_gen.core.files import read_json, writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
 from sia_gen.studio.landmarks import in_a_mirror
@@ -24,6 +24,7 @@ from sia_gen.training.card import SHEET, draw_sheet, table, with_points, write_c
 from sia_gen.training.groups import groups
 from sia_gen.training.loop import batch_indices, fit
 from sia_gen.training.network import augment, mirrored_at_random, save_with_processor, scaled_rate
+from sia_gen.training.processes import TRAINING, first_writes, training_device
 
 BATCH, RATE, SIDE = 16, 1e-3, 64
 PATCH, HIDDEN, BLOCKS, HEADS = 8, 128, 6, 4
@@ -50,7 +51,7 @@ def train_landmarks(
     error by part of the face and by subgroup. Interrupted, the same call goes on.
     """
     data = read_renders(renders)
-    out, place = writable_folder(out), resolve_device(device)
+    out, place = writable_folder(out), training_device(device)
     training = data.training
     with one_seed(seed):
         model = make_vitpose().to(place)
@@ -71,17 +72,31 @@ def train_landmarks(
     rate = scaled_rate(RATE, batch, BATCH)
     common: dict[str, Any] = {"settings": settings, "precision": precision, "progress": progress}
     made = fit(model, draw, loss, out, steps=steps, rate=rate, weight_decay=0.05, **common)
-    save_with_processor(made.cpu(), out, SIDE, image_processor_type="VitPoseImageProcessor", do_affine_transform=True)
-    figures = evaluate(out, data, training)
-    write_json(out / "training.json", {"settings": settings, "figures": figures})
-    shown = from_bytes(data.images[training : training + 2 * COLUMNS])
-    draw_sheet(out / SHEET, with_points(shown, load_target(out).predict(shown)).split(COLUMNS))
+
+    def finish() -> dict[str, float]:
+        save_with_processor(
+            made.cpu(), out, SIDE, image_processor_type="VitPoseImageProcessor", do_affine_transform=True
+        )
+        figures = evaluate(out, data, training)
+        write_json(out / TRAINING, {"settings": settings, "figures": figures})
+        shown = from_bytes(data.images[training : training + 2 * COLUMNS])
+        draw_sheet(out / SHEET, with_points(shown, load_target(out).predict(shown)).split(COLUMNS))
+        _describe(out)
+        return figures
+
+    return first_writes(finish, out)
+
+
+def _describe(folder: Path) -> None:
+    """Write the card of a trained network."""
+    training = read_json(folder / TRAINING)
+    settings, figures = training["settings"], training["figures"]
     measured = [(name, f"{error:.1%}") for name, error in figures.items() if name not in ("held_out", "failed")]
-    recipe = {"steps": steps, "rate": rate, "batch": batch, "seed": seed, "side": SIDE}
-    recipe |= {"tolerance": FACE_POINTS.tolerance, "failed": figures["failed"]}
-    shown = table(["held-out renders", "normalised mean error"], measured)
-    write_card(out, "landmarks", data.settings, len(data) - training, figures=shown, **recipe)
-    return figures
+    shown: dict[str, object] = {name: settings[name] for name in ("steps", "batch", "seed", "precision")}
+    shown |= {"rate": scaled_rate(RATE, settings["batch"], BATCH), "side": SIDE, "failed": figures["failed"]}
+    shown |= {"tolerance": FACE_POINTS.tolerance}
+    shown["figures"] = table(["held-out renders", "normalised mean error"], measured)
+    write_card(folder, "landmarks", settings["renders"], figures["held_out"], **shown)
 
 
 def make_vitpose() -> nn.Module:

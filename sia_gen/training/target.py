@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError, unknown
-from sia_gen.core.executors import Precision, Progress, resolve_device
+from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.files import writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
@@ -39,6 +39,7 @@ from sia_gen.training.network import (
     save_network,
     scaled_rate,
 )
+from sia_gen.training.processes import TRAINING, first_writes, is_first, training_device
 
 BATCH = 32
 RATES = {"resnet": 2e-3, "vit": 1e-3}
@@ -119,14 +120,18 @@ def train_target(
         sizes=SIZES,
         value=None if planted else data.value(label),  # which would tell a planted one what its cause is to hide
     )
-    clear = CLEAR * (factor.high - factor.low)
-    near = (data.value(label)[:, None] - torch.tensor(cuts)).abs().amin(1) < clear  # [N]
-    guess = _guessed(out, data, training)
-    figures = evaluate(guess, data, training, classes, near, label, planted)
-    write_json(out / "training.json", {"settings": settings, "figures": figures})
-    _draw_sheet(out, guess, data, training, classes, names)
-    _describe(out, settings, data.settings, figures, names)
-    return figures
+
+    def finish() -> dict[str, float]:
+        clear = CLEAR * (factor.high - factor.low)
+        near = (data.value(label)[:, None] - torch.tensor(cuts)).abs().amin(1) < clear  # [N]
+        guess = _guessed(out, data, training)
+        figures = evaluate(guess, data, training, classes, near, label, planted)
+        write_json(out / TRAINING, {"settings": settings, "figures": figures})
+        _draw_sheet(out, guess, data, training, classes, names)
+        _describe(out, settings, data.settings, figures, names)
+        return figures
+
+    return first_writes(finish, out)
 
 
 def teach(
@@ -156,7 +161,7 @@ def teach(
     ``factors`` are those that it is to learn from: were one of them mirrored, pictures in a mirror would undo it.
     ``value`` ``[N]`` is what the classes were cut from, where that may be learnt as well: it tells more than they do.
     """
-    place, regression = resolve_device(device), wanted.is_floating_point()
+    place, regression = training_device(device), wanted.is_floating_point()
     mirror = not set(factors) & set(MIRRORED)
     # A bit a face is too little to find a smile by: until it is saved, the network finds landmarks as well.
     mean, sd = coordinates(data.landmarks[: data.training])
@@ -197,7 +202,8 @@ def teach(
     rate = scaled_rate(RATES[architecture], batch, BATCH)
     common: dict[str, Any] = {"settings": settings, "precision": precision, "progress": progress}
     made = fit(model, draw, loss, out, steps=steps, rate=rate, weight_decay=0.05, **common)
-    save_network(keep_outputs(made.cpu(), names), out, side)
+    if is_first():
+        save_network(keep_outputs(made.cpu(), names), out, side)
 
 
 def sides(classes: Tensor, count: int) -> Tensor:
@@ -322,6 +328,7 @@ def _describe(
         steps=settings["steps"],
         rate=scaled_rate(RATES[settings["architecture"]], settings["batch"], BATCH),
         batch=settings["batch"],
+        precision=settings["precision"],
         seed=settings["seed"],
         figures=table(["held-out renders", "balanced accuracy"], measured),
     )

