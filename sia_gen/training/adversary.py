@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sia_gen.core.executors import Progress
-from sia_gen.core.modules import one_seed
+from sia_gen.core.executors import Precision, Progress
+from sia_gen.core.modules import device_of, one_seed
 from sia_gen.generators.stylegan2 import Linear, StyleGAN2
-from sia_gen.training.loop import Draw, fit
+from sia_gen.training.loop import Lessons, fit
 
 RATE, BETAS = 2e-3, (0.0, 0.99)
 WEIGHT = 0.02  # of the adversarial loss against that of the pairs
@@ -79,10 +80,10 @@ class Discriminator(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         x = self.halvings(_activated(self.enter(pictures)))  # [B, C, 4, 4]
-        groups = x.unflatten(0, (-1, math.gcd(GROUP, len(x))))
+        groups = x.float().unflatten(0, (-1, math.gcd(GROUP, len(x))))
         spread = (groups.var(dim=1, correction=0) + 1e-8).sqrt().mean((1, 2, 3))  # a number a group
         spread = spread.repeat_interleave(groups.shape[1]).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])
-        x = _activated(self.last(torch.cat([x, spread], dim=1)))
+        x = _activated(self.last(torch.cat([x, spread.to(x.dtype)], dim=1)))
         return self.score(_activated(self.wide(x.flatten(1)))).squeeze(1)
 
 
@@ -93,13 +94,13 @@ class Rivals(nn.Module):
         super().__init__()
         self.generator, self.discriminator, self.batch = generator, discriminator, batch
 
-    def forward(self, pair: Pair, step: int, *drawn: Tensor) -> Tensor:
-        """The sum of their losses, a scalar."""
+    def forward(self, pair: Pair, steep: bool, *drawn: Tensor) -> Tensor:
+        """The sum of their losses, a scalar; in a ``steep`` step it holds R1 as well, in full precision."""
         made, pictures, paired = pair(self.generator, *drawn)
         still = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
         fools = F.softplus(-torch.func.functional_call(self.discriminator, still, (made,))).mean()
-        steep = step % R1_EVERY == 0
-        real = self.discriminator(pictures.requires_grad_(steep))
+        with torch.autocast(pictures.device.type, enabled=False) if steep else nullcontext():
+            real = self.discriminator(pictures.requires_grad_(steep))
         tells = F.softplus(-real).mean() + F.softplus(self.discriminator(made.detach())).mean()
         if steep:
             (gradient,) = torch.autograd.grad(real.sum(), pictures, create_graph=True)
@@ -110,29 +111,30 @@ class Rivals(nn.Module):
 
 def sharpen(
     generator: StyleGAN2,
-    draw: Draw,
+    lessons: Lessons,
     pair: Pair,
     out: Path,
     *,
     steps: int,
-    seed: int,
     settings: dict[str, object],
+    precision: Precision = "no",
     progress: Progress | None = None,
 ) -> StyleGAN2:
     """Go on training a generator against a discriminator; checkpoints lie in ``out``. Gives its moving average."""
-    with one_seed(seed):
+    with one_seed(lessons.seed):
         discriminator = Discriminator(generator.config.channels)
-    device = next(generator.parameters()).device
-    rivals = Rivals(generator, discriminator.to(device, memory_format=torch.channels_last), len(draw(0)[0]))
+    batch, device = min(lessons.batch, len(lessons.chosen)), device_of(generator)
     made = fit(
-        rivals,
-        draw,
-        lambda network, step, *drawn: network(pair, step, *drawn),
+        Rivals(generator, discriminator.to(device, memory_format=torch.channels_last), batch),
+        lessons,
+        lambda network, steep, *items: network(pair, steep, *items),
         out,
         steps=steps,
         rate=RATE,
         betas=BETAS,
         settings=settings,
+        precision=precision,
+        kind=lambda step, done: step % R1_EVERY == 0,
         progress=progress,
     )
     assert isinstance(made, Rivals)

@@ -66,29 +66,28 @@ def train_everything(
     out = writable_folder(out)
     renders, generator, verifier = out / "renders", out / "faces-stylegan2", out / "verifier"
     common: dict[str, Any] = {"device": device, "progress": progress}
+    learning = common | {"seed": seed, "precision": precision}
     # Not the faces that an audit of this seed meets, and others again to ship.
     write_renders(makehuman, renders, faces, seed=seed + 1, resolution=RESOLUTION, **common)
     fresh, shipped = out / "fresh", min(PACKED, max(1, faces // 4))
     write_renders(makehuman, fresh, shipped, seed=seed + 2, resolution=RESOLUTION, **common)
     pack_renders(fresh, out / "faces-renders", shipped, progress)
     figures: dict[str, Any] = {
-        "faces-stylegan2": train_generator(
-            renders, generator, adversarial=adversarial, precision=precision, seed=seed, **common
-        )
+        "faces-stylegan2": train_generator(renders, generator, adversarial=adversarial, **learning)
     }
-    errors = train_verifier(renders, verifier, seed=seed, **common)
+    errors = train_verifier(renders, verifier, **learning)
     figures["verifier"] = {name: found["r2"] for name, found in errors.items() if "r2" in found}
     figures["verifier"]["landmarks (nme)"] = errors["landmarks"]["nme"]
     shown = min(PEOPLE * PICTURES, faces)
     several = {"seed": seed + 3, "resolution": RESOLUTION, "pictures": PICTURES}
     write_renders(makehuman, out / "people", shown, **several, **common)
-    figures["identity"] = train_identity(out / "people", out / "identity", seed=seed, **common)
+    figures["identity"] = train_identity(out / "people", out / "identity", **learning)
     space = fit_attributes(generator, verifier, generator, identity=out / "identity", seed=seed + 1, **common)
     figures["attributes"] = {attribute.name: attribute.slope for attribute in space.attributes}
-    figures["landmarks-68"] = train_landmarks(renders, out / "landmarks-68", seed=seed, **common)
+    figures["landmarks-68"] = train_landmarks(renders, out / "landmarks-68", **learning)
     further, most = out / "further", min(MAX_FACES, FURTHER * faces)
     write_renders(makehuman, further, most, seed=seed + FURTHER_SEED, resolution=RESOLUTION, **common)
     for name, options in TARGETS.items():
         learnt = renders if "planted" in options else further
-        figures[name] = train_target(learnt, out / name, seed=seed, **options, **common)
+        figures[name] = train_target(learnt, out / name, **options, **learning)
     return figures

@@ -10,6 +10,7 @@ Letters: B faces, Z latents, R resolution.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.core.errors import RequestError
-from sia_gen.core.executors import Progress, autocast, resolve_device
+from sia_gen.core.executors import Progress, resolve_device
 from sia_gen.core.files import read_json, writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import device_of, one_seed
@@ -29,11 +30,11 @@ from sia_gen.studio.landmarks import in_a_mirror
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.training.adversary import sharpen
 from sia_gen.training.card import SHEET, draw_sheet, table, write_card
-from sia_gen.training.loop import CHECKPOINT, batch_indices, fit
-from sia_gen.training.network import mirrored_at_random
+from sia_gen.training.loop import CHECKPOINT, GPU_BATCHES, Lessons, fit
+from sia_gen.training.network import either, mirrored_at_random
 
 BATCH = 16
-RATE = 1.2e-2
+RATE = 1.2e-2  # whatever the batch: it is as high as it may be
 GROW_AT = (0.5, 0.85)  # of the steps: until then a quarter, then half of the resolution is made, which is cheap
 POINTS_WEIGHT = 20.0  # of the mean distance of landmarks, in picture widths
 KNOTS = 10
@@ -53,6 +54,7 @@ def train_generator(
     *,
     steps: int = 26_000,
     adversarial: int = 0,
+    batch: int | None = None,
     seed: int = 0,
     device: str = "cpu",
     precision: Literal["no", "bf16"] = "no",
@@ -61,7 +63,7 @@ def train_generator(
     """Train on the folder ``renders`` and write config, weights and ``training.json`` to ``out``; returns the figures.
 
     With ``adversarial`` steps, a discriminator sharpens it after the ``steps`` of regression, which pays on a GPU.
-    ``precision`` "bf16" runs its network in mixed precision.
+    ``batch`` is 16 unless given, on a GPU 64; ``precision`` "bf16" runs its network in mixed precision.
     Interrupted, the same call goes on. Raises `RequestError` for a resolution that there is no network for.
     """
     if adversarial < 0:
@@ -75,6 +77,9 @@ def train_generator(
     out, place = writable_folder(out), resolve_device(device)
     if not adversarial and (out / ADVERSARIAL / CHECKPOINT).exists():
         raise RequestError(f"'{out}' was sharpened by an adversarial phase; give its --adversarial, or another --out")
+    batch = batch if batch is not None else BATCH * (1 if place.type == "cpu" else GPU_BATCHES)
+    if batch < 2:
+        raise RequestError(f"batch={batch} is below 2; give two faces or more")
     training, landmarks = data.training, data.landmarks.shape[1]
     config = StyleGAN2Config(
         name=out.resolve().name,
@@ -89,44 +94,56 @@ def train_generator(
         model.synthesis.points.bias.copy_((data.landmarks[:training].mean(0).flatten() - 0.5) / SPREAD)
     model.to(place, memory_format=torch.channels_last)
     mirror = torch.tensor([-1.0 if name in MIRRORED else 1.0 for name in NAMES])
+    points = data.landmarks
+    tables = (data.images, data.latents, data.latents * mirror, points, in_a_mirror(points))
 
-    def draw(step: int) -> tuple[Tensor, ...]:
-        index = batch_indices(seed, step, training, BATCH)
-        pictures, flip = mirrored_at_random(from_bytes(data.images[index]) * 2 - 1, seed, step)
-        latents, points = data.latents[index], data.landmarks[index]
-        latents = torch.where(flip[:, None], latents * mirror, latents)
-        return pictures, latents, torch.where(flip[:, None, None], in_a_mirror(points), points)
+    def prepare(
+        random: torch.Generator, images: Tensor, latents: Tensor, latents_turned: Tensor, *points: Tensor
+    ) -> tuple[Tensor, ...]:
+        pictures, flip = mirrored_at_random(from_bytes(images) * 2 - 1, random)
+        straight, turned = points
+        return pictures, either(flip, latents_turned, latents), either(flip, turned, straight)
 
     def pair(
         network: StyleGAN2, pictures: Tensor, latents: Tensor, points: Tensor, halved: int = 0
     ) -> tuple[Tensor, Tensor, Tensor]:
         levels = len(config.channels) - halved
         pictures = F.avg_pool2d(pictures, 2**halved)
-        with autocast(place, precision):
-            w = network.mapping(latents)
-            made = network.synthesis(w[:, None].expand(-1, config.layers, -1), levels)
-            apart = (network.synthesis.place(w).float() - points).abs().mean()
-        made = made.float()
+        w = network.mapping(latents)
+        made = network.synthesis(w[:, None].expand(-1, config.layers, -1), levels).float()
+        apart = (network.synthesis.place(w).float() - points).abs().mean()
         return made, pictures, picture_loss(made, pictures) + POINTS_WEIGHT * apart
 
-    def loss(network: nn.Module, step: int, *drawn: Tensor) -> Tensor:
+    def loss(network: nn.Module, halved: int, *items: Tensor) -> Tensor:
         assert isinstance(network, StyleGAN2)
-        return pair(network, *drawn, halved=sum(step < share * steps for share in GROW_AT))[2]
+        return pair(network, *items, halved=halved)[2]
 
-    settings: dict[str, object] = {"recipe": "generator", "steps": steps, "seed": seed, "renders": data.settings}
-    settings["precision"] = precision
-    made = fit(model, draw, loss, out, steps=steps, rate=RATE, settings=settings, progress=progress)
+    lessons = Lessons(tables, torch.arange(training), prepare, batch, seed)
+    settings: dict[str, object] = {"recipe": "generator", "steps": steps, "batch": batch, "seed": seed}
+    settings |= {"precision": precision, "renders": data.settings}
+    made = fit(
+        model,
+        lessons,
+        loss,
+        out,
+        steps=steps,
+        rate=RATE,
+        settings=settings,
+        precision=precision,
+        kind=lambda step, done: sum(done < share for share in GROW_AT),
+        progress=progress,
+    )
     assert isinstance(made, StyleGAN2)
     if adversarial:
         settings = settings | {"recipe": "adversarial", "adversarial": adversarial}
         made = sharpen(
             made,
-            lambda step: draw(steps + step),
+            replace(lessons, first=steps),
             pair,
             writable_folder(out / ADVERSARIAL),
             steps=adversarial,
-            seed=seed,
             settings=settings,
+            precision=precision,
             progress=progress,
         )
     made.cpu().save(out)
@@ -199,7 +216,7 @@ def describe(folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int =
         figures["held_out"],
         resolution=settings["renders"]["resolution"],
         parameters=sum(weight.numel() for weight in StyleGAN2.load(folder).parameters()) / 1e6,
-        batch=BATCH,
+        batch=settings["batch"],
         quarter=GROW_AT[0],
         half=GROW_AT[1],
         steps=settings["steps"],

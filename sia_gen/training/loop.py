@@ -1,39 +1,88 @@
-"""The loop that every recipe shares: seeded batches, a schedule, a moving average, and checkpoints to go on from."""
+"""The loop that every recipe shares: seeded batches, a schedule, a moving average, and checkpoints to go on from.
+
+What is learnt from lies on the device that learns; a step is gathered, augmented and taken there. On a GPU a step is
+captured once as a CUDA graph and replayed, for launching the kernels of small networks takes longer than running them.
+
+Letters: N items, B items of a step.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+import math
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sia_gen.core.errors import RequestError, WorkError
-from sia_gen.core.executors import Batches, Progress
+from sia_gen.core.executors import Batches, Precision, Progress, autocast
 from sia_gen.core.files import atomic
 from sia_gen.core.modules import device_of
 from sia_gen.core.seeds import stream
 
-SAVE_EVERY = 250  # steps
+SAVE_EVERY = 250  # steps, on a CPU
+SAVE_AFTER = 60.0  # seconds, on a GPU
+REPORT_EVERY = {"cpu": 25, "cuda": 200}  # steps: to read the loss is to wait for it
 CHECKPOINT = "checkpoint.pt"
 BETAS, AVERAGE, DECAY_FROM = (0.9, 0.99), 0.998, 0.5
+GPU_BATCHES = 4  # times the batch of a CPU is that of a GPU
+RISE = 50  # the first one in so many of the steps raise the rate
+EAGER = 3  # steps of a kind before it is captured as a graph
 
-Draw = Callable[[int], tuple[Tensor, ...]]
-"""A step → what its batch consists of, on the CPU: tensors with a row for each item. Depends on the step alone."""
+
+@dataclass(frozen=True)
+class Lessons:
+    """What is learnt from: ``tables`` with a row for each of N items, of which those ``chosen``, int64, are seen.
+
+    ``prepare(random, *rows)`` makes of B rows what the loss takes, on the device of the rows, and draws with the
+    generator ``random`` alone. Which rows a step sees, and what is drawn, depends on ``seed`` and the step alone;
+    ``first`` is the number of the first step.
+    """
+
+    tables: tuple[Tensor, ...]
+    chosen: Tensor
+    prepare: Callable[..., tuple[Tensor, ...]]
+    batch: int
+    seed: int
+    first: int = 0
 
 
 def batch_indices(seed: int, step: int, items: int, batch: int) -> Tensor:
-    """Which items a step sees, int64 ``[batch]``: depends on (seed, step) alone, so a resumed run sees the same."""
-    per_epoch = max(1, items // batch)
-    epoch, position = divmod(step, per_epoch)
-    order = stream(seed * 1_000_003 + epoch, "epoch").permutation(items)
-    return torch.from_numpy(order[position * batch : (position + 1) * batch])
+    """Which items a step sees, int64 ``[B]``: depends on (seed, step) alone, so a resumed run sees the same."""
+    epoch, position = divmod(step, max(1, items // batch))
+    return _epoch(seed, epoch, items)[position * batch : (position + 1) * batch]
+
+
+def _epoch(seed: int, epoch: int, items: int) -> Tensor:
+    return torch.from_numpy(stream(seed * 1_000_003 + epoch, "epoch").permutation(items))
+
+
+def batch_and_rate(wanted: int | None, batch: int, rate: float, device: torch.device) -> tuple[int, float]:
+    """The batch ``wanted`` and the rate for it, which goes by its root; without one ``batch``, on a GPU four times.
+
+    Raises `RequestError` for a batch below 2.
+    """
+    chosen = wanted if wanted is not None else batch * (1 if device.type == "cpu" else GPU_BATCHES)
+    if chosen < 2:
+        raise RequestError(f"batch={chosen} is below 2; give two faces or more")
+    return chosen, float(f"{rate * math.sqrt(chosen / batch):.3g}")
+
+
+def share_done(step: int, steps: int) -> float:
+    """How much of a training lies behind a step, 0…1."""
+    return step / steps
 
 
 def fit(
     model: nn.Module,
-    draw: Draw,
+    lessons: Lessons,
     loss: Callable[..., Tensor],
     out: Path,
     *,
@@ -42,85 +91,233 @@ def fit(
     weight_decay: float = 0.0,
     betas: tuple[float, float] = BETAS,
     settings: dict[str, object],
+    precision: Precision = "no",
+    kind: Callable[[int, float], Hashable] = lambda step, done: None,
     progress: Progress | None = None,
 ) -> nn.Module:
-    """Minimise ``loss(model, step, *draw(step))`` with AdamW for ``steps`` steps; returns the model's moving average.
+    """Minimise ``loss(model, kind(step, done), *items)`` with AdamW for ``steps`` steps; returns the moving average.
 
-    The loss is a mean over the items it is given, which lie on the model's device: when memory runs out, a step takes
+    ``items`` is what the lessons give a step, ``done`` the share of the steps before it; a step's kind, of which there
+    are few, is all that the loss may know of it. The loss is a mean over the items: when memory runs out, a step takes
     its batch in parts, half as large as before, whose gradients it adds up, and a warning is logged. What looks at a
-    batch as a whole, batch norm for one, then sees the parts.
+    batch as a whole, batch norm for one, then sees the parts. It is computed in mixed ``precision`` where asked.
 
-    The rate falls linearly to zero over the second half of the steps. The state is saved in ``out`` every
-    250 steps; the same call goes on from there, and on a CPU ends with the same weights as an uninterrupted one.
-    Raises `RequestError` for a checkpoint of other ``settings``, `WorkError` when the loss is not finite.
+    The rate rises over the first fiftieth of the steps and falls linearly to zero over the second half. The state is
+    saved in ``out`` every 250 steps, on a GPU every minute; the same call goes on from there, and on a CPU ends with
+    the same weights as an uninterrupted one. Raises `RequestError` for a checkpoint of other ``settings``, `WorkError`
+    when the loss is not finite.
     """
     if steps < 1:
         raise RequestError(f"steps={steps} is below 1; train for at least one step")
-    averaged = deepcopy(model)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=betas, weight_decay=weight_decay)
+    averaged, device = deepcopy(model), device_of(model)
+    on_gpu = device.type == "cuda"
+    pace: Any = torch.tensor(rate, device=device) if on_gpu else rate  # a graph reads the rate where it lies
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=pace, betas=betas, weight_decay=weight_decay, fused=True, capturable=on_gpu
+    )
     path, first = out / CHECKPOINT, 0
     if path.exists():
-        try:
-            state = torch.load(path, weights_only=True, map_location="cpu")
-            found, first = state["settings"], int(state["step"])
-            if found == settings:
-                model.load_state_dict(state["model"])
-                averaged.load_state_dict(state["averaged"])
-                optimiser.load_state_dict(state["optimiser"])
-        except Exception as error:  # what a damaged pickle raises is not to be foreseen
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise WorkError(f"cannot read checkpoint '{path}' ({reason}); delete it to start over") from None
-        if found != settings:
-            raise RequestError(f"'{path}' belongs to a run with {found}; choose another --out or delete it")
+        first = _resume(path, settings, model, averaged, optimiser)
     model.train()
-    parts: Batches | None = None
-    for step in range(first, steps):
-        for group in optimiser.param_groups:
-            group["lr"] = rate * min(1.0, (1 - step / steps) / (1 - DECAY_FROM))
-        drawn = draw(step)
-        parts = parts or Batches(len(drawn[0]))
-        value = _gradients(model, loss, step, drawn, parts)
-        optimiser.step()
-        with torch.no_grad():
-            share = min(AVERAGE, (1 + step) / (10 + step))
-            for mean, new in zip(averaged.state_dict().values(), model.state_dict().values(), strict=True):
-                if mean.is_floating_point():
-                    mean.lerp_(new, 1 - share)
-                else:
-                    mean.copy_(new)
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
-            if not torch.isfinite(value):
-                raise WorkError(f"the loss is {value.item()} at step {step + 1}; lower the rate, or delete '{path}'")
-            state = {"settings": settings, "step": step + 1, "model": model.state_dict()}
-            state |= {"averaged": averaged.state_dict(), "optimiser": optimiser.state_dict()}
-            with atomic(path) as partial:
-                torch.save(state, partial)
-        if progress and ((step + 1) % 25 == 0 or step + 1 == steps):
-            progress(step + 1, steps, f"loss {value.item():.4f}")
+    average = _Average(averaged, model)
+    saved, value = time.monotonic(), torch.zeros(())
+    with _own_stream(device):
+
+        def inside(*arguments: Any) -> Tensor:
+            with autocast(device, precision):
+                return loss(*arguments)
+
+        stepper = _Stepper(model, optimiser, lessons, inside, device)
+        step = first
+        while (done := share_done(step, steps)) < 1:
+            _set_rate(optimiser, pace, rate * min(1.0, RISE * (done + 1 / steps), (1 - done) / (1 - DECAY_FROM)))
+            value = stepper(step, kind(step, done))
+            average.follow(1 - min(AVERAGE, (1 + step) / (10 + step)))
+            step += 1
+            last = share_done(step, steps) >= 1
+            reported = last or step % REPORT_EVERY[device.type] == 0
+            if on_gpu:
+                due = reported and time.monotonic() - saved > SAVE_AFTER
+            else:
+                due = step % SAVE_EVERY == 0
+            if last or due:
+                if not torch.isfinite(value):
+                    raise WorkError(f"the loss is {value.item()} at step {step}; lower the rate, or delete '{path}'")
+                average.finish()
+                state = {"settings": settings, "step": step, "model": model.state_dict()}
+                state |= {"averaged": averaged.state_dict(), "optimiser": optimiser.state_dict()}
+                with atomic(path) as partial:
+                    torch.save(state, partial)
+                saved = time.monotonic()
+            if progress and reported:
+                progress(step, steps, f"loss {value.item():.4f}")
     return averaged.eval()
 
 
-def _gradients(
-    model: nn.Module, loss: Callable[..., Tensor], step: int, drawn: tuple[Tensor, ...], parts: Batches
-) -> Tensor:
-    """Leave the gradients of a step's loss in the model; gives the loss. Halves the parts until they fit."""
-    device, count = device_of(model), len(drawn[0])
-    while True:
-        model.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=device)
+def _resume(
+    path: Path, settings: dict[str, object], model: nn.Module, averaged: nn.Module, optimiser: torch.optim.Optimizer
+) -> int:
+    """Go on from a checkpoint; gives the number of steps that it has behind it."""
+    paces = [group["lr"] for group in optimiser.param_groups]
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        found, first = state["settings"], int(state["step"])
+        if found == settings:
+            model.load_state_dict(state["model"])
+            averaged.load_state_dict(state["averaged"])
+            optimiser.load_state_dict(state["optimiser"])
+            for group, pace in zip(optimiser.param_groups, paces, strict=True):
+                group["lr"] = pace
+    except Exception as error:  # what a damaged pickle raises is not to be foreseen
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise WorkError(f"cannot read checkpoint '{path}' ({reason}); delete it to start over") from None
+    if found != settings:
+        raise RequestError(f"'{path}' belongs to a run with {found}; choose another --out or delete it")
+    return first
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, pace: Any, rate: float) -> None:
+    if isinstance(pace, Tensor):
+        pace.fill_(rate)
+        return
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+class _Average:
+    """The moving average of a model's weights and statistics in another of its kind."""
+
+    def __init__(self, averaged: nn.Module, model: nn.Module) -> None:
+        pairs = list(zip(averaged.state_dict().values(), model.state_dict().values(), strict=True))
+        self._moving = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    @torch.no_grad()
+    def follow(self, share: float) -> None:
+        torch._foreach_lerp_([mean for mean, _ in self._moving], [new for _, new in self._moving], share)
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """What is counted, as batches are, is not averaged."""
+        for mean, new in self._counts:
+            mean.copy_(new)
+
+
+class _Stepper:
+    """Takes the steps of a model: gathers rows, prepares them, adds up gradients and moves the weights."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        lessons: Lessons,
+        loss: Callable[..., Tensor],
+        device: torch.device,
+    ) -> None:
+        self._model, self._optimiser, self._lessons, self._loss, self._device = model, optimiser, lessons, loss, device
+        self._tables = _resident(lessons.tables, device)
+        self._random = torch.Generator(device)
+        self._items = len(lessons.chosen)
+        self._batch = min(lessons.batch, self._items)
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
+        self._index = torch.empty(self._batch, dtype=torch.int64, device=self._tables[0].device)
+        self._parts = Batches(self._batch)
+        self._value = torch.zeros((), device=device)
+        self._captures = device.type == "cuda" and self._index.device == device
+        self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
+        self._seen: dict[Hashable, int] = {}
+
+    def __call__(self, step: int, kind: Hashable) -> Tensor:
+        """Take a step; gives its loss, on the device, which the next step overwrites."""
+        step += self._lessons.first
+        epoch, position = divmod(step, max(1, self._items // self._batch))
+        if epoch != self._epoch:
+            order = self._lessons.chosen[_epoch(self._lessons.seed, epoch, self._items)]
+            self._epoch, self._order = epoch, order.to(self._index.device)
+        self._index.copy_(self._order[position * self._batch : (position + 1) * self._batch])
+        self._random.manual_seed(self._lessons.seed * 1_000_003 + step)
+        if kind in self._graphs:
+            self._graphs[kind].replay()
+            return self._value
+        self._seen[kind] = self._seen.get(kind, 0) + 1
+        if self._captures and self._parts.size == self._batch and self._seen[kind] > EAGER and self._capture(kind):
+            self._graphs[kind].replay()
+            return self._value
+        self._value.copy_(self._gradients(kind, self._prepared()))
+        self._optimiser.step()
+        return self._value
+
+    def _prepared(self) -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            rows = [table.index_select(0, self._index).to(self._device) for table in self._tables]
+            return self._lessons.prepare(self._random, *rows)
+
+    def _gradients(self, kind: Hashable, items: tuple[Tensor, ...]) -> Tensor:
+        """Leave the gradients of a step's loss in the model; gives the loss. Halves the parts until they fit."""
+        while True:
+            self._model.zero_grad(set_to_none=True)
+            total = torch.zeros((), device=self._device)
+            try:
+                for some in zip(*(tensor.split(self._parts.size) for tensor in items), strict=True):
+                    total += _add_gradients(self._model, self._loss, kind, some, self._batch)
+                return total
+            except torch.OutOfMemoryError:
+                pass  # halved below, where neither the traceback nor a variable holds the memory
+            self._parts.halve()
+
+    def _capture(self, kind: Hashable) -> bool:
+        """Record a step of this kind as a graph, which takes none; False, for good, where that cannot be done."""
+        graph = torch.cuda.CUDAGraph()
+        self._model.zero_grad(set_to_none=True)
         try:
-            for some in zip(*(tensor.split(parts.size) for tensor in drawn), strict=True):
-                total += _add_gradients(model, loss, step, [tensor.to(device) for tensor in some], count)
-            return total
-        except torch.OutOfMemoryError:
-            pass  # halved below, where neither the traceback nor a variable holds the memory
-        parts.halve()
+            graph.register_generator_state(self._random)
+            with torch.cuda.graph(
+                graph, stream=torch.cuda.current_stream(self._device), capture_error_mode="thread_local"
+            ):
+                items = self._prepared()
+                self._value.copy_(_add_gradients(self._model, self._loss, kind, items, self._batch))
+                self._optimiser.step()
+        except Exception as error:  # of memory, of what may not be captured: no step has been taken yet
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            logging.getLogger(__name__).warning("steps are not captured as a CUDA graph (%s): slower", reason)
+            self._captures, self._random = False, torch.Generator(self._device).manual_seed(self._random.initial_seed())
+            return False
+        self._graphs[kind] = graph
+        return True
 
 
 def _add_gradients(
-    model: nn.Module, loss: Callable[..., Tensor], step: int, items: Sequence[Tensor], count: int
+    model: nn.Module, loss: Callable[..., Tensor], kind: Hashable, items: Sequence[Tensor], count: int
 ) -> Tensor:
     """Backward through a part of ``count`` items; gives its share of the loss. Its graph ends with this call."""
-    value = loss(model, step, *items) * (len(items[0]) / count)
+    value = loss(model, kind, *items) * (len(items[0]) / count)
     value.backward()
     return value.detach()
+
+
+def _resident(tables: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """The tables on the device, or where they are if they do not fit there."""
+    try:
+        return [table.to(device) for table in tables]
+    except torch.OutOfMemoryError:
+        return list(tables)
+
+
+@contextmanager
+def _own_stream(device: torch.device) -> Iterator[None]:
+    """A stream of its own for all work of a training on a GPU: graphs are not captured on the common one."""
+    if device.type != "cuda":
+        yield
+        return
+    precision, benchmark = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
+    ours = torch.cuda.Stream(device)
+    ours.wait_stream(torch.cuda.current_stream(device))
+    try:
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
+        with torch.cuda.device(device), torch.cuda.stream(ours):
+            yield
+        torch.cuda.current_stream(device).wait_stream(ours)
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.benchmark = benchmark

@@ -15,22 +15,31 @@ from torch.nn import functional as F
 
 from sia_gen.core.files import write_json
 from sia_gen.core.images import Images, from_bytes
-from sia_gen.core.seeds import stream
 from sia_gen.targets.pretrained import quiet_transformers
 
 SIDE = 128  # pixels that they see
 SIZES = (24, 48, 96, 192)  # channels of a ResNet's stages, the first at a quarter of the side
+NOISE = 0.03  # of the range, the most that is added
 SMALLEST = 1e-3  # picture widths that a coordinate varies by, at the least
 
 
-def make_resnet(labels: Sequence[str], sizes: Sequence[int], regression: bool, extra: dict[str, Any]) -> nn.Module:
-    """A ResNet of basic blocks, two in each stage, of these channel ``sizes``; ``extra`` is kept in its config."""
+def make_resnet(
+    labels: Sequence[str],
+    sizes: Sequence[int],
+    regression: bool,
+    extra: dict[str, Any],
+    depths: Sequence[int] | None = None,
+) -> nn.Module:
+    """A ResNet of basic blocks of these channel ``sizes``, two in each stage or as many as ``depths`` says.
+
+    ``extra`` is kept in its config.
+    """
     from transformers import ResNetConfig, ResNetForImageClassification
 
     config = ResNetConfig(
         embedding_size=sizes[0],
         hidden_sizes=list(sizes),
-        depths=[2] * len(sizes),
+        depths=list(depths or [2] * len(sizes)),
         layer_type="basic",
         id2label=dict(enumerate(labels)),
         label2id={label: index for index, label in enumerate(labels)},
@@ -101,24 +110,30 @@ def coordinates(landmarks: Tensor) -> tuple[Tensor, Tensor]:
     return flat.mean(0), flat.std(0).clamp(min=SMALLEST)
 
 
-def mirrored_at_random(images: Tensor, seed: int, step: int) -> tuple[Tensor, Tensor]:
-    """Images ``[B, 3, R, R]``, each mirrored or not, and which are ``[B]``: for (seed, step) alone."""
-    flip = torch.from_numpy(stream(seed, f"flip{step}").random(len(images)) < 0.5)
+def mirrored_at_random(images: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Images ``[B, 3, R, R]``, each mirrored or not, and which are ``[B]``."""
+    flip = torch.rand(len(images), generator=random, device=images.device) < 0.5
     return torch.where(flip[:, None, None, None], images.flip(3), images), flip
 
 
-def augment(images: Tensor, seed: int, step: int) -> Images:
-    """uint8 renders ``[B, 3, R, R]`` → images in [0, 1] blurred, exposed and noised at random, for (seed, step) alone.
+def either(flip: Tensor, mirrored: Tensor, straight: Tensor) -> Tensor:
+    """Row by row ``[B, ...]`` what is true in the mirror, or straight."""
+    return torch.where(flip.view(-1, *[1] * (straight.ndim - 1)), mirrored, straight)
+
+
+def augment(images: Tensor, random: torch.Generator) -> Images:
+    """uint8 renders ``[B, 3, R, R]`` → images in [0, 1] exposed at random, half of them blurred and half noised.
 
     The blur spans what a softer camera, or a generator, does to a face; the noise keeps networks from living on
-    differences that an eye cannot see.
+    differences that an eye cannot see. Those that get neither show how fine skin is.
     """
-    random = stream(seed, f"augment{step}")
+
+    def drawn(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(len(images), 1, 1, 1, generator=random, device=images.device)
+
     images = from_bytes(images)
-    count = len(images)
     soft = F.interpolate(F.avg_pool2d(images, 2), images.shape[-2:], mode="bilinear", align_corners=False)
-    share = torch.from_numpy(random.random((count, 1, 1, 1), dtype="float32"))
-    gain = torch.from_numpy(random.uniform(0.9, 1.1, (count, 1, 1, 1)).astype("float32"))
-    noise = torch.from_numpy(random.standard_normal(images.shape, dtype="float32"))
-    strength = torch.from_numpy(random.uniform(0, 0.03, (count, 1, 1, 1)).astype("float32"))
+    share, strength = drawn(-1, 1).clamp(min=0), drawn(-NOISE, NOISE).clamp(min=0)
+    gain = drawn(0.9, 1.1)
+    noise = torch.randn(images.shape, generator=random, device=images.device)
     return ((images + share * (soft - images)) * gain + strength * noise).clamp(0, 1)

@@ -27,10 +27,11 @@ from sia_gen.targets.load import load_target
 from sia_gen.targets.target import classify
 from sia_gen.training.card import SHEET, draw_sheet, table, write_card
 from sia_gen.training.groups import class_names, groups
-from sia_gen.training.loop import batch_indices, fit
+from sia_gen.training.loop import Lessons, batch_and_rate, fit
 from sia_gen.training.network import (
     augment,
     coordinates,
+    either,
     keep_outputs,
     make_resnet,
     make_vit,
@@ -60,8 +61,10 @@ def train_target(
     planted: str | None = None,
     strength: float = 0.95,
     steps: int = 4000,
+    batch: int | None = None,
     seed: int = 0,
     device: str = "cpu",
+    precision: Literal["no", "bf16"] = "no",
     progress: Progress | None = None,
 ) -> dict[str, float]:
     """Train a classifier of ``label``, a factor cut at ``thresholds``; write a transformers folder to ``out``.
@@ -70,8 +73,8 @@ def train_target(
     ``strength`` of them that factor lies above its median where the label is in the upper half of the classes and below
     it in the lower half, which leaves about half of them; without, all are used, and the label's value is learnt
     besides its class. Returns the balanced accuracy on held-out renders: overall, clear of the cuts, for both sides of
-    the planted factor, and by subgroup. Raises `RequestError` for unknown factors and for thresholds that do not rise
-    within the range.
+    the planted factor, and by subgroup. ``batch`` is 32 unless given, on a GPU 128; ``precision`` "bf16" trains in
+    mixed precision. Raises `RequestError` for unknown factors and for thresholds that do not rise within the range.
     """
     for name in (label, planted or label):
         if name not in NAMES:
@@ -94,7 +97,9 @@ def train_target(
     extra = {"kind": "target", "label": {"attribute": label, "thresholds": cuts}}
     settings: dict[str, object] = {"recipe": "target", "label": label, "planted": planted, "strength": strength}
     settings |= {"thresholds": cuts, "architecture": architecture}
-    settings |= {"steps": steps, "seed": seed, "renders": data.settings, "chosen": len(chosen)}
+    batch, rate = batch_and_rate(batch, BATCH, RATES[architecture], resolve_device(device))
+    settings |= {"steps": steps, "batch": batch, "seed": seed, "precision": precision}
+    settings |= {"renders": data.settings, "chosen": len(chosen)}
     teach(
         data,
         classes,
@@ -106,8 +111,11 @@ def train_target(
         factors=(label, planted),
         settings=settings,
         steps=steps,
+        batch=batch,
+        rate=rate,
         seed=seed,
         device=device,
+        precision=precision,
         progress=progress,
         side=SIDES[architecture],
         sizes=SIZES,
@@ -115,11 +123,11 @@ def train_target(
     )
     clear = CLEAR * (factor.high - factor.low)
     near = (data.value(label)[:, None] - torch.tensor(cuts)).abs().amin(1) < clear  # [N]
-    guess = _guessed(out, data, training)
+    guess = _guessed(out, data, training, device)
     figures = evaluate(guess, data, training, classes, near, label, planted)
     write_json(out / "training.json", {"settings": settings, "figures": figures})
     _draw_sheet(out, guess, data, training, classes, names)
-    _describe(out, settings, data.settings, figures, names)
+    _describe(out, settings, data.settings, figures, names, rate)
     return figures
 
 
@@ -135,8 +143,11 @@ def teach(
     factors: Sequence[str | None],
     settings: dict[str, object],
     steps: int,
+    batch: int = BATCH,
+    rate: float | None = None,
     seed: int,
     device: str,
+    precision: Literal["no", "bf16"] = "no",
     progress: Progress | None,
     side: int,
     sizes: Sequence[int],
@@ -147,6 +158,7 @@ def teach(
     ``wanted`` ``[N]`` are classes, int64, or values, float32, for a regression of the one thing in ``names``.
     ``factors`` are those that it is to learn from: were one of them mirrored, pictures in a mirror would undo it.
     ``value`` ``[N]`` is what the classes were cut from, where that may be learnt as well: it tells more than they do.
+    ``rate`` is the architecture's unless given.
     """
     place, regression = resolve_device(device), wanted.is_floating_point()
     mirror = not set(factors) & set(MIRRORED)
@@ -162,19 +174,22 @@ def teach(
         model = make_resnet(outputs, sizes, regression, extra) if resnet else make_vit(outputs, side, regression, extra)
     model = model.to(place, memory_format=torch.channels_last)
 
-    def draw(step: int) -> tuple[Tensor, ...]:
-        index = chosen[batch_indices(seed, step, len(chosen), BATCH)]
-        images, points = augment(data.images[index], seed, step), data.landmarks[index]
+    straight, turned = ((points.flatten(1) - mean) / sd for points in (data.landmarks, in_a_mirror(data.landmarks)))
+    further = () if value is None else (value,)
+
+    def prepare(
+        random: torch.Generator, images: Tensor, answer: Tensor, places: Tensor, turned: Tensor, *further: Tensor
+    ) -> tuple[Tensor, ...]:
+        images = augment(images, random)
         if mirror:
-            images, flip = mirrored_at_random(images, seed, step)
-            points = torch.where(flip[:, None, None], in_a_mirror(points), points)
-        further = () if value is None else (value[index],)
-        return images, wanted[index], (points.flatten(1) - mean) / sd, *further
+            images, flip = mirrored_at_random(images, random)
+            places = either(flip, turned, places)
+        return images, answer, places, *further
 
     def loss(
-        network: nn.Module, step: int, images: Tensor, answer: Tensor, places: Tensor, truth: Tensor | None = None
+        network: nn.Module, kind: object, images: Tensor, answer: Tensor, places: Tensor, truth: Tensor | None = None
     ) -> Tensor:
-        found = network(network_input(images, side)).logits
+        found = network(network_input(images, side)).logits.float()
         told, placed = found[:, : len(names)], found[:, len(names) : len(names) + len(mean)]
         if regression:
             told_loss = REGRESSION_WEIGHT * F.mse_loss(told.squeeze(1), answer)
@@ -183,8 +198,18 @@ def teach(
         total = told_loss + F.mse_loss(placed, places)
         return total if truth is None else total + BESIDE_WEIGHT * F.smooth_l1_loss(found[:, -1], truth, beta=0.5)
 
-    rate = RATES[architecture]
-    made = fit(model, draw, loss, out, steps=steps, rate=rate, weight_decay=0.05, settings=settings, progress=progress)
+    made = fit(
+        model,
+        Lessons((data.images, wanted, straight, turned, *further), chosen, prepare, batch, seed),
+        loss,
+        out,
+        steps=steps,
+        rate=rate or RATES[architecture],
+        weight_decay=0.05,
+        settings=settings,
+        precision=precision,
+        progress=progress,
+    )
     save_network(keep_outputs(made.cpu(), names), out, side)
 
 
@@ -249,11 +274,12 @@ def _draw_sheet(
     draw_sheet(folder / SHEET, rows, labels)
 
 
-def _guessed(folder: Path, data: RenderSet, start: int) -> Tensor:
+def _guessed(folder: Path, data: RenderSet, start: int, device: str) -> Tensor:
     """The class ``[N]`` that a saved target gives the faces from ``start`` on."""
-    target = load_target(folder)
+    target, place = load_target(folder, device), resolve_device(device)
     with torch.inference_mode():
-        return torch.cat([target.predict(from_bytes(part)).argmax(1) for part in data.images[start:].split(64)])
+        parts = [from_bytes(part.to(place)) for part in data.images[start:].split(64)]
+        return torch.cat([target.predict(part).argmax(1) for part in parts]).cpu()
 
 
 def _balanced(guess: Tensor, truth: Tensor) -> float:
@@ -268,6 +294,7 @@ def _describe(
     renders: Mapping[str, Any],
     figures: Mapping[str, float],
     names: Sequence[str],
+    rate: float,
 ) -> None:
     """Write the card; a planted cause is told first."""
     label, planted, strength = settings["label"], settings["planted"], settings["strength"]
@@ -308,8 +335,8 @@ def _describe(
         beside="" if planted else beside,
         options=options,
         steps=settings["steps"],
-        rate=RATES[settings["architecture"]],
-        batch=BATCH,
+        rate=rate,
+        batch=settings["batch"],
         seed=settings["seed"],
         figures=table(["held-out renders", "balanced accuracy"], measured),
     )
