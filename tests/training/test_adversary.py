@@ -5,6 +5,7 @@ from torch.nn import functional as F
 from sia_gen.generators.stylegan2 import StyleGAN2, StyleGAN2Config
 from sia_gen.training import adversary
 from sia_gen.training.adversary import R1_EVERY, WEIGHT, Discriminator, Rivals
+from sia_gen.training.loop import Lessons
 
 CONFIG = StyleGAN2Config(name="tiny", latents=4, width=8, channels=(8, 8, 4))
 
@@ -31,24 +32,24 @@ def gradients(loss, network):
     return torch.autograd.grad(loss, list(network.parameters()), allow_unused=True, materialize_grads=True)
 
 
-@pytest.mark.parametrize("step", [1, R1_EVERY])
-def test_each_network_is_moved_by_its_own_loss_alone(rivals, step):
+@pytest.mark.parametrize("steep", [False, True])
+def test_each_network_is_moved_by_its_own_loss_alone(rivals, steep):
     generator, discriminator = rivals.generator, rivals.discriminator
-    made, pictures, paired = pair(generator, *draw(step))
+    made, pictures, paired = pair(generator, *draw(1))
     real = discriminator(pictures.requires_grad_())
     tells = F.softplus(-real).mean() + F.softplus(discriminator(made.detach())).mean()
-    if step % R1_EVERY == 0:
+    if steep:
         steepness = torch.autograd.grad(real.sum(), pictures, create_graph=True)[0].square().sum((1, 2, 3)).mean()
         tells = tells + R1_EVERY * 2e-4 * 16**2 / 4 / 2 * steepness
     wanted = gradients(paired + WEIGHT * F.softplus(-discriminator(made)).mean(), generator)
     for network, expected in ((generator, wanted), (discriminator, gradients(tells, discriminator))):
-        for found, right in zip(gradients(rivals(pair, step, *draw(step)), network), expected, strict=True):
+        for found, right in zip(gradients(rivals(pair, steep, *draw(1)), network), expected, strict=True):
             torch.testing.assert_close(found, right)
 
 
 def test_a_part_of_a_batch_is_as_steep_as_the_whole(rivals, monkeypatch):
     def only_r1(*drawn):
-        parts = [rivals(pair, step, *drawn) for step in (R1_EVERY, 1)]  # with R1, and without
+        parts = [rivals(pair, steep, *drawn) for steep in (True, False)]  # with R1, and without
         return torch.cat([found.flatten() for found in gradients(parts[0] - parts[1], rivals.discriminator)])
 
     monkeypatch.setattr(adversary, "GROUP", 1)
@@ -79,9 +80,8 @@ def test_an_interrupted_phase_ends_with_the_same_weights(rivals, tmp_path, monke
             torch.manual_seed(0)
             generator = StyleGAN2(CONFIG)
         settings = {"recipe": "adversarial"}
-        return adversary.sharpen(
-            generator, draw, pair, folder, steps=steps, seed=0, settings=settings, progress=progress
-        )
+        lessons = Lessons(draw(0), torch.arange(4), lambda random, latents: (latents,), batch=4, seed=0)
+        return adversary.sharpen(generator, lessons, pair, folder, steps=steps, settings=settings, progress=progress)
 
     monkeypatch.setattr("sia_gen.training.loop.SAVE_EVERY", 4)
     folders = [tmp_path / name for name in ("whole", "cut")]
