@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import read_json, read_tensors, write_json, write_tensors
 from sia_gen.core.images import Images
+from sia_gen.core.population import Population
 from sia_gen.core.seeds import normals
 from sia_gen.generators.generator import Codes
 
@@ -40,7 +41,8 @@ class StyleGAN2Config:
     """Sizes: ``channels[i]`` at resolution 4·2ⁱ; ``noise`` adds a fixed, learnt-strength noise picture per layer.
 
     ``knots`` is at how many values of a latent its piecewise linear path bends, ``landmarks`` the number of points that
-    w places; 0 leaves either out.
+    w places; 0 leaves either out. ``population`` says how the latents of faces go together, see
+    `sia_gen.core.population`; without it they are independent.
     """
 
     name: str
@@ -51,6 +53,7 @@ class StyleGAN2Config:
     noise: bool = False
     knots: int = 0
     landmarks: int = 0
+    population: dict[str, Any] | None = None
 
     @property
     def resolution(self) -> int:
@@ -239,16 +242,19 @@ class StyleGAN2(nn.Module):
         self.config = config
         self.name = config.name
         self.resolution = config.resolution
+        self._population = None if config.population is None else Population.from_json(config.population)
         self.edit_shapes = {"w": torch.Size((config.layers, config.width))}
         self.mapping = Mapping(config)
         self.synthesis = Synthesis(config)
         self.edit_shapes["s"] = torch.Size((sum(linear.bias.numel() for linear, _ in self.synthesis.steered()),))
 
     def sample(self, seeds: Sequence[int]) -> Codes:
-        """One face per seed, on this generator's device. A shipped generator draws its latents as the studio does its
-        factors, so that the same seed is the same person in both."""
-        z = normals(seeds, (self.config.latents,), "face").to(self.synthesis.start.weight.device)
-        return self.codes(z)
+        """One face per seed, on this generator's device. A shipped generator draws its latents as the studio draws
+        people, so that the same seed is the same person in both."""
+        z = normals(seeds, (self.config.latents,), "face")
+        if self._population is not None:
+            z = self._population.draw(z)
+        return self.codes(z.to(self.synthesis.start.weight.device))
 
     def codes(self, z: Tensor) -> Codes:
         """Latents ``[B, Z]`` → w+ ``[B, L, W]``, in double precision first: rounding then hides the batch's size."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sia_gen.studio.blend import bump, colour, mix, smooth
 from sia_gen.studio.factors import FaceSpec
-from sia_gen.studio.hair import Growth, beard_region, hair_margin, remaining
+from sia_gen.studio.hair import Growth, beard_region, faded, greyed, hair_margin, hangs_loose, remaining, temples
 from sia_gen.studio.makehuman import GROUPS
 from sia_gen.studio.skin import Marks
 from sia_gen.studio.skin import tint as skin_tint
@@ -43,8 +43,13 @@ class Palette:
     length: Tensor
     fringe: Tensor
     baldness: Tensor
+    sides: Tensor
+    loose: Tensor
+    grey: Tensor
     stubble: Tensor
     beard: Tensor
+    moustache: Tensor
+    arched: Tensor
     lashes: Tensor
     painted: Tensor
     lid_paint: Tensor
@@ -59,19 +64,19 @@ class Palette:
 
     @property
     def growth(self) -> Growth:
-        return Growth(self.length, self.hairline, self.fringe, self.baldness)
+        return Growth(self.length, self.hairline, self.fringe, self.baldness, self.sides, self.loose)
 
 
 def palette(spec: FaceSpec) -> Palette:
     """Colours and amounts from factors: hair greys with age, beards and baldness show in grown men."""
     age, sex, lightness, red = spec["age"], spec["sex"], spec["hair_colour"], spec["hair_red"]
-    hair, grown = hair_colour(lightness, red, age), smooth(14.0, 22.0, age)
+    hair, grown = hair_colour(lightness, red), smooth(14.0, 22.0, age)
     zero = torch.zeros_like(age)
     warmth = spec["clothes_warmth"]
     return Palette(
         skin=skin_colour(spec["skin_tone"]).T,
         hair=hair,
-        brow=0.4 * hair_colour(lightness, red, age - 15) * (0.9 * spec["brow_colour"]).exp(),
+        brow=0.45 * hair_colour(0.75 * lightness, red) * (0.9 * spec["brow_colour"]).exp(),
         iris=mix(colour(hair, 0.075, 0.032, 0.012), colour(hair, 0.12, 0.22, 0.34), spec["iris_colour"]),
         lips=mix(
             mix(colour(hair, 0.88, 0.54, 0.55), colour(hair, 0.93, 0.72, 0.70), sex),
@@ -81,13 +86,18 @@ def palette(spec: FaceSpec) -> Palette:
         lids=mix(colour(hair, 0.10, 0.07, 0.09), colour(hair, 0.12, 0.10, 0.22), spec["iris_colour"]),
         clothes=spec["clothes_lightness"] ** 2.2 * torch.exp(0.9 * torch.stack([warmth, -0.4 * warmth, -warmth])),
         gaze=torch.deg2rad(torch.stack([spec["gaze_x"], spec["gaze_y"], zero])),
-        brow_thickness=spec["brow_thickness"] + 0.9 * (sex - 0.5),
+        brow_thickness=spec["brow_thickness"] + 0.7 * (sex - 0.5),
         hairline=spec["hairline"] + 0.5 * (sex - 0.5),
         length=spec["hair_length"],
         fringe=spec["fringe"],
         baldness=spec["baldness"] * (0.15 + 0.85 * sex) * smooth(18.0, 45.0, age),
+        sides=spec["hair_sides"],
+        loose=hangs_loose(spec),
+        grey=smooth(31.0, 76.0, age + 11 * spec["greying"]),
         stubble=(spec["stubble"] + 0.25) * smooth(0.45, 0.85, sex) * grown,
         beard=beard_shown(spec),
+        moustache=moustache_shown(spec),
+        arched=1 - sex,
         lashes=0.85 - 0.45 * sex,
         painted=spec["lip_colour"],
         lid_paint=spec["eye_makeup"],
@@ -98,6 +108,13 @@ def palette(spec: FaceSpec) -> Palette:
 def beard_shown(spec: FaceSpec) -> Tensor:
     """How much of a beard each face ``[B]`` wears, 0…1: what the factor says, in grown men."""
     return spec["beard"] * smooth(0.4, 0.7, spec["sex"]) * smooth(14.0, 22.0, spec["age"])
+
+
+def moustache_shown(spec: FaceSpec) -> Tensor:
+    """How much of a moustache each face ``[B]`` wears, 0…1: the beard's, less or more, or one alone."""
+    own = spec["moustache"]
+    alone = smooth(0.35, 0.9, own) * smooth(0.4, 0.7, spec["sex"]) * smooth(14.0, 22.0, spec["age"])
+    return (beard_shown(spec) * (1 + own.clamp(max=0)) + 0.6 * alone).clamp(0, 1)
 
 
 def skin_colour(ita: Tensor) -> Tensor:
@@ -123,14 +140,12 @@ def lab_to_linear(lab: Tensor) -> Tensor:
     return xyz @ matrix.T
 
 
-def hair_colour(blond: Tensor, red: Tensor, age: Tensor) -> Tensor:
-    """Linear RGB ``[3, B]``: black over brown to blond in equal ratios, reddened, greying from 45 years on."""
-    black, fair = colour(blond, 0.012, 0.0095, 0.008), colour(blond, 0.29, 0.195, 0.105)
+def hair_colour(blond: Tensor, red: Tensor) -> Tensor:
+    """Linear RGB ``[3, B]``: black over brown to blond in equal ratios, reddened."""
+    black, fair = colour(blond, 0.012, 0.0095, 0.008), colour(blond, 0.30, 0.215, 0.125)
     pigment = black * (fair / black) ** blond
     ginger = colour(blond, 1.9, 0.85, 0.5)
-    pigment = pigment * ginger ** (red * (1 - (2 * blond - 1).abs() * 0.5))
-    grey = 0.85 * smooth(45.0, 90.0, age)
-    return mix(pigment, colour(blond, 0.22, 0.215, 0.21), grey)
+    return pigment * ginger ** (red * (1 - (2 * blond - 1).abs() * 0.5))
 
 
 def surface(
@@ -152,22 +167,26 @@ def surface(
     from_eye = torch.sqrt((side - EYE).square() + y.square() + (z - 0.02).square())
     lid = smooth(0.44, 0.30, from_eye) * smooth(-0.02, 0.10, y) * smooth(0.30, 0.20, y)
     albedo = mix(albedo, look.lids, 0.65 * look.lid_paint * lid)
-    strand = noise(torch.stack([x * 30, y * 7, z * 12]))
-    grown = beard_region(rest) * (1 - smooth(0.35, 0.95, lips))
-    shaved = grown * look.stubble * (0.75 + 0.25 * strand)
-    albedo = mix(albedo, 0.6 * look.hair + 0.15 * look.skin, 0.6 * shaved)
-    bearded = smooth(0.1, 0.5, grown * (0.25 + 1.2 * look.beard) + 0.2 * strand * look.beard) * smooth(
-        0.05, 0.3, look.beard
-    )
-    albedo = mix(albedo, look.hair * (0.75 + 0.35 * strand), bearded)
-    brow = _brow(side, y, z, look.brow_thickness) * (0.85 + 0.35 * noise(torch.stack([x * 34, y * 26 + x * 9, z])))
-    albedo = mix(albedo, look.brow, 0.9 * brow.clamp(max=1))
-    lash = smooth(0.300, 0.262, from_eye) * smooth(-0.02, 0.06, y)
-    albedo = albedo * (1 - (look.lashes + 0.3 * look.lid_paint).clamp(max=0.95) * lash)
+    strand, thin = noise(torch.stack([x * 30, y * 7, z * 12])), noise(torch.stack([x * 58, y * 15, z * 24 + 9]))
+    jaw, lip = beard_region(rest)
+    bare = 1 - smooth(0.35, 0.95, lips)
+    shaved = torch.maximum(jaw, lip) * bare * look.stubble * (0.7 + 0.3 * thin)
+    albedo = mix(albedo, 0.55 * look.hair + 0.18 * look.skin, 0.55 * shaved)
+    density = torch.maximum(jaw * smooth(0.04, 0.5, look.beard), lip * smooth(0.04, 0.5, look.moustache)) * bare
+    bearded = smooth(0.08, 0.8, density * (1.1 + 0.35 * strand + 0.45 * thin))
+    whiskers = greyed(look.hair, (1.25 * look.grey).clamp(max=1), smooth(-1.3, -1.7, y), thin)
+    albedo = mix(albedo, whiskers * (0.72 + 0.3 * strand + 0.35 * thin) + 0.02 * look.skin, 0.95 * bearded)
+    brow = _brow(side, y, z, look.brow_thickness, look.arched)
+    brow = brow * (0.7 + 0.25 * strand + 0.55 * noise(torch.stack([x * 40 - y * 14, y * 22 + side * 16, z])))
+    albedo = mix(albedo, greyed(look.brow, 0.75 * look.grey, 0 * y, thin), 0.85 * brow.clamp(0, 1))
+    lash = smooth(0.300, 0.258, from_eye) * smooth(-0.03, 0.05, y)
+    albedo = albedo * (1 - (look.lashes + 0.4 * look.lid_paint).clamp(max=0.97) * lash)
     grain = noise(torch.stack([x * 24, y * 6, z * 14 + 5]))
-    roots = smooth(-0.10, 0.10, hair_margin(y, azimuth, look.growth) + 0.12 * grain)
-    roots = roots * remaining(y, grain, look.growth) * smooth(0.6, 0.3, ear)
-    albedo = mix(albedo, look.hair * 0.7 + 0.08 * look.skin, 0.85 * roots)
+    roots = smooth(-0.20, 0.10, hair_margin(y, azimuth, look.growth) + 0.12 * grain + 0.10 * thin)
+    roots = roots * remaining(y, azimuth, grain, look.growth) * smooth(0.6, 0.3, ear)
+    roots = roots * (0.35 + 0.65 * faded(y, azimuth, thin, look.growth)) * (0.85 + 0.25 * thin)
+    scalp = greyed(look.hair, look.grey, temples(azimuth, y), thin)
+    albedo = mix(albedo, scalp * 0.7 + 0.10 * look.skin, 0.8 * roots.clamp(max=1))
     dressed = _dressed(x, y, z)
     albedo = mix(albedo, _clothes(rest, look, noise), dressed)
     albedo = mix(albedo, colour(rest, 0.045, 0.010, 0.010), cavity)
@@ -185,11 +204,11 @@ def surface(
     return albedo, gloss, openness
 
 
-def _brow(side: Tensor, y: Tensor, z: Tensor, thickness: Tensor) -> Tensor:
+def _brow(side: Tensor, y: Tensor, z: Tensor, thickness: Tensor, arched: Tensor) -> Tensor:
     along = (side - 0.20) / 0.70  # 0 at the nose, 1 at the temple
     inside = along.clamp(0, 1)
-    line = 0.30 + 0.13 * torch.sin((inside * 0.75 + 0.05) * torch.pi)
-    half = (0.036 + 0.055 * thickness).clamp(min=0.02) * (1 - 0.55 * inside)
+    line = 0.295 + (0.10 + 0.05 * arched) * torch.sin((inside * 0.75 + 0.05) * torch.pi)
+    half = (0.036 + 0.055 * thickness).clamp(min=0.02) * (1 - 0.6 * inside)
     ends = smooth(-0.06, 0.06, along) * smooth(1.05, 0.8, along)
     return torch.exp(-((y - line) / half).square()) * ends * (z > -0.2)
 

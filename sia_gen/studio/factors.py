@@ -1,7 +1,8 @@
-"""Everything that determines one rendered face: names, units, ranges and how people are spread over them.
+"""Everything that determines one rendered face: names, units, ranges and how faces are drawn.
 
-Every factor is a monotone function of one standard normal latent, its quantile function at Φ(z). A face is therefore a
-point of a Gaussian, which is what pairs a generator's latents with renders.
+Every factor is a monotone function of one latent number: were that a standard normal one, the factor would be
+distributed as said here. A face is therefore a point among latents, which is what pairs a generator with renders.
+Faces are drawn in two ways: as people go together in a population (`sia_gen.studio.people`), and spread evenly.
 
 Letters: B faces, F factors.
 """
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sia_gen.core.errors import RequestError, unknown
-from sia_gen.core.seeds import normals
+from sia_gen.core.seeds import normals, uniforms
 
 EDGE = (
     3.0  # latents beyond ±3 sd (0.3 % of each factor's) are drawn in to it, so that every factor keeps within its range
@@ -167,10 +168,10 @@ MIRRORED = (*ASYMMETRY, "yaw", "roll", "gaze_x", "light_azimuth", "parting", "ba
 
 @dataclass(frozen=True)
 class Skew:
-    """A planted correlation: where ``given`` lies above (``sign`` +1) or below its median, ``factor`` follows.
+    """A planted correlation: where ``given`` lies above (``sign`` +1) or below its middle, ``factor`` follows.
 
-    With probability ``strength`` the factor's latent takes the side (above or below its median) that the given
-    factor's has, times ``sign``; otherwise the other side. 0.5 is no correlation.
+    With probability ``strength`` the factor's latent takes the side (above or below 0) that the given factor's has,
+    times ``sign``; otherwise the other side. 0.5 is no correlation.
     """
 
     factor: str
@@ -234,16 +235,47 @@ def values_of(latents: Tensor) -> FaceSpec:
     return FaceSpec(torch.stack([factor.value(latents[:, i]) for i, factor in enumerate(FACTORS)], dim=1))
 
 
-def sample_latents(seeds: Sequence[int], skews: Sequence[Skew] = (), people: Sequence[int] | None = None) -> Tensor:
-    """Latents ``[B, F]``, standard normal and independent but for ``skews``; one random stream per seed.
+def evenly(normals: Tensor) -> Tensor:
+    """Independent standard normals ``[B, F]`` → latents of faces spread evenly over a box, corners included.
 
-    With ``people``, a number for each face, those of the same number share what makes a person.
+    It is the whole range of a factor that is uniform, and two standard deviations either way of one that is normal.
     """
+    latents = normals.clone()
+    for index, factor in enumerate(FACTORS):
+        if factor.shape == "normal":
+            low, high = max(factor.low, factor.mean - 2 * factor.sd), min(factor.high, factor.mean + 2 * factor.sd)
+            share = torch.special.ndtr(normals[:, index].double())
+            latents[:, index] = factor.latent(low + (high - low) * share).to(normals.dtype)
+    return latents
+
+
+def drawn_evenly(seeds: Sequence[int], spread: float) -> Tensor:
+    """Which of the faces, bool ``[B]``, are spread evenly where a share ``spread`` of all is."""
+    if not 0 <= spread <= 1:
+        raise RequestError(f"spread={spread} is outside 0…1; give the share of faces that are spread evenly")
+    return uniforms(seeds, (), "spread") < spread
+
+
+def sample_latents(
+    seeds: Sequence[int],
+    skews: Sequence[Skew] = (),
+    people: Sequence[int] | None = None,
+    spread: float = 0.0,
+) -> Tensor:
+    """Latents ``[B, F]`` of people as a population has them, or, a share ``spread``, evenly spread, see `evenly`.
+
+    One random stream per seed. ``skews`` are planted on top. With ``people``, a number for each face, those of the same
+    number share what makes a person, and in how they are drawn.
+    """
+    from sia_gen.studio.people import population
+
     draws = normals(seeds, (len(FACTORS) + len(skews),), "face")  # [B, F + skews]
     latents, coins = draws[:, : len(FACTORS)].clone(), torch.special.ndtr(draws[:, len(FACTORS) :])
     if people is not None:
         columns = [NAMES.index(name) for name in PERSON]
         latents[:, columns] = normals(people, (len(columns),), "person")
+    even = drawn_evenly(seeds if people is None else people, spread)
+    latents = torch.where(even[:, None], evenly(latents), population().draw(latents))
     for index, skew in enumerate(skews):
         side = torch.where(latents[:, NAMES.index(skew.given)] > 0, 1.0, -1.0) * skew.sign
         side = torch.where(coins[:, index] < skew.strength, side, -side)
@@ -253,7 +285,11 @@ def sample_latents(seeds: Sequence[int], skews: Sequence[Skew] = (), people: Seq
 
 
 def sample(
-    seeds: Sequence[int], skews: Sequence[Skew] = (), people: Sequence[int] | None = None, **fixed: float
+    seeds: Sequence[int],
+    skews: Sequence[Skew] = (),
+    people: Sequence[int] | None = None,
+    spread: float = 0.0,
+    **fixed: float,
 ) -> FaceSpec:
     """Faces drawn one per seed, see `sample_latents`; factors named in ``fixed`` take that value."""
-    return values_of(sample_latents(seeds, skews, people)).with_values(**fixed)
+    return values_of(sample_latents(seeds, skews, people, spread)).with_values(**fixed)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sia_gen.studio.appearance import beard_shown
+from sia_gen.studio.appearance import beard_shown, moustache_shown
 from sia_gen.studio.blend import smooth
 from sia_gen.studio.factors import ASYMMETRY, IDENTITY, FaceSpec
 from sia_gen.studio.hair import beard_region
@@ -204,8 +204,11 @@ class Head:
         self._eyes = [self.group == GROUPS.index(name) for name in ("helper-r-eye", "helper-l-eye")]
         self.rest = self._to_eyes(self._base[None])[0].float()  # [V, 3] where on the average face each vertex is
         self.around = _faces_around(self.quads, len(self._base))  # [V, 8] quads beside each vertex
-        beard = beard_region(self.rest.T) * (self.group == 0)
-        self._beard = beard[:, None] * self.normals(self.rest[None])[0]  # [V, 3] offset of a full beard
+        jaw, lip = (region * (self.group == 0) for region in beard_region(self.rest.T))
+        normals = self.normals(self.rest[None])[0]
+        self._beard, self._moustache = jaw[:, None] * normals, lip[:, None] * normals  # [V, 3] offsets
+        chin = jaw * smooth(-1.35, -1.8, self.rest[:, 1]) * smooth(-0.3, 0.1, self.rest[:, 2])
+        self._hangs = chin[:, None] * self.rest.new_tensor([0.0, -1.0, 0.15])  # [V, 3] what a long one adds
 
     def refine(self, values: np.ndarray) -> Tensor:
         """Values on MakeHuman's vertices ``[V₀, C]`` → on this head's, ``[V, C]``."""
@@ -230,7 +233,10 @@ class Head:
         weights = torch.stack([coefficients[name] for name in self._names], dim=1)  # [B, C]
         moved = (weights.double() @ self._basis).reshape(len(spec), -1, 3) + self._base
         moved = self._to_eyes(moved).float()
-        return moved + 0.16 * beard_shown(spec)[:, None, None] * self._beard
+        beard, moustache = beard_shown(spec)[:, None, None], moustache_shown(spec)[:, None, None]
+        long = spec["beard_length"][:, None, None]
+        grown = (0.03 + 0.16 * long) * beard * self._beard + 0.06 * moustache * self._moustache
+        return moved + grown + 0.55 * long.square() * beard * self._hangs
 
     def normals(self, vertices: Tensor) -> Tensor:
         """Unit vertex normals ``[B, V, 3]``, the mean of the quads around weighted by their area."""

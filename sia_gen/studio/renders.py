@@ -12,7 +12,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,7 +27,7 @@ from sia_gen.core.executors import Batches, Progress, resolve_device
 from sia_gen.core.files import atomic, read_json, writable_folder, write_json
 from sia_gen.core.images import from_pil, to_bytes, to_pil
 from sia_gen.core.seeds import face_seeds
-from sia_gen.studio.factors import NAMES, PERSON, FaceSpec, Skew, sample, sample_latents
+from sia_gen.studio.factors import NAMES, PERSON, FaceSpec, Skew, drawn_evenly, sample, sample_latents
 from sia_gen.studio.studio import Studio
 
 CHUNK = 64  # faces that are written together; an interrupted run loses at most these
@@ -70,6 +70,11 @@ class RenderSet:
         """One factor's values ``[N]``."""
         return self.values[:, NAMES.index(name)]
 
+    def to(self, device: torch.device | str) -> RenderSet:
+        """The same, its tensors on a device."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
+
 
 def write_renders(
     makehuman: str | Path,
@@ -81,11 +86,13 @@ def write_renders(
     device: str = "cpu",
     skews: Sequence[Skew] = (),
     pictures: int = 1,
+    spread: float = 0.5,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Render ``faces`` faces (1…100 000) into the folder ``out``; goes on where an interrupted call stopped.
 
+    A share ``spread`` of the faces is spread evenly over all factors, the others are people as a population has them.
     Every ``pictures`` faces in a row are one person, differently posed, lit and dressed. On a CPU ``workers``
     processes share the work (all cores unless told). Raises `RequestError` for a folder made with other settings, for
     an unwritable one, where MakeHuman is missing and where memory will not do.
@@ -95,6 +102,7 @@ def write_renders(
         raise RequestError(f"workers={workers} is below 1; give one process or more")
     if not 1 <= pictures <= faces:
         raise RequestError(f"pictures={pictures} of each person is outside 1…{faces}; give at most as many as faces")
+    drawn_evenly(seeds[:1], spread)
     for skew in skews:
         if pictures > 1 and skew.factor in PERSON:
             raise RequestError(f"'{skew.factor}' is the same in all pictures of a person; skew another, or pictures=1")
@@ -102,13 +110,14 @@ def write_renders(
     Studio(makehuman, resolution)  # every fault of the request shows here, before any work
     out = Path(out)
     settings = {"seed": seed, "resolution": resolution, "skews": [asdict(skew) for skew in skews], "pictures": pictures}
+    settings["spread"] = spread
     if (out / SETTINGS).exists() and read_json(out / SETTINGS) != settings:
         raise RequestError(f"'{out}' holds renders of other settings {read_json(out / SETTINGS)}; choose another --out")
     people = [seeds[index - index % pictures] for index in range(faces)]
     chunks = [(start, seeds[start : start + CHUNK]) for start in range(0, faces, CHUNK)]
     parts = [out / "parts" / f"{start:06d}-{len(part):02d}.parquet" for start, part in chunks]
     todo = [
-        (out, path, start, part, people[start : start + CHUNK] if pictures > 1 else None, tuple(skews))
+        (out, path, start, part, people[start : start + CHUNK] if pictures > 1 else None, tuple(skews), spread)
         for (start, part), path in zip(chunks, parts, strict=True)
     ]
     todo = [job for job in todo if not job[1].exists()]
@@ -153,7 +162,7 @@ def read_renders(folder: str | Path) -> RenderSet:
         values = np.stack([table[name].to_numpy() for name in NAMES], axis=1)
         seeds, identity = table["seed"].to_pylist(), table["identity"].to_pylist()
         people = identity if settings["pictures"] > 1 else None
-        latents = sample_latents(seeds, [Skew(**skew) for skew in settings["skews"]], people)
+        latents = sample_latents(seeds, [Skew(**skew) for skew in settings["skews"]], people, settings["spread"])
         landmarks = torch.tensor(np.stack(table["landmarks"].to_numpy())).float().view(len(images), -1, 2)
         return RenderSet(
             images,
@@ -213,13 +222,13 @@ def _start(makehuman: str | Path, resolution: int, device: torch.device, threads
     _studio = Studio(makehuman, resolution, device)
 
 
-def _render_chunk(job: tuple[Path, Path, int, list[int], list[int] | None, tuple[Skew, ...]]) -> None:
+def _render_chunk(job: tuple[Path, Path, int, list[int], list[int] | None, tuple[Skew, ...], float]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    out, path, start, seeds, people, skews = job
+    out, path, start, seeds, people, skews, spread = job
     assert _studio is not None
-    spec = sample(seeds, skews, people)
+    spec, even = sample(seeds, skews, people, spread), drawn_evenly(people or seeds, spread)
     device = _studio.landmarks.device
     batches = Batches(BATCH if device.type == "cpu" else CHUNK)
     renders = list(batches(len(spec), lambda part: _studio.render(FaceSpec(spec.values[part].to(device)))))
@@ -231,6 +240,7 @@ def _render_chunk(job: tuple[Path, Path, int, list[int], list[int] | None, tuple
             to_pil(image).save(partial)
     columns: dict[str, Any] = {"file_name": names, "seed": pa.array(seeds, pa.int64())}
     columns["identity"] = pa.array(people or seeds, pa.int64())
+    columns["drawn"] = ["spread" if one else "people" for one in even.tolist()]
     columns |= {name: pa.array(spec[name].numpy()) for name in NAMES}
     columns["landmarks"] = list(landmarks.reshape(len(seeds), -1).numpy())
     columns["visible"] = list(visible.numpy())

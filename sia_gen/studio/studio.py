@@ -24,7 +24,7 @@ from sia_gen.studio.blend import colour, mix, smooth
 from sia_gen.studio.camera import Grain, blurred, distance_of, encode, project, tone
 from sia_gen.studio.factors import FaceSpec
 from sia_gen.studio.glasses import Glasses
-from sia_gen.studio.hair import Hair, azimuth_of, coverage, ears
+from sia_gen.studio.hair import Hair, azimuth_of, coverage, ears, greyed, temples
 from sia_gen.studio.head import Head
 from sia_gen.studio.landmarks import landmark_vertices
 from sia_gen.studio.light import Lamps, Surface, unit
@@ -103,7 +103,7 @@ class Studio:
         frame, lens = drawn(frames, self.glasses.frame), drawn(lenses, self.glasses.lenses)
         look, worn = appearance.palette(spec), smooth(0.45, 0.55, spec["glasses"])
         hair = hair.where(hair.depth.view(-1)[hair.pixel] < head.depth.view(-1)[hair.pixel])
-        hair, strands, tufts = self._strands(hair, look, grown, combed, hair_frame[3])
+        hair, strands, tufts = self._strands(hair, look, spec["curl"], grown, combed, hair_frame[3])
         hidden = torch.zeros_like(head.depth, dtype=torch.bool).view(-1)
         hidden[hair.pixel[tufts == 1]] = True
         bare = head.where(~hidden[head.pixel])
@@ -157,7 +157,13 @@ class Studio:
         return lamps.shine(surface) + 0.8 * wet * lamps.mirrored(surface)
 
     def _strands(
-        self, seen: Fragments, look: appearance.Palette, points: Tensor, combed: Tensor, aside: Tensor
+        self,
+        seen: Fragments,
+        look: appearance.Palette,
+        curled: Tensor,
+        points: Tensor,
+        combed: Tensor,
+        aside: Tensor,
     ) -> tuple[Fragments, Surface, Tensor]:
         """The pixels that hair covers any of, its surface there, and the share ``[P]`` that it covers."""
         hair = self.hair
@@ -172,24 +178,35 @@ class Studio:
             aside = torch.stack([across * z, down * x, 0 * along + across])
             return mix(self.noise(around), self.noise(aside), smooth(0.2, 0.8, values[18]))
 
-        grain = strands(values, 11.0, 0.9)
-        share = coverage(values[:3], values[3], values[5], grain, look.growth)
+        curl = curled[seen.face]
+        woolly = smooth(0.35, 0.95, curl)
+        grain = mix(strands(values, 11.0, 0.9), self.noise(8.0 * values[:3]), woolly)
+        fine = mix(strands(values, 34.0, 1.6), self.noise(21.0 * values[:3] + 7), 0.8 * woolly)
+        facing = unit(values[9:12])[2].abs()
+        share = coverage(values[:3], values[3], values[5], grain, fine, facing, look.growth)
         some = (share > 0).nonzero().squeeze(1)
         seen, values, grain, share = seen.where(share > 0), values[:, some], grain[some], share[some]
-        rest, _, place, normal, falling, parted = values[:18].split(3)
+        fine, curl = fine[some], woolly[some]
+        rest, lie, place, normal, falling, parted = values[:18].split(3)
+        azimuth, along, _ = lie
         alike = torch.where((falling * parted).sum(0) < 0, -1.0, 1.0)
         tangent = mix(falling, alike * parted, smooth(0.1, 0.9, values[18]))
-        fine = strands(values, 34.0, 1.6)
         near_skin = 1 - 0.35 * smooth(0.12, -0.02, share - 0.9)
-        albedo = look.hair[:, some] * (1 + 0.28 * grain + 0.30 * fine) * near_skin
+        pigment = greyed(look.hair[:, some], look.grey[some], temples(azimuth, rest[1]), fine)
+        tips = 0.82 + 0.22 * smooth(0.5, 3.0, along)  # roots are darker than what the sun has seen
+        albedo = pigment * tips * (1 + 0.30 * grain + 0.38 * fine) * near_skin
         normal = unit(normal)
+        bumps = torch.stack([grain, fine, 0.5 * fine - 0.5 * grain])
+        normal = unit(normal + (0.15 + 0.55 * curl) * bumps)
         behind = normal[2] < 0  # the inside of hair that hangs on the far side
         normal = torch.where(behind, -normal, normal)
-        open_ = (0.95 - 0.45 * smooth(0.2, -1.6, rest[1])) * torch.where(behind, 0.35, 1.0) * (1 + 0.25 * grain)
-        gloss = 0.22 * (1 + 0.6 * fine) * torch.where(behind, 0.2, 1.0)
+        open_ = (0.95 - 0.45 * smooth(0.2, -1.6, rest[1])) * torch.where(behind, 0.35, 1.0)
+        open_ = open_ * (1 + 0.35 * grain + 0.25 * curl * fine)
+        gloss = 0.20 * (1 + 0.8 * fine) * (1 - 0.6 * curl) * torch.where(behind, 0.2, 1.0)
         wrap = normal.new_tensor(STRANDS)[:, None]
-        sharp = torch.full_like(gloss, 90.0)
-        return seen, Surface(seen.face, place, normal, albedo, gloss, sharp, open_, wrap, unit(tangent)), share
+        sharp = torch.full_like(gloss, 60.0)
+        tangent = unit(tangent + 0.22 * (fine + 0.6 * grain) * normal)  # strands do not lie quite flat
+        return seen, Surface(seen.face, place, normal, albedo, gloss, sharp, open_, wrap, tangent), share
 
     def _plastic(self, seen: Fragments, spec: FaceSpec, points: Tensor, lamps: Lamps) -> Tensor:
         """Radiance ``[3, P]`` of frames: black over brown to pale metal."""

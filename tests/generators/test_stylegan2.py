@@ -6,8 +6,10 @@ from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.modules import one_seed
+from sia_gen.core.seeds import normals
 from sia_gen.generators.stylegan2 import ModulatedConv, StyleGAN2, StyleGAN2Config, _tents
 from sia_gen.studio.factors import NAMES, sample_latents
+from sia_gen.studio.people import population
 from tests.contracts import GeneratorSuite
 
 
@@ -99,8 +101,13 @@ def test_noise_changes_the_picture_and_is_fixed():
 
 
 def test_a_seed_is_the_same_person_as_in_the_studio():
-    model = tiny(latents=len(NAMES))
+    model = tiny(latents=len(NAMES), population=population().to_json())
     assert torch.equal(model.sample([7]), model.codes(sample_latents([7])))
+
+
+def test_without_a_population_latents_are_independent():
+    model = tiny(latents=5)
+    assert torch.equal(model.sample([7]), model.codes(normals([7], (5,), "face")))
 
 
 def test_saves_and_loads(tmp_path):

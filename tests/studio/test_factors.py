@@ -2,7 +2,17 @@ import pytest
 import torch
 
 from sia_gen.core.errors import RequestError
-from sia_gen.studio.factors import EDGE, FACTORS, NAMES, FaceSpec, Skew, sample, sample_latents, values_of
+from sia_gen.studio.factors import (
+    EDGE,
+    FACTORS,
+    NAMES,
+    FaceSpec,
+    Skew,
+    drawn_evenly,
+    sample,
+    sample_latents,
+    values_of,
+)
 
 
 @pytest.mark.parametrize("factor", FACTORS, ids=lambda factor: factor.name)
@@ -16,28 +26,58 @@ def test_values_stay_in_range_and_come_back_as_latents(factor):
     torch.testing.assert_close(factor.latent(values)[inside], latents[inside], rtol=0, atol=5e-3)
 
 
-def test_mean_and_sd_are_those_of_the_draws_before_they_are_cut_off():
-    values = sample(range(6000)).values
+def test_spread_faces_are_even_over_the_box_and_independent():
+    spec = sample(range(6000), spread=1.0)
     for index, factor in enumerate(FACTORS):
-        drawn = values[:, index]
-        if factor.shape == "uniform":
-            assert abs(drawn.mean() - factor.mean) < 0.05 * factor.sd, factor.name
-            assert abs(drawn.std() / factor.sd - 1) < 0.03, factor.name
-            continue
-        for quantile, deviations in ((0.1587, -1), (0.5, 0), (0.8413, 1)):
-            wanted = min(max(factor.mean + deviations * factor.sd, factor.low), factor.high)
-            assert abs(drawn.quantile(quantile) - wanted) < 0.06 * factor.sd, factor.name
+        low, high = factor.low, factor.high
+        if factor.shape == "normal":
+            low, high = max(low, factor.mean - 2 * factor.sd), min(high, factor.mean + 2 * factor.sd)
+        shares = torch.histc(spec.values[:, index], 5, low, high) / len(spec)
+        assert (shares - 0.2).abs().max() < 0.025, factor.name
+    correlation = torch.corrcoef(spec.values.T) - torch.eye(len(NAMES))
+    assert correlation.abs().max() < 0.06
+
+
+def share(spec, name, above, where):
+    return (spec[name][where] > above).float().mean().item()
+
+
+def test_people_are_as_a_population_has_them():
+    spec = sample(range(4000))
+    male, female = spec["sex"] > 0.75, spec["sex"] < 0.25
+    age = spec["age"]
+    assert (male | female).float().mean() > 0.93
+    assert 30 < age.median() < 45
+    assert share(spec, "baldness", 0.5, male & (age > 45) & (age < 60)) == pytest.approx(0.36, abs=0.08)
+    assert share(spec, "baldness", 0.5, female & (age < 60)) < 0.02
+    assert share(spec, "beard", 0.3, male & (age > 25)) == pytest.approx(0.31, abs=0.05)
+    assert share(spec, "beard", 0.3, female) < 0.02
+    assert share(spec, "glasses", 0.5, age < 30) == pytest.approx(0.2, abs=0.04)
+    assert share(spec, "glasses", 0.5, age > 60) == pytest.approx(0.58, abs=0.06)
+    assert share(spec, "hair_length", 0.4, female) > 0.6
+    assert share(spec, "hair_length", 0.4, male) < 0.06
+    together = torch.corrcoef(torch.stack([spec["african"], spec["skin_tone"], spec["hair_colour"], spec["curl"]]))
+    assert together[0, 1] < -0.7
+    assert together[0, 2] < -0.3
+    assert together[0, 3] > 0.3
+
+
+def test_half_of_a_mixture_is_spread_and_the_rest_are_people():
+    mixed, people, spread = (sample(range(400), spread=share) for share in (0.5, 0.0, 1.0))
+    even = drawn_evenly(range(400), 0.5)
+    assert even.float().mean().item() == pytest.approx(0.5, abs=0.08)
+    assert torch.equal(mixed.values, torch.where(even[:, None], spread.values, people.values))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_a_share_that_is_none_is_refused(share):
+    with pytest.raises(RequestError, match=r"spread=.* is outside 0…1; give the share of faces that are spread evenly"):
+        sample([0], spread=share)
 
 
 def test_a_face_is_the_same_however_many_are_drawn():
     alone, among = sample([41]), sample(range(40, 60))
     assert torch.equal(alone.values[0], among.values[1])
-
-
-def test_unskewed_factors_do_not_go_together():
-    latents = sample_latents(range(4000))
-    correlation = torch.corrcoef(latents.T) - torch.eye(len(NAMES))
-    assert correlation.abs().max() < 0.07
 
 
 @pytest.mark.parametrize(("strength", "sign"), [(0.95, 1), (0.8, -1), (0.5, 1)])

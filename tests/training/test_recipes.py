@@ -50,7 +50,7 @@ def trained(renders, tmp_path_factory):
     figures = generator_recipe.train_generator(many, out / "faces", steps=400)
     errors = verifier_recipe.train_verifier(renders, out / "verifier", steps=300)
     patch.undo()
-    space = fit_attributes(out / "faces", out / "verifier", out / "faces", faces=400)
+    space = fit_attributes(out / "faces", out / "verifier", out / "faces", faces=500)
     return out, figures, errors, space
 
 
@@ -235,7 +235,7 @@ def test_packed_renders_read_as_the_folder_does(renders, tmp_path):
     with pytest.raises(RequestError, match="holds no renders; name a folder that"):
         pack_renders(tmp_path, tmp_path / "packed", 1)
     card = (packed / "README.md").read_text()
-    assert "3 rendered faces of 16 px with every label exact: 72 factors" in card
+    assert "3 rendered faces of 16 px with every label exact: 119 factors" in card
     assert "sia-gen studio pack --renders renders --faces 3 --out packed" in card
     assert (packed / "sheet.jpg").is_file()
 
@@ -279,7 +279,7 @@ def test_an_attribute_says_whether_its_faces_stay_the_same_person(trained, peopl
     monkeypatch.setattr(identity_recipe, "SIZES", (8, 16))
     monkeypatch.setattr(identity_recipe, "SIDE", 32)
     identity_recipe.train_identity(people, tmp_path / "identity", steps=30)
-    told = fit_attributes(out / "faces", out / "verifier", tmp_path, identity=tmp_path / "identity", faces=400)
+    told = fit_attributes(out / "faces", out / "verifier", tmp_path, identity=tmp_path / "identity", faces=500)
     assert all(-1 <= attribute.identity <= 1 for attribute in told.attributes)
     kept = {attribute.name: attribute.identity for attribute in told.attributes}
     assert kept["glasses"] > kept["age"]  # the pictures do not show the one, and by the other they tell people apart
@@ -306,7 +306,7 @@ def test_one_command_makes_all(renders, people, tmp_path, monkeypatch):
         "train_identity": {"steps": 2},
         "train_landmarks": {"steps": 2},
         "train_target": {"steps": 2},
-        "fit_attributes": {"faces": 400},
+        "fit_attributes": {"faces": 500},
     }.items():
         monkeypatch.setattr(everything, name, partial(getattr(everything, name), **options))
     monkeypatch.setattr(everything, "TARGETS", {n: o | {"steps": 2} for n, o in everything.TARGETS.items()})
