@@ -9,7 +9,7 @@ Letters: B faces, C channels, R resolution.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
@@ -20,18 +20,14 @@ from torch.nn import functional as F
 
 from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.modules import device_of, one_seed
-from sia_gen.generators.stylegan2 import Linear, StyleGAN2
+from sia_gen.generators.stylegan2 import Linear
 from sia_gen.training.loop import Lessons, fit
 
 RATE, BETAS = 2e-3, (0.0, 0.99)
-WEIGHT = 0.02  # of the adversarial loss against that of the pairs
+WEIGHT = 0.05  # of the adversarial loss against that of the pairs
 R1_EVERY = 16  # steps
 R1_SCALE = 2e-4  # times the pixels of a picture over the batch: how steep the discriminator may be at renders
 GROUP = 4  # faces whose spread the discriminator is told
-
-Pair = Callable[..., tuple[Tensor, Tensor, Tensor]]
-"""Generator, and tensors that were drawn → its pictures and the renders of the same latents ``[B, 3, R, R]`` around 0,
-and the pairs' loss."""
 
 
 class Convolution(nn.Module):
@@ -80,27 +76,35 @@ class Discriminator(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         x = self.halvings(_activated(self.enter(pictures)))  # [B, C, 4, 4]
-        groups = x.float().unflatten(0, (-1, math.gcd(GROUP, len(x))))
+        with torch.autocast(pictures.device.type, enabled=False):  # logits are told apart by small differences
+            return self._judged(x.float())
+
+    def _judged(self, x: Tensor) -> Tensor:
+        groups = x.unflatten(0, (-1, math.gcd(GROUP, len(x))))
         spread = (groups.var(dim=1, correction=0) + 1e-8).sqrt().mean((1, 2, 3))  # a number a group
         spread = spread.repeat_interleave(groups.shape[1]).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])
-        x = _activated(self.last(torch.cat([x, spread.to(x.dtype)], dim=1)))
+        x = _activated(self.last(torch.cat([x, spread], dim=1)))
         return self.score(_activated(self.wide(x.flatten(1)))).squeeze(1)
 
 
 class Rivals(nn.Module):
-    """Both networks, stepped at once: each is only moved by its own loss. ``batch`` is that of a step, in all parts."""
+    """Both networks, stepped at once: each is only moved by its own loss. ``batch`` is that of a step, in all parts.
 
-    def __init__(self, generator: StyleGAN2, discriminator: Discriminator, batch: int) -> None:
+    ``pairs`` gives the generator's pictures and the pairs' loss, see `sia_gen.training.generator.Pairs`.
+    """
+
+    def __init__(self, pairs: nn.Module, discriminator: Discriminator, batch: int) -> None:
         super().__init__()
-        self.generator, self.discriminator, self.batch = generator, discriminator, batch
+        self.pairs, self.discriminator, self.batch = pairs, discriminator, batch
 
-    def forward(self, pair: Pair, steep: bool, *drawn: Tensor) -> Tensor:
-        """The sum of their losses, a scalar; in a ``steep`` step it holds R1 as well, in full precision."""
-        made, pictures, paired = pair(self.generator, *drawn)
+    def forward(self, steep: bool, pictures: Tensor, *items: Tensor) -> Tensor:
+        """The sum of their losses, a scalar; ``steep`` adds R1, a small number and so in full precision."""
+        made, paired = self.pairs(pictures, *items)
         still = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
         fools = F.softplus(-torch.func.functional_call(self.discriminator, still, (made,))).mean()
         with torch.autocast(pictures.device.type, enabled=False) if steep else nullcontext():
-            real = self.discriminator(pictures.requires_grad_(steep))
+            pictures = pictures.detach().requires_grad_(steep)
+            real = self.discriminator(pictures)
         tells = F.softplus(-real).mean() + F.softplus(self.discriminator(made.detach())).mean()
         if steep:
             (gradient,) = torch.autograd.grad(real.sum(), pictures, create_graph=True)
@@ -110,24 +114,26 @@ class Rivals(nn.Module):
 
 
 def sharpen(
-    generator: StyleGAN2,
+    pairs: nn.Module,
     lessons: Lessons,
-    pair: Pair,
     out: Path,
     *,
     steps: int,
     settings: dict[str, object],
     precision: Precision = "no",
     progress: Progress | None = None,
-) -> StyleGAN2:
-    """Go on training a generator against a discriminator; checkpoints lie in ``out``. Gives its moving average."""
+) -> nn.Module:
+    """Go on training a generator in its ``pairs`` against a discriminator; checkpoints lie in ``out``.
+
+    Gives their moving average.
+    """
     with one_seed(lessons.seed):
-        discriminator = Discriminator(generator.config.channels)
-    batch, device = min(lessons.batch, len(lessons.chosen)), device_of(generator)
+        discriminator = Discriminator(pairs.generator.config.channels)
+    discriminator.to(device_of(pairs), memory_format=torch.channels_last)
     made = fit(
-        Rivals(generator, discriminator.to(device, memory_format=torch.channels_last), batch),
+        Rivals(pairs, discriminator, min(lessons.batch, len(lessons.chosen))),
         lessons,
-        lambda network, steep, *items: network(pair, steep, *items),
+        lambda rivals, steep, *items: rivals(steep, *items),
         out,
         steps=steps,
         rate=RATE,
@@ -138,4 +144,4 @@ def sharpen(
         progress=progress,
     )
     assert isinstance(made, Rivals)
-    return made.generator
+    return made.pairs

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +19,14 @@ from torch.nn import functional as F
 
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.core.errors import RequestError
-from sia_gen.core.executors import Progress, resolve_device
+from sia_gen.core.executors import Precision, Progress, resolve_device
 from sia_gen.core.files import read_json, writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import device_of, one_seed
 from sia_gen.generators.stylegan2 import SPREAD, StyleGAN2, StyleGAN2Config
 from sia_gen.studio.factors import MIRRORED, NAMES
 from sia_gen.studio.landmarks import in_a_mirror
+from sia_gen.studio.people import population
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.training.adversary import sharpen
 from sia_gen.training.card import SHEET, draw_sheet, table, write_card
@@ -57,7 +57,7 @@ def train_generator(
     batch: int | None = None,
     seed: int = 0,
     device: str = "cpu",
-    precision: Literal["no", "bf16"] = "no",
+    precision: Precision = "no",
     progress: Progress | None = None,
 ) -> dict[str, float]:
     """Train on the folder ``renders`` and write config, weights and ``training.json`` to ``out``; returns the figures.
@@ -87,6 +87,7 @@ def train_generator(
         channels=CHANNELS[resolution],
         knots=KNOTS,
         landmarks=landmarks,
+        population=population().to_json(),
     )
     with one_seed(seed):
         model = StyleGAN2(config)
@@ -104,25 +105,14 @@ def train_generator(
         straight, turned = points
         return pictures, either(flip, latents_turned, latents), either(flip, turned, straight)
 
-    def pair(
-        network: StyleGAN2, pictures: Tensor, latents: Tensor, points: Tensor, halved: int = 0
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        levels = len(config.channels) - halved
-        pictures = F.avg_pool2d(pictures, 2**halved)
-        w = network.mapping(latents)
-        made = network.synthesis(w[:, None].expand(-1, config.layers, -1), levels).float()
-        apart = (network.synthesis.place(w).float() - points).abs().mean()
-        return made, pictures, picture_loss(made, pictures) + POINTS_WEIGHT * apart
-
-    def loss(network: nn.Module, halved: int, *items: Tensor) -> Tensor:
-        assert isinstance(network, StyleGAN2)
-        return pair(network, *items, halved=halved)[2]
+    def loss(pairs: nn.Module, halved: int, *items: Tensor) -> Tensor:
+        return pairs(*items, halved=halved)[1]
 
     lessons = Lessons(tables, torch.arange(training), prepare, batch, seed)
     settings: dict[str, object] = {"recipe": "generator", "steps": steps, "batch": batch, "seed": seed}
     settings |= {"precision": precision, "renders": data.settings}
     made = fit(
-        model,
+        Pairs(model),
         lessons,
         loss,
         out,
@@ -133,20 +123,19 @@ def train_generator(
         kind=lambda step, done: sum(done < share for share in GROW_AT),
         progress=progress,
     )
-    assert isinstance(made, StyleGAN2)
+    assert isinstance(made, Pairs)
     if adversarial:
         settings = settings | {"recipe": "adversarial", "adversarial": adversarial}
         made = sharpen(
             made,
             replace(lessons, first=steps),
-            pair,
             writable_folder(out / ADVERSARIAL),
             steps=adversarial,
             settings=settings,
             precision=precision,
             progress=progress,
         )
-    made.cpu().save(out)
+    made.generator.cpu().save(out)
     saved = StyleGAN2.load(out).to(place)
     figures = evaluate(saved, data, training)
     write_json(out / "training.json", {"settings": settings, "figures": figures})
@@ -154,6 +143,24 @@ def train_generator(
     _draw_nearest(saved, data, training, out / NEAREST)
     describe(out)
     return figures
+
+
+class Pairs(nn.Module):
+    """A generator that is told what the faces of given latents look like, and where their landmarks lie."""
+
+    def __init__(self, generator: StyleGAN2) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, pictures: Tensor, latents: Tensor, points: Tensor, halved: int = 0) -> tuple[Tensor, Tensor]:
+        """Its pictures of the latents ``[B, Z]``, float32 around 0, and the loss, a scalar, against renders
+        ``[B, 3, R, R]`` and points ``[B, P, 2]``; the resolution is ``halved`` so many times."""
+        network = self.generator
+        levels = len(network.config.channels) - halved
+        w = network.mapping(latents)
+        made = network.synthesis(w[:, None].expand(-1, network.config.layers, -1), levels).float()
+        apart = (network.synthesis.place(w).float() - points).abs().mean()
+        return made, picture_loss(made, F.avg_pool2d(pictures, 2**halved)) + POINTS_WEIGHT * apart
 
 
 def picture_loss(made: Tensor, wanted: Tensor) -> Tensor:

@@ -8,14 +8,13 @@ Letters: B images, N faces, P people, E numbers of an embedding.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError
-from sia_gen.core.executors import Progress, resolve_device
+from sia_gen.core.executors import Precision, Progress, resolve_device
 from sia_gen.core.files import read_json, writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
@@ -57,7 +56,7 @@ def train_identity(
     batch: int | None = None,
     seed: int = 0,
     device: str = "cpu",
-    precision: Literal["no", "bf16"] = "no",
+    precision: Precision = "no",
     progress: Progress | None = None,
 ) -> dict[str, float]:
     """Train on ``renders`` that show each person several times; write a transformers folder to ``out``.

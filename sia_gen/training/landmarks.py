@@ -6,12 +6,11 @@ Letters: B images, R resolution, K points, h side of a heat map.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from sia_gen.core.executors import Progress, resolve_device
+from sia_gen.core.executors import Precision, Progress, resolve_device
 from sia_gen.core.files import writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
@@ -41,7 +40,7 @@ def train_landmarks(
     batch: int | None = None,
     seed: int = 0,
     device: str = "cpu",
-    precision: Literal["no", "bf16"] = "no",
+    precision: Precision = "no",
     progress: Progress | None = None,
 ) -> dict[str, float]:
     """Train on the folder ``renders``; write a transformers ViTPose folder to ``out``.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError, unknown
-from sia_gen.core.executors import Progress, resolve_device
+from sia_gen.core.executors import Precision, Progress, resolve_device
 from sia_gen.core.files import writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
@@ -64,7 +64,7 @@ def train_target(
     batch: int | None = None,
     seed: int = 0,
     device: str = "cpu",
-    precision: Literal["no", "bf16"] = "no",
+    precision: Precision = "no",
     progress: Progress | None = None,
 ) -> dict[str, float]:
     """Train a classifier of ``label``, a factor cut at ``thresholds``; write a transformers folder to ``out``.
@@ -147,7 +147,7 @@ def teach(
     rate: float | None = None,
     seed: int,
     device: str,
-    precision: Literal["no", "bf16"] = "no",
+    precision: Precision = "no",
     progress: Progress | None,
     side: int,
     sizes: Sequence[int],

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sia_gen.core.executors import Progress, resolve_device
+from sia_gen.core.executors import Precision, Progress, resolve_device
 from sia_gen.core.files import read_json, writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
@@ -36,24 +35,14 @@ from sia_gen.training.network import (
 )
 
 BATCH, RATE = 32, 2e-3
-SIZES, DEPTHS = (32, 64, 128, 256), (2, 3, 3, 2)  # of its ResNet: the strongest model of the house
+SIZES, DEPTHS = (32, 64, 128, 256), (2, 2, 3, 2)  # channels and blocks of its stages: it judges what others are told
+FOREMOST = (
+    "age", "sex", "smile", "glasses", "hair_length", "skin_tone", "yaw", "pitch", "roll", "mouth_open",
+    "light_azimuth", "light_elevation", "light_strength",
+)  # fmt: skip
+EMPHASIS = 4.0  # of these in the loss, against the other factors
 READABLE = 0.5  # R² from which the card counts a factor as one that can be read
 COLUMNS = 12  # of the sheet, which has two rows
-MATTERS = 4.0  # times as much as others' counts an error in what edits and figures go by
-MATTERING = (
-    "age",
-    "sex",
-    "skin_tone",
-    "yaw",
-    "pitch",
-    "roll",
-    "smile",
-    "mouth_open",
-    "hair_length",
-    "glasses",
-    "light_",
-)
-"""Beginnings of the names of these factors."""
 
 
 def train_verifier(
@@ -64,7 +53,7 @@ def train_verifier(
     batch: int | None = None,
     seed: int = 0,
     device: str = "cpu",
-    precision: Literal["no", "bf16"] = "no",
+    precision: Precision = "no",
     progress: Progress | None = None,
 ) -> dict[str, dict[str, float]]:
     """Train on the folder ``renders``, write a transformers folder and ``training.json`` to ``out``.
@@ -103,21 +92,18 @@ def train_verifier(
     values = torch.cat([data.values, data.landmarks.flatten(1)], dim=1)
     flipped = torch.where(mirrored, -data.values, data.values)
     flipped = torch.cat([flipped, in_a_mirror(data.landmarks).flatten(1)], dim=1)
-    weights = torch.tensor([MATTERS if factor.name.startswith(MATTERING) else 1.0 for factor in factors], device=place)
-    weights = weights / weights.mean()
+    weight = torch.tensor([EMPHASIS if factor.name in FOREMOST else 1.0 for factor in factors], device=place)
+    weight = weight / weight.mean()
 
     def prepare(random: torch.Generator, images: Tensor, straight: Tensor, turned: Tensor) -> tuple[Tensor, ...]:
         images, flip = mirrored_at_random(augment(images, random), random)
         return images, either(flip, turned, straight)
 
     def loss(network: nn.Module, kind: object, images: Tensor, wanted: Tensor) -> Tensor:
-        parts = [len(factors), wanted.shape[1] - len(factors)]
-        read = network(network_input(images, SIDE)).logits.float().split(parts, dim=1)
-        read, points = (
-            F.smooth_l1_loss(a, b, beta=0.5, reduction="none").mean(0)
-            for a, b in zip(read, wanted.split(parts, dim=1), strict=True)
-        )
-        return (weights * read).mean() + points.mean()  # both weigh the same, however many there are of each
+        read = network(network_input(images, SIDE)).logits.float()
+        apart = F.smooth_l1_loss(read, wanted, beta=0.5, reduction="none").mean(0)
+        values, points = apart.split([len(factors), wanted.shape[1] - len(factors)])
+        return (weight * values).mean() + points.mean()  # they weigh the same, however many there are of each
 
     lessons = Lessons(
         (data.images, (values - mean) / sd, (flipped - mean) / sd), torch.arange(training), prepare, batch, seed

@@ -142,7 +142,9 @@ def test_a_recipe_measures_what_it_wrote_even_under_a_shipped_name(renders, tmp_
     for name, value in {"SIZES": (8, 16), "SIDES": {"resnet": 32, "vit": 32}}.items():
         monkeypatch.setattr(target_recipe, name, value)
     loaded = []
-    monkeypatch.setattr(target_recipe, "load_target", lambda folder: loaded.append(load_target(folder)) or loaded[-1])
+    monkeypatch.setattr(
+        target_recipe, "load_target", lambda folder, device: loaded.append(load_target(folder)) or loaded[-1]
+    )
     target_recipe.train_target(renders, "smile-classifier", steps=2)
     assert [target.model.config["hidden_sizes"] for target in loaded] == [[8, 16]]
 
