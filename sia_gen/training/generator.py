@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.core.errors import RequestError
-from sia_gen.core.executors import Precision, Progress, resolve_device
+from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.files import read_json, writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import device_of, one_seed
@@ -30,8 +30,9 @@ from sia_gen.studio.people import population
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.training.adversary import sharpen
 from sia_gen.training.card import SHEET, draw_sheet, table, write_card
-from sia_gen.training.loop import CHECKPOINT, GPU_BATCHES, Lessons, fit
+from sia_gen.training.loop import CHECKPOINT, Lessons, batch_for, fit
 from sia_gen.training.network import either, mirrored_at_random
+from sia_gen.training.processes import TRAINING, first_writes, training_device
 
 BATCH = 16
 RATE = 1.2e-2  # whatever the batch: it is as high as it may be
@@ -74,12 +75,10 @@ def train_generator(
         raise RequestError(
             f"renders of {resolution} pixels, but networks for {sorted(CHANNELS)}; render at one of these"
         )
-    out, place = writable_folder(out), resolve_device(device)
+    out, place = writable_folder(out), training_device(device)
     if not adversarial and (out / ADVERSARIAL / CHECKPOINT).exists():
         raise RequestError(f"'{out}' was sharpened by an adversarial phase; give its --adversarial, or another --out")
-    batch = batch if batch is not None else BATCH * (1 if place.type == "cpu" else GPU_BATCHES)
-    if batch < 2:
-        raise RequestError(f"batch={batch} is below 2; give two faces or more")
+    batch = batch_for(batch, BATCH, place)
     training, landmarks = data.training, data.landmarks.shape[1]
     config = StyleGAN2Config(
         name=out.resolve().name,
@@ -135,14 +134,18 @@ def train_generator(
             precision=precision,
             progress=progress,
         )
-    made.generator.cpu().save(out)
-    saved = StyleGAN2.load(out).to(place)
-    figures = evaluate(saved, data, training)
-    write_json(out / "training.json", {"settings": settings, "figures": figures})
-    _draw_sheet(saved, data, training, out / SHEET)
-    _draw_nearest(saved, data, training, out / NEAREST)
-    describe(out)
-    return figures
+
+    def finish() -> dict[str, float]:
+        made.generator.cpu().save(out)
+        saved = StyleGAN2.load(out).to(place)
+        figures = evaluate(saved, data, training)
+        write_json(out / TRAINING, {"settings": settings, "figures": figures})
+        _draw_sheet(saved, data, training, out / SHEET)
+        _draw_nearest(saved, data, training, out / NEAREST)
+        describe(out)
+        return figures
+
+    return first_writes(finish, out)
 
 
 class Pairs(nn.Module):

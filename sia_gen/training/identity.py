@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError
-from sia_gen.core.executors import Precision, Progress, resolve_device
+from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.files import read_json, writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
@@ -23,8 +23,9 @@ from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.targets.identity import load_identity
 from sia_gen.training.card import SHEET, draw_sheet, table, write_card
 from sia_gen.training.groups import groups
-from sia_gen.training.loop import Lessons, batch_and_rate, fit
+from sia_gen.training.loop import Lessons, batch_for, fit, scaled_rate
 from sia_gen.training.network import SIDE, SIZES, augment, make_resnet, mirrored_at_random, network_input, save_network
+from sia_gen.training.processes import TRAINING, first_writes, training_device
 
 BATCH, RATE, EMBEDDING = 64, 2e-3, 64
 SCALE, MARGIN = 20.0, 0.2
@@ -70,9 +71,10 @@ def train_identity(
     data = read_renders(renders)
     if data.settings["pictures"] < 2:
         raise RequestError(f"'{renders}' shows each person once; render with --pictures 8")
-    out, place = writable_folder(out), resolve_device(device)
+    out, place = writable_folder(out), training_device(device)
     training = data.training
-    batch, rate = batch_and_rate(batch, BATCH, RATE, place)
+    batch = batch_for(batch, BATCH, place)
+    rate = scaled_rate(RATE, batch, BATCH)
     people, who = data.identity[:training].unique(return_inverse=True)
     strangers = training + (~torch.isin(data.identity[training:], people)).nonzero().squeeze(1)
     shown = data.identity[strangers].unique(return_counts=True)[1]
@@ -107,23 +109,38 @@ def train_identity(
         progress=progress,
     )
     assert isinstance(made, Centres)
-    save_network(made.network.cpu(), out, SIDE)
-    figures = evaluate(out, data, strangers, place)
-    config = read_json(out / "config.json")
-    config["sia_gen"]["threshold"] = figures["threshold"]
-    write_json(out / "config.json", config)
-    figures["people"] = len(people)
-    _, which = data.identity[strangers].unique(return_inverse=True)
-    rows = [from_bytes(data.images[strangers[which == person]]) for person in range(min(SHOWN, int(which.max()) + 1))]
-    draw_sheet(out / SHEET, rows)
-    write_json(out / "training.json", {"settings": settings, "figures": figures})
-    recipe = {"steps": settings["steps"], "rate": rate, "batch": batch, "seed": seed, "scale": SCALE, "margin": MARGIN}
-    shown: dict[str, object] = {"pictures": data.settings["pictures"], "embedding": EMBEDDING, "falsely": FALSELY}
-    parts = {name.removeprefix(GROUP): share for name, share in figures.items() if name.startswith(GROUP)}
-    shown["errors"] = table(["people", "equal error rate"], [(name, f"{share:.1%}") for name, share in parts.items()])
-    plain = {name: value for name, value in figures.items() if not name.startswith(GROUP)}
-    write_card(out, "identity", data.settings, len(strangers), **plain, **recipe, **shown)
-    return figures
+
+    def finish() -> dict[str, float]:
+        save_network(made.network.cpu(), out, SIDE)
+        figures = evaluate(out, data, strangers, place)
+        config = read_json(out / "config.json")
+        config["sia_gen"]["threshold"] = figures["threshold"]
+        write_json(out / "config.json", config)
+        figures["people"] = len(people)
+        _, which = data.identity[strangers].unique(return_inverse=True)
+        rows = [
+            from_bytes(data.images[strangers[which == person]]) for person in range(min(SHOWN, int(which.max()) + 1))
+        ]
+        draw_sheet(out / SHEET, rows)
+        write_json(out / TRAINING, {"settings": settings, "figures": figures})
+        recipe = {
+            "steps": settings["steps"],
+            "rate": rate,
+            "batch": batch,
+            "seed": seed,
+            "scale": SCALE,
+            "margin": MARGIN,
+        }
+        shown: dict[str, object] = {"pictures": data.settings["pictures"], "embedding": EMBEDDING, "falsely": FALSELY}
+        parts = {name.removeprefix(GROUP): share for name, share in figures.items() if name.startswith(GROUP)}
+        shown["errors"] = table(
+            ["people", "equal error rate"], [(name, f"{share:.1%}") for name, share in parts.items()]
+        )
+        plain = {name: value for name, value in figures.items() if not name.startswith(GROUP)}
+        write_card(out, "identity", data.settings, len(strangers), **plain, **recipe, **shown)
+        return figures
+
+    return first_writes(finish, out)
 
 
 def evaluate(folder: Path, data: RenderSet, strangers: Tensor, device: torch.device | str = "cpu") -> dict[str, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sia_gen.core.executors import Precision, Progress, resolve_device
+from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.files import writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
@@ -21,10 +21,12 @@ from sia_gen.targets.load import load_target
 from sia_gen.targets.points import FACE_POINTS, PARTS, by_part, normalised_error
 from sia_gen.training.card import SHEET, draw_sheet, table, with_points, write_card
 from sia_gen.training.groups import groups
-from sia_gen.training.loop import Lessons, batch_and_rate, fit
+from sia_gen.training.loop import Lessons, batch_for, fit
 from sia_gen.training.network import augment, either, mirrored_at_random, save_with_processor
+from sia_gen.training.processes import TRAINING, first_writes, training_device
 
-BATCH, RATE, SIDE = 16, 1e-3, 64
+BATCH, SIDE = 16, 96
+RATE = 1e-3  # whatever the batch: transformers take no more
 PATCH, HIDDEN, BLOCKS, HEADS = 8, 128, 6, 4
 COLUMNS = 12  # of the sheet, which has two rows
 SCALE = 4  # pixels of a heat map to a patch
@@ -50,9 +52,9 @@ def train_landmarks(
     in mixed precision. Interrupted, the same call goes on.
     """
     data = read_renders(renders)
-    out, place = writable_folder(out), resolve_device(device)
+    out, place = writable_folder(out), training_device(device)
     training = data.training
-    batch, rate = batch_and_rate(batch, BATCH, RATE, place)
+    batch = batch_for(batch, BATCH, place)
     with one_seed(seed):
         model = make_vitpose().to(place)
 
@@ -74,27 +76,33 @@ def train_landmarks(
         loss,
         out,
         steps=steps,
-        rate=rate,
+        rate=RATE,
         weight_decay=0.05,
         settings=settings,
         precision=precision,
         progress=progress,
     )
-    save_with_processor(made.cpu(), out, SIDE, image_processor_type="VitPoseImageProcessor", do_affine_transform=True)
-    figures = evaluate(out, data, training, place)
-    write_json(out / "training.json", {"settings": settings, "figures": figures})
-    shown = from_bytes(data.images[training : training + 2 * COLUMNS])
-    draw_sheet(out / SHEET, with_points(shown, load_target(out).predict(shown)).split(COLUMNS))
-    measured = [(name, f"{error:.1%}") for name, error in figures.items() if name not in ("held_out", "failed")]
-    recipe = {"steps": settings["steps"], "rate": rate, "batch": batch, "seed": seed, "side": SIDE}
-    recipe |= {"tolerance": FACE_POINTS.tolerance, "failed": figures["failed"]}
-    shown = table(["held-out renders", "normalised mean error"], measured)
-    write_card(out, "landmarks", data.settings, len(data) - training, figures=shown, **recipe)
-    return figures
+
+    def finish() -> dict[str, float]:
+        save_with_processor(
+            made.cpu(), out, SIDE, image_processor_type="VitPoseImageProcessor", do_affine_transform=True
+        )
+        figures = evaluate(out, data, training, place)
+        write_json(out / TRAINING, {"settings": settings, "figures": figures})
+        shown = from_bytes(data.images[training : training + 2 * COLUMNS])
+        draw_sheet(out / SHEET, with_points(shown, load_target(out).predict(shown)).split(COLUMNS))
+        measured = [(name, f"{error:.1%}") for name, error in figures.items() if name not in ("held_out", "failed")]
+        recipe = {"steps": settings["steps"], "rate": RATE, "batch": batch, "seed": seed, "side": SIDE}
+        recipe |= {"tolerance": FACE_POINTS.tolerance, "failed": figures["failed"]}
+        shown = table(["held-out renders", "normalised mean error"], measured)
+        write_card(out, "landmarks", data.settings, len(data) - training, figures=shown, **recipe)
+        return figures
+
+    return first_writes(finish, out)
 
 
 def make_vitpose() -> nn.Module:
-    """A ViTPose for pictures of 64 pixels with the plain decoder, in random weights."""
+    """A ViTPose for pictures of 96 pixels with the plain decoder, in random weights."""
     from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEstimation
 
     backbone = VitPoseBackboneConfig(

@@ -26,6 +26,7 @@ from sia_gen.core.executors import Batches, Precision, Progress, autocast
 from sia_gen.core.files import atomic
 from sia_gen.core.modules import device_of
 from sia_gen.core.seeds import stream
+from sia_gen.training.processes import Team
 
 SAVE_EVERY = 250  # steps, on a CPU
 SAVE_AFTER = 60.0  # seconds, on a GPU
@@ -64,15 +65,20 @@ def _epoch(seed: int, epoch: int, items: int) -> Tensor:
     return torch.from_numpy(stream(seed * 1_000_003 + epoch, "epoch").permutation(items))
 
 
-def batch_and_rate(wanted: int | None, batch: int, rate: float, device: torch.device) -> tuple[int, float]:
-    """The batch ``wanted`` and the rate for it, which goes by its root; without one ``batch``, on a GPU four times.
+def batch_for(wanted: int | None, usual: int, device: torch.device) -> int:
+    """The batch ``wanted``; without one the ``usual``, four of which a GPU takes at once.
 
     Raises `RequestError` for a batch below 2.
     """
-    chosen = wanted if wanted is not None else batch * (1 if device.type == "cpu" else GPU_BATCHES)
+    chosen = wanted if wanted is not None else usual * (1 if device.type == "cpu" else GPU_BATCHES)
     if chosen < 2:
         raise RequestError(f"batch={chosen} is below 2; give two faces or more")
-    return chosen, float(f"{rate * math.sqrt(chosen / batch):.3g}")
+    return chosen
+
+
+def scaled_rate(rate: float, batch: int, usual: int) -> float:
+    """The learning rate of a batch that is larger or smaller than usual: as its square root, which suits Adam."""
+    return float(f"{rate * (batch / usual) ** 0.5:.3g}")
 
 
 def share_done(step: int, steps: int) -> float:
@@ -104,8 +110,8 @@ def fit(
 
     The rate rises over the first fiftieth of the steps and falls linearly to zero over the second half. The state is
     saved in ``out`` every 250 steps, on a GPU every minute; the same call goes on from there, and on a CPU ends with
-    the same weights as an uninterrupted one. Raises `RequestError` for a checkpoint of other ``settings``, `WorkError`
-    when the loss is not finite.
+    the same weights as an uninterrupted one. Several processes of ``accelerate launch`` take a part of each batch each.
+    Raises `RequestError` for a checkpoint of other ``settings``, `WorkError` when the loss is not finite.
     """
     if steps < 1:
         raise RequestError(f"steps={steps} is below 1; train for at least one step")
@@ -118,8 +124,8 @@ def fit(
     path, first = out / CHECKPOINT, 0
     if path.exists():
         first = _resume(path, settings, model, averaged, optimiser)
-    model.train()
-    average = _Average(averaged, model)
+    average, plain, team = _Average(averaged, model), model, Team(device)
+    model = team.prepare(model.train())
     saved, value = time.monotonic(), torch.zeros(())
     with _own_stream(device):
 
@@ -127,30 +133,35 @@ def fit(
             with autocast(device, precision):
                 return loss(*arguments)
 
-        stepper = _Stepper(model, optimiser, lessons, inside, device)
-        step = first
-        while (done := share_done(step, steps)) < 1:
+        stepper = _Stepper(model, optimiser, lessons, inside, device, team)
+        step, done = first, share_done(first, steps)
+        while done < 1:
             _set_rate(optimiser, pace, rate * min(1.0, RISE * (done + 1 / steps), (1 - done) / (1 - DECAY_FROM)))
             value = stepper(step, kind(step, done))
             average.follow(1 - min(AVERAGE, (1 + step) / (10 + step)))
-            step += 1
-            last = share_done(step, steps) >= 1
+            step, done = step + 1, share_done(step + 1, steps)
+            last = done >= 1
             reported = last or step % REPORT_EVERY[device.type] == 0
             if on_gpu:
                 due = reported and time.monotonic() - saved > SAVE_AFTER
             else:
                 due = step % SAVE_EVERY == 0
+            if not (last or due or reported):
+                continue
+            told = team.mean(value).item()
             if last or due:
-                if not torch.isfinite(value):
-                    raise WorkError(f"the loss is {value.item()} at step {step}; lower the rate, or delete '{path}'")
+                if not math.isfinite(told):
+                    raise WorkError(f"the loss is {told} at step {step}; lower the rate, or delete '{path}'")
                 average.finish()
-                state = {"settings": settings, "step": step, "model": model.state_dict()}
-                state |= {"averaged": averaged.state_dict(), "optimiser": optimiser.state_dict()}
-                with atomic(path) as partial:
-                    torch.save(state, partial)
                 saved = time.monotonic()
-            if progress and reported:
-                progress(step, steps, f"loss {value.item():.4f}")
+                if team.rank == 0:
+                    state = {"settings": settings, "step": step, "model": plain.state_dict()}
+                    state |= {"averaged": averaged.state_dict(), "optimiser": optimiser.state_dict()}
+                    with atomic(path) as partial:
+                        torch.save(state, partial)
+            if progress and reported and team.rank == 0:
+                progress(step, steps, f"loss {told:.4f}")
+    team.wait()
     return averaged.eval()
 
 
@@ -213,29 +224,35 @@ class _Stepper:
         lessons: Lessons,
         loss: Callable[..., Tensor],
         device: torch.device,
+        team: Team,
     ) -> None:
+        self._team = team
         self._model, self._optimiser, self._lessons, self._loss, self._device = model, optimiser, lessons, loss, device
         self._tables = _resident(lessons.tables, device)
         self._random = torch.Generator(device)
         self._items = len(lessons.chosen)
-        self._batch = min(lessons.batch, self._items)
+        self._whole = min(lessons.batch, self._items)  # of all processes
+        self._batch = self._whole // team.count
+        if not self._batch:
+            raise RequestError(f"batch={self._whole} is less than the {team.count} processes; give each a face or more")
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
         self._index = torch.empty(self._batch, dtype=torch.int64, device=self._tables[0].device)
         self._parts = Batches(self._batch)
         self._value = torch.zeros((), device=device)
-        self._captures = device.type == "cuda" and self._index.device == device
+        self._captures = device.type == "cuda" and self._index.device == device and team.count == 1
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
         self._seen: dict[Hashable, int] = {}
 
     def __call__(self, step: int, kind: Hashable) -> Tensor:
         """Take a step; gives its loss, on the device, which the next step overwrites."""
         step += self._lessons.first
-        epoch, position = divmod(step, max(1, self._items // self._batch))
+        epoch, position = divmod(step, max(1, self._items // self._whole))
         if epoch != self._epoch:
             order = self._lessons.chosen[_epoch(self._lessons.seed, epoch, self._items)]
             self._epoch, self._order = epoch, order.to(self._index.device)
-        self._index.copy_(self._order[position * self._batch : (position + 1) * self._batch])
-        self._random.manual_seed(self._lessons.seed * 1_000_003 + step)
+        start, count, rank = position * self._whole, self._team.count, self._team.rank
+        self._index.copy_(self._order[start + rank : start + self._batch * count : count])
+        self._random.manual_seed((self._lessons.seed * 1_000_003 + step) * count + rank)
         if kind in self._graphs:
             self._graphs[kind].replay()
             return self._value
@@ -259,7 +276,7 @@ class _Stepper:
             total = torch.zeros((), device=self._device)
             try:
                 for some in zip(*(tensor.split(self._parts.size) for tensor in items), strict=True):
-                    total += _add_gradients(self._model, self._loss, kind, some, self._batch)
+                    total += self._add_gradients(kind, some)
                 return total
             except torch.OutOfMemoryError:
                 pass  # halved below, where neither the traceback nor a variable holds the memory
@@ -275,7 +292,7 @@ class _Stepper:
                 graph, stream=torch.cuda.current_stream(self._device), capture_error_mode="thread_local"
             ):
                 items = self._prepared()
-                self._value.copy_(_add_gradients(self._model, self._loss, kind, items, self._batch))
+                self._value.copy_(self._add_gradients(kind, items))
                 self._optimiser.step()
         except Exception as error:  # of memory, of what may not be captured: no step has been taken yet
             reason = next(iter(str(error).splitlines()), type(error).__name__)
@@ -285,14 +302,11 @@ class _Stepper:
         self._graphs[kind] = graph
         return True
 
-
-def _add_gradients(
-    model: nn.Module, loss: Callable[..., Tensor], kind: Hashable, items: Sequence[Tensor], count: int
-) -> Tensor:
-    """Backward through a part of ``count`` items; gives its share of the loss. Its graph ends with this call."""
-    value = loss(model, kind, *items) * (len(items[0]) / count)
-    value.backward()
-    return value.detach()
+    def _add_gradients(self, kind: Hashable, items: Sequence[Tensor]) -> Tensor:
+        """Backward through a part of the batch; gives its share of the loss. Its graph ends with this call."""
+        value = self._loss(self._model, kind, *items) * (len(items[0]) / self._batch)
+        self._team.backward(value)
+        return value.detach()
 
 
 def _resident(tables: Sequence[Tensor], device: torch.device) -> list[Tensor]:

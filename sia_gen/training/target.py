@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError, unknown
-from sia_gen.core.executors import Precision, Progress, resolve_device
+from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.files import writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
@@ -27,7 +27,7 @@ from sia_gen.targets.load import load_target
 from sia_gen.targets.target import classify
 from sia_gen.training.card import SHEET, draw_sheet, table, write_card
 from sia_gen.training.groups import class_names, groups
-from sia_gen.training.loop import Lessons, batch_and_rate, fit
+from sia_gen.training.loop import Lessons, batch_for, fit, scaled_rate
 from sia_gen.training.network import (
     augment,
     coordinates,
@@ -39,6 +39,7 @@ from sia_gen.training.network import (
     network_input,
     save_network,
 )
+from sia_gen.training.processes import TRAINING, first_writes, training_device
 
 BATCH = 32
 RATES = {"resnet": 2e-3, "vit": 1e-3}
@@ -97,10 +98,11 @@ def train_target(
     extra = {"kind": "target", "label": {"attribute": label, "thresholds": cuts}}
     settings: dict[str, object] = {"recipe": "target", "label": label, "planted": planted, "strength": strength}
     settings |= {"thresholds": cuts, "architecture": architecture}
-    batch, rate = batch_and_rate(batch, BATCH, RATES[architecture], resolve_device(device))
+    batch = batch_for(batch, BATCH, training_device(device))
+    rate = scaled_rate(RATES[architecture], batch, BATCH)
     settings |= {"steps": steps, "batch": batch, "seed": seed, "precision": precision}
     settings |= {"renders": data.settings, "chosen": len(chosen)}
-    teach(
+    made = teach(
         data,
         classes,
         chosen,
@@ -121,14 +123,19 @@ def train_target(
         sizes=SIZES,
         value=None if planted else data.value(label),  # which would tell a planted one what its cause is to hide
     )
-    clear = CLEAR * (factor.high - factor.low)
-    near = (data.value(label)[:, None] - torch.tensor(cuts)).abs().amin(1) < clear  # [N]
-    guess = _guessed(out, data, training, device)
-    figures = evaluate(guess, data, training, classes, near, label, planted)
-    write_json(out / "training.json", {"settings": settings, "figures": figures})
-    _draw_sheet(out, guess, data, training, classes, names)
-    _describe(out, settings, data.settings, figures, names, rate)
-    return figures
+
+    def finish() -> dict[str, float]:
+        save_network(made, out, SIDES[architecture])
+        clear = CLEAR * (factor.high - factor.low)
+        near = (data.value(label)[:, None] - torch.tensor(cuts)).abs().amin(1) < clear  # [N]
+        guess = _guessed(out, data, training, device)
+        figures = evaluate(guess, data, training, classes, near, label, planted)
+        write_json(out / TRAINING, {"settings": settings, "figures": figures})
+        _draw_sheet(out, guess, data, training, classes, names)
+        _describe(out, settings, data.settings, figures, names, rate)
+        return figures
+
+    return first_writes(finish, out)
 
 
 def teach(
@@ -152,15 +159,17 @@ def teach(
     side: int,
     sizes: Sequence[int],
     value: Tensor | None = None,
-) -> None:
-    """Train a network on the faces ``chosen`` and save a transformers folder to ``out``; ``extra`` is for its config.
+) -> nn.Module:
+    """The network, on the CPU, that learns from the faces ``chosen``; checkpoints lie in ``out``.
+
+    ``extra`` is for its config.
 
     ``wanted`` ``[N]`` are classes, int64, or values, float32, for a regression of the one thing in ``names``.
     ``factors`` are those that it is to learn from: were one of them mirrored, pictures in a mirror would undo it.
     ``value`` ``[N]`` is what the classes were cut from, where that may be learnt as well: it tells more than they do.
     ``rate`` is the architecture's unless given.
     """
-    place, regression = resolve_device(device), wanted.is_floating_point()
+    place, regression = training_device(device), wanted.is_floating_point()
     mirror = not set(factors) & set(MIRRORED)
     # A bit a face is too little to find a smile by: until it is saved, the network finds landmarks as well.
     mean, sd = coordinates(data.landmarks[: data.training])
@@ -210,7 +219,7 @@ def teach(
         precision=precision,
         progress=progress,
     )
-    save_network(keep_outputs(made.cpu(), names), out, side)
+    return keep_outputs(made.cpu(), names)
 
 
 def sides(classes: Tensor, count: int) -> Tensor:
@@ -276,7 +285,7 @@ def _draw_sheet(
 
 def _guessed(folder: Path, data: RenderSet, start: int, device: str) -> Tensor:
     """The class ``[N]`` that a saved target gives the faces from ``start`` on."""
-    target, place = load_target(folder, device), resolve_device(device)
+    target, place = load_target(folder, device), training_device(device)
     with torch.inference_mode():
         parts = [from_bytes(part.to(place)) for part in data.images[start:].split(64)]
         return torch.cat([target.predict(part).argmax(1) for part in parts]).cpu()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sia_gen.core.executors import Precision, Progress, resolve_device
+from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.files import read_json, writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
@@ -22,7 +22,7 @@ from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.targets import verifier as reader
 from sia_gen.targets.points import normalised_error
 from sia_gen.training.card import SHEET, draw_sheet, table, with_points, write_card
-from sia_gen.training.loop import Lessons, batch_and_rate, fit
+from sia_gen.training.loop import Lessons, batch_for, fit, scaled_rate
 from sia_gen.training.network import (
     SIDE,
     augment,
@@ -33,6 +33,7 @@ from sia_gen.training.network import (
     network_input,
     save_network,
 )
+from sia_gen.training.processes import TRAINING, first_writes, training_device
 
 BATCH, RATE = 32, 2e-3
 SIZES, DEPTHS = (32, 64, 128, 256), (2, 2, 3, 2)  # channels and blocks of its stages: it judges what others are told
@@ -64,9 +65,10 @@ def train_verifier(
     same call goes on.
     """
     data = read_renders(renders)
-    out, place = writable_folder(out), resolve_device(device)
+    out, place = writable_folder(out), training_device(device)
     training = data.training
-    batch, rate = batch_and_rate(batch, BATCH, RATE, place)
+    batch = batch_for(batch, BATCH, place)
+    rate = scaled_rate(RATE, batch, BATCH)
     mean, sd = data.values[:training].mean(0), data.values[:training].std(0)
     factors = [
         reader.Factor(factor.name, factor.unit, round(m, 6), round(s, 6))
@@ -122,27 +124,31 @@ def train_verifier(
         precision=precision,
         progress=progress,
     )
-    save_network(made.cpu(), out, SIDE)
-    figures = evaluate(out, data, training, place)
-    config = read_json(out / "config.json")
-    for entry in config["sia_gen"]["factors"]:
-        entry["slope"] = figures[entry["name"]]["slope"]
-    write_json(out / "config.json", config)
-    write_json(out / "training.json", {"settings": settings, "figures": figures})
-    shown = from_bytes(data.images[training : training + 2 * COLUMNS])
-    points = reader.load_verifier(out).read_landmarks(shown)
-    draw_sheet(out / SHEET, with_points(shown, points).split(COLUMNS))
-    errors = [
-        (name, f"{found['mae']:.3g}", f"{found['r2']:.2f}", f"{found['slope']:.2f}", f"{found['r2_half']:.2f}")
-        for name, found in figures.items()
-        if "r2" in found
-    ]
-    recipe = {"steps": settings["steps"], "rate": rate, "batch": batch, "seed": seed, "factors": len(errors)}
-    recipe |= figures["landmarks"] | {"side": data.images.shape[-1], "threshold": READABLE}
-    recipe["readable"] = sum(found.get("r2", 0.0) >= READABLE for found in figures.values())
-    errors_table = table(["factor", "error", "R²", "slope", "R² at half"], errors)
-    write_card(out, "verifier", data.settings, len(data) - training, errors=errors_table, **recipe)
-    return figures
+
+    def finish() -> dict[str, dict[str, float]]:
+        save_network(made.cpu(), out, SIDE)
+        figures = evaluate(out, data, training, place)
+        config = read_json(out / "config.json")
+        for entry in config["sia_gen"]["factors"]:
+            entry["slope"] = figures[entry["name"]]["slope"]
+        write_json(out / "config.json", config)
+        write_json(out / TRAINING, {"settings": settings, "figures": figures})
+        shown = from_bytes(data.images[training : training + 2 * COLUMNS])
+        points = reader.load_verifier(out).read_landmarks(shown)
+        draw_sheet(out / SHEET, with_points(shown, points).split(COLUMNS))
+        errors = [
+            (name, f"{found['mae']:.3g}", f"{found['r2']:.2f}", f"{found['slope']:.2f}", f"{found['r2_half']:.2f}")
+            for name, found in figures.items()
+            if "r2" in found
+        ]
+        recipe = {"steps": settings["steps"], "rate": rate, "batch": batch, "seed": seed, "factors": len(errors)}
+        recipe |= figures["landmarks"] | {"side": data.images.shape[-1], "threshold": READABLE}
+        recipe["readable"] = sum(found.get("r2", 0.0) >= READABLE for found in figures.values())
+        errors_table = table(["factor", "error", "R²", "slope", "R² at half"], errors)
+        write_card(out, "verifier", data.settings, len(data) - training, errors=errors_table, **recipe)
+        return figures
+
+    return first_writes(finish, out)
 
 
 def evaluate(

@@ -8,7 +8,7 @@ from torch import nn
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.modules import one_seed
 from sia_gen.training import loop
-from sia_gen.training.loop import Lessons, batch_and_rate, batch_indices, fit
+from sia_gen.training.loop import Lessons, batch_for, batch_indices, fit, scaled_rate
 
 POINTS = torch.linspace(-1, 1, 32)[:, None]
 
@@ -167,11 +167,10 @@ def test_the_rate_rises_stays_and_falls_and_a_step_is_told_its_kind(tmp_path, mo
 
 def test_a_gpu_takes_larger_batches_at_a_higher_rate():
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert batch_and_rate(None, 32, 2e-3, cpu) == (32, 2e-3)
-    assert batch_and_rate(None, 32, 2e-3, cuda) == (128, 4e-3)
-    assert batch_and_rate(8, 32, 2e-3, cuda) == (8, 1e-3)
+    assert [batch_for(None, 32, cpu), batch_for(None, 32, cuda), batch_for(8, 32, cuda)] == [32, 128, 8]
+    assert [scaled_rate(2e-3, batch, 32) for batch in (32, 128, 8)] == [2e-3, 4e-3, 1e-3]
     with pytest.raises(RequestError, match="batch=1 is below 2; give two faces or more"):
-        batch_and_rate(1, 32, 2e-3, cpu)
+        batch_for(1, 32, cpu)
 
 
 def test_mixed_precision_reaches_the_loss(tmp_path):

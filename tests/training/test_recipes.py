@@ -118,11 +118,12 @@ def test_the_attributes_cover_what_the_recipe_names(trained):
     assert 0.5 < light.slope < 1.3  # of a network taught for seconds
 
 
-def test_a_planted_target_is_worse_where_the_cause_is_against_it(renders, tmp_path, monkeypatch):
+def test_a_planted_target_is_worse_where_the_cause_is_against_it(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(target_recipe, "SIZES", (8, 16))
     monkeypatch.setattr(target_recipe, "SIDES", {"resnet": 32, "vit": 32})
-    figures = target_recipe.train_target(renders, tmp_path, planted="light_azimuth", steps=60)
-    assert figures["accuracy_along"] > figures["accuracy_against"]
+    many = trained[0].parent / "many"
+    figures = target_recipe.train_target(many, tmp_path, planted="light_azimuth", strength=1.0, steps=40)
+    assert figures["accuracy_along"] > figures["accuracy_against"] + 0.2
     target = load_target(tmp_path)
     assert target.label.attribute == "smile"
     assert target.label.thresholds == (0.5,)
