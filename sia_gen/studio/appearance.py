@@ -126,7 +126,7 @@ def skin_colour(ita: Tensor) -> Tensor:
     tone = ita / 55.0
     b = 17.0 - 5.0 * tone.square()
     lightness = 50.0 + b * torch.tan(torch.deg2rad(ita))
-    a = 11.0 - 2.5 * tone.square()
+    a = 9.5 - 2.0 * tone.square()
     return lab_to_linear(torch.stack([lightness, a, b], dim=-1)).clamp(0.01, 1.0)
 
 
@@ -196,8 +196,8 @@ def surface(
     openness = open_.clamp(min=0.2) * (1 - 0.5 * cavity) * (1 + 0.06 * coarse)
     teeth = ((group == UPPER_TEETH) | (group == LOWER_TEETH)).nonzero().squeeze(1)
     gaps = 1 - 0.35 * torch.exp(-((torch.remainder(x[teeth] / 0.085 + 0.5, 1.0) - 0.5) / 0.10).square())
-    albedo[:, teeth] = colour(rest, 0.62, 0.57, 0.47) * gaps
-    gloss[teeth], openness[teeth] = 0.35, 0.6 * smooth(0.45, 0.05, side[teeth])
+    albedo[:, teeth] = colour(rest, 0.74, 0.69, 0.58) * gaps
+    gloss[teeth], openness[teeth] = 0.35, 0.85 * smooth(0.52, 0.10, side[teeth])
     eyes = ((group == RIGHT_EYE) | (group == LEFT_EYE)).nonzero().squeeze(1)
     albedo[:, eyes] = _eye(rest[:, eyes], look.iris[:, eyes], look.gaze[:, eyes], noise)
     gloss[eyes], openness[eyes] = 1.2, 0.85 - 0.5 * smooth(-0.02, 0.12, y[eyes])
@@ -232,7 +232,7 @@ def _eye(rest: Tensor, iris: Tensor, gaze: Tensor, noise: Noise) -> Tensor:
     y, z = y * up.cos() - z * up.sin(), y * up.sin() + z * up.cos()
     radius, front = torch.hypot(x, y), z > 0
     fibres = 1 + 0.35 * noise(torch.stack([6 * torch.atan2(y, x).cos(), 6 * torch.atan2(y, x).sin(), radius * 30]))
-    ring = iris * fibres * (0.40 + 0.60 * smooth(0.127, 0.095, radius)) * (1 + 0.5 * smooth(0.095, 0.06, radius))
+    ring = iris * fibres * (0.35 + 0.65 * smooth(0.110, 0.084, radius)) * (1 + 0.5 * smooth(0.084, 0.05, radius))
     veins = 1 - colour(x, 0.02, 0.10, 0.11) * smooth(0.12, 0.22, radius)
-    found = mix(colour(x, 0.52, 0.48, 0.46) * veins, ring, smooth(0.134, 0.120, radius) * front)
-    return mix(found, colour(x, 0.006, 0.006, 0.006), smooth(0.060, 0.048, radius) * front)
+    found = mix(colour(x, 0.60, 0.56, 0.54) * veins, ring, smooth(0.117, 0.104, radius) * front)
+    return mix(found, colour(x, 0.006, 0.006, 0.006), smooth(0.051, 0.041, radius) * front)

@@ -1,4 +1,4 @@
-"""What lies behind the face: a wall of one hue, or an out-of-focus scene.
+"""What lies behind the face: a wall of one hue, or a scene, out of focus or in it.
 
 Letters: B faces, N side of the supersampled picture.
 """
@@ -10,14 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sia_gen.core.seeds import stream
+from sia_gen.studio.blend import mix
 from sia_gen.studio.factors import FaceSpec
 
-HEIGHT, WIDTH = 5, 17  # grains of the scene, which reaches two pictures wide
-SHARP = 8  # pixels of the stored scene per grain
+HEIGHT, WIDTH = 5, 17  # grains of the out-of-focus scene, which reaches two pictures wide
+SHARP = 32  # pixels of the stored scene per grain
+THINGS = 60  # boxes in the scene: windows, shelves, frames, posts
 
 
 class Backdrop:
-    """A scene of soft blobs, the same for all faces; each sees another part of it.
+    """A scene, the same for all faces, in focus and out of it; each face sees another part of it.
 
     Its left is the mirror image of its right, so that a mirrored picture is the picture of mirrored factors.
     """
@@ -25,9 +27,15 @@ class Backdrop:
     def __init__(self) -> None:
         blobs = 0.35 * torch.from_numpy(stream(0, "backdrop").standard_normal((3, HEIGHT, WIDTH))).float()
         blobs = blobs + torch.from_numpy(stream(1, "backdrop").standard_normal((1, HEIGHT, WIDTH))).float()
-        blobs = (blobs + blobs.flip(2)) * (0.35 / 2**0.5)
         size = (HEIGHT * SHARP, WIDTH * SHARP)
-        self._scene = F.interpolate(blobs[None], size, mode="bicubic", align_corners=True)  # [1, 3, ., .]
+        far = F.interpolate(blobs[None], size, mode="bicubic", align_corners=True)[0]
+        focused = 0.45 * far + _things(*size)
+        out = focused[None]
+        for _ in range(3):  # a lens out of focus, nearly a Gaussian
+            out = F.avg_pool2d(out, SHARP - 1, 1, SHARP // 2 - 1, count_include_pad=False)
+        out = out[0]
+        half = torch.cat([out, focused])[:, :, size[1] // 2 :]
+        self._scene = 0.35 * torch.cat([half.flip(2), half], dim=2)[None]  # [1, 6, ., .]
 
     def to(self, device: torch.device | str) -> Backdrop:
         self._scene = self._scene.to(device)
@@ -44,6 +52,21 @@ class Backdrop:
         across = 0.5 * span + 0.5 * spec["background_shift"][:, None]  # [B, N] in the scene, −1…1
         places = torch.stack(torch.broadcast_tensors(across[:, None, :], span[None, :, None]), dim=-1)  # [B, N, N, 2]
         scene = self._scene.expand(len(spec), -1, -1, -1)
-        scene = F.grid_sample(scene, places, align_corners=True).transpose(0, 1)  # [3, B, N, N]
+        blurred, focused = F.grid_sample(scene, places, align_corners=True).transpose(0, 1).split(3)  # [3, B, N, N]
+        scene = mix(blurred, focused, spec["background_detail"][:, None, None])
         seen = torch.exp(2.2 * spec["background_scene"][:, None, None] * scene)
         return wall[:, :, None, None] * slope * falloff * seen
+
+
+def _things(height: int, width: int) -> Tensor:
+    """What stands about in a room or a street: a floor, boxes before boxes, leaves. Log radiance ``[3, H, W]``."""
+    random = stream(2, "backdrop")
+    y, x = torch.meshgrid(torch.arange(height) / height, torch.arange(width) / width, indexing="ij")
+    scene = torch.where(y > 0.72, -0.6, 0.1).expand(3, -1, -1).clone()
+    for left, top, wide, high, light, *tint in random.random((THINGS, 8)):
+        wide, high = 0.02 + 0.18 * wide**2, 0.10 + 0.7 * high**2
+        inside = ((x - left).abs() < wide / 2) & ((y - 0.8 * top - 0.1).abs() < high / 2)
+        scene[:, inside] = scene.new_tensor([[2.0 * (light - 0.5) + 0.5 * (share - 0.5)] for share in tint])
+    leaves = torch.from_numpy(random.standard_normal((1, 1, height // 4, width // 4))).float()
+    leaves = F.interpolate(leaves, (height, width), mode="bicubic", align_corners=True)[0]
+    return scene + 0.35 * leaves * torch.sin(9.0 * x + 2.0 * y).clamp(min=0)

@@ -38,7 +38,7 @@ class Glasses:
 
     def vertices(self, head: Tensor, spec: FaceSpec) -> tuple[Tensor, Tensor]:
         """Frames ``[B, G, 3]`` and lenses ``[B, L, 3]`` on the heads ``[B, V, 3]``."""
-        size, thick = spec["frame_size"][:, None], 0.024 + 0.06 * spec["frame_thickness"][:, None]
+        size, thick = spec["frame_size"][:, None], 0.016 + 0.055 * spec["frame_thickness"][:, None]
         wide, high = 0.34 + 0.12 * size, 0.22 + 0.15 * size  # [B, 1]
         carried = head[:, self._carried]
         front = (carried[..., 2] + CURVED * carried[..., 0].square()).amax(dim=1)[:, None] + 0.05  # [B, 1]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sia_gen.studio.blend import smooth
 from sia_gen.studio.camera import distance_of, project
 from sia_gen.studio.factors import FaceSpec
 
@@ -48,22 +49,29 @@ class Lamps:
         ambient = SKY * torch.exp2(spec["ambient_strength"])
         behind = torch.stack([-0.8 * torch.tanh(light[0] / 0.2), 0.35 + 0 * warmth, -0.5 + 0 * warmth])
         rim = RIM * spec["rim_light"] * torch.exp2(spec["light_strength"])
+        soft = spec["light_softness"]
+        # A larger lamp: less of it is hidden at once, and more comes round.
+        key, ambient = key * (1 - 0.22 * soft), ambient * (1 + 0.45 * soft)
         self._rows = torch.cat(
-            [light, key, behind / behind.norm(dim=0), ambient[None], rim[None], distance_of(spec)[None]]
+            [light, key, behind / behind.norm(dim=0), ambient[None], rim[None], distance_of(spec)[None], soft[None]]
         )
 
     def shine(self, surface: Surface) -> Tensor:
         """Linear radiance ``[3, P]`` towards the camera."""
         rows = self._rows.gather(1, surface.face.expand(len(self._rows), -1))
-        light, key, behind, ambient, rim, away = rows[:3], rows[3:6], rows[6:9], rows[9], rows[10], rows[11]
+        light, key, behind, (ambient, rim, away, soft) = rows[:3], rows[3:6], rows[6:9], rows[9:13]
         normal, place = surface.normal, surface.place
-        lit = self._reached(surface.face, place, light, away)
+        lit = self._reached(surface.face, place, light, away, soft)
         view = unit(torch.stack([-place[0], -place[1], away - place[2]]))
         half, facing = unit(light + view), (normal * light).sum(0)
-        diffuse = ((facing + surface.wrap) / (1 + surface.wrap)).clamp(min=0)
+        wrap = surface.wrap + 0.35 * soft
+        diffuse = ((facing + wrap) / (1 + wrap)).clamp(min=0)
         edge = (normal * behind).sum(0).clamp(min=0) * (1 - (normal * view).sum(0).clamp(0, 1)).square()
         if surface.tangent is None:
-            peak = (normal * half).sum(0).clamp(min=0) ** surface.sharp * (facing > 0)
+            near = (normal * half).sum(0).clamp(min=1e-4)
+            # A broad lobe under a tight one, as oily skin has; a larger lamp shows larger and paler in both.
+            peak = 0.65 * near ** (surface.sharp * (1 - 0.45 * soft)) + 0.35 * near ** (3.0 * surface.sharp)
+            peak = peak * (1 - 0.35 * soft) * smooth(-0.02, 0.06, facing)
         else:  # a strand scatters light into a cone about itself (Kajiya and Kay, SIGGRAPH 1989)
             along = (surface.tangent * light).sum(0)
             diffuse = 0.5 * (diffuse + (1 - along.square()).clamp(min=0).sqrt() * (facing > -0.3))
@@ -87,7 +95,7 @@ class Lamps:
         box = view.new_tensor(SOFTBOX)[:, None]
         return rows[9] * torch.exp(((back * box).sum(0) - 1) / 0.02)
 
-    def _reached(self, face: Tensor, place: Tensor, light: Tensor, away: Tensor) -> Tensor:
+    def _reached(self, face: Tensor, place: Tensor, light: Tensor, away: Tensor, soft: Tensor) -> Tensor:
         """Share ``[P]`` of key light that reaches each pixel: a march through the depth picture towards the lamp.
 
         What stands between is what the camera sees, which for a face in front of it is nearly all there is. Each
@@ -105,9 +113,9 @@ class Lamps:
             inside = (column >= 0) & (column < side) & (row >= 0) & (row < side)
             at = origin + (row.floor() * side + column.floor()).long()
             behind = distance - depth[torch.where(inside, at, 0)]  # positive where something stands nearer
-            near = ((behind - 0.03) / 0.05).clamp(0, 1) * ((0.75 - behind) / 0.25).clamp(0, 1)
+            near = ((behind - 0.03) / (0.04 + 0.14 * soft)).clamp(0, 1) * ((0.75 - behind) / 0.25).clamp(0, 1)
             blocked = torch.maximum(blocked, near * inside)
-        return 1 - 0.88 * blocked
+        return 1 - (0.92 - 0.34 * soft) * blocked
 
 
 def light_direction(spec: FaceSpec) -> Tensor:

@@ -21,7 +21,7 @@ from sia_gen.core.images import Images
 from sia_gen.studio import appearance
 from sia_gen.studio.backdrop import Backdrop
 from sia_gen.studio.blend import colour, mix, smooth
-from sia_gen.studio.camera import Grain, blurred, distance_of, encode, project, tone
+from sia_gen.studio.camera import Grain, blurred, compressed, distance_of, encode, project, tone
 from sia_gen.studio.factors import FaceSpec
 from sia_gen.studio.glasses import Glasses
 from sia_gen.studio.hair import Hair, azimuth_of, coverage, ears, greyed, temples
@@ -121,7 +121,7 @@ class Studio:
         ):
             _lay(flat, nearest, layer, light, share)
         images = F.avg_pool2d(tone(radiance), SUPERSAMPLE).transpose(0, 1).contiguous()  # averaged in linear light
-        images = self.grain(encode(blurred(images, spec)), spec)
+        images = compressed(self.grain(encode(blurred(images, spec)), spec), spec)
         depth = _nearer(_nearer(shading, frame, worn[frame.face]), lens, kept)
         x, y, distance = project(points[:, self.landmarks].movedim(-1, 0), away, side)  # [B, 68] each
         landmarks = torch.stack([x, y], dim=-1) / SUPERSAMPLE
@@ -228,7 +228,7 @@ class Studio:
         wrap = place.new_tensor(PLASTIC)[:, None]
         surface = Surface(seen.face, place, normal, colour(place, 0.01, 0.01, 0.012), full, 200 * full, full, wrap)
         mirror = 0.5 * lamps.mirrored(surface) + lamps.shine(surface)
-        share = (0.06 + 0.88 * tint) * worn[seen.face]
+        share = (0.035 + 0.90 * tint) * worn[seen.face]
         return mirror, share
 
 
