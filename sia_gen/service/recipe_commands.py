@@ -6,6 +6,7 @@ As in `sia_gen.cli`, everything heavy is imported inside the command that needs 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +24,11 @@ Steps = Annotated[int, typer.Option(help="Training steps.")]
 Adversarial = Annotated[
     int, typer.Option(help="Further steps of the generator against a discriminator, for a GPU; 20000, for example.")
 ]
-Precision = Annotated[str, typer.Option(help="Of the generator's training: no or bf16.")]
+Batch = Annotated[
+    int | None,
+    typer.Option(help="Faces of a training step; by default 16 to 64 by recipe, on a GPU four times as many."),
+]
+Precision = Annotated[str, typer.Option(help="Of the training: no or bf16, which is fast on a GPU.")]
 Skews = Annotated[
     list[str] | None,
     typer.Option(
@@ -83,6 +88,7 @@ def generator(
     out: Out,
     steps: Steps = 26_000,
     adversarial: Adversarial = 0,
+    batch: Batch = None,
     precision: Precision = "no",
     as_json: AsJson = False,
     seed: Seed = 0,
@@ -91,12 +97,10 @@ def generator(
     """Train a StyleGAN2 by paired regression on renders, then against a discriminator where asked."""
     from sia_gen.training.generator import train_generator
 
-    _require_precision(precision)
-
     def work(**common: Any) -> Mapping[str, Any]:
-        return train_generator(renders, out, steps=steps, adversarial=adversarial, precision=precision, **common)
+        return train_generator(renders, out, steps=steps, adversarial=adversarial, **common)
 
-    _run(work, out, as_json, seed, device)
+    _train(work, out, as_json, seed, device, batch, precision)
 
 
 @train.command()
@@ -104,6 +108,8 @@ def verifier(
     renders: Renders,
     out: Out,
     steps: Steps = 6_000,
+    batch: Batch = None,
+    precision: Precision = "no",
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -111,7 +117,10 @@ def verifier(
     """Train the verifier, which reads every factor off an image."""
     from sia_gen.training.verifier import train_verifier
 
-    _run(lambda **common: train_verifier(renders, out, steps=steps, **common), out, as_json, seed, device)
+    def work(**common: Any) -> Mapping[str, Any]:
+        return train_verifier(renders, out, steps=steps, **common)
+
+    _train(work, out, as_json, seed, device, batch, precision)
 
 
 @train.command()
@@ -119,6 +128,8 @@ def identity(
     renders: Renders,
     out: Out,
     steps: Steps = 4_000,
+    batch: Batch = None,
+    precision: Precision = "no",
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -126,7 +137,10 @@ def identity(
     """Train the identity model on renders that show each person several times."""
     from sia_gen.training.identity import train_identity
 
-    _run(lambda **common: train_identity(renders, out, steps=steps, **common), out, as_json, seed, device)
+    def work(**common: Any) -> Mapping[str, Any]:
+        return train_identity(renders, out, steps=steps, **common)
+
+    _train(work, out, as_json, seed, device, batch, precision)
 
 
 @train.command()
@@ -134,6 +148,8 @@ def landmarks(
     renders: Renders,
     out: Out,
     steps: Steps = 6_000,
+    batch: Batch = None,
+    precision: Precision = "no",
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -141,7 +157,10 @@ def landmarks(
     """Train a ViTPose that finds the 68 landmarks of a face."""
     from sia_gen.training.landmarks import train_landmarks
 
-    _run(lambda **common: train_landmarks(renders, out, steps=steps, **common), out, as_json, seed, device)
+    def work(**common: Any) -> Mapping[str, Any]:
+        return train_landmarks(renders, out, steps=steps, **common)
+
+    _train(work, out, as_json, seed, device, batch, precision)
 
 
 @train.command()
@@ -156,6 +175,8 @@ def target(
     planted: Annotated[str | None, typer.Option(help="A factor that follows the label in the training faces.")] = None,
     strength: Annotated[float, typer.Option(help="In which share of the training faces it does, 0.5…1.")] = 0.95,
     steps: Steps = 4_000,
+    batch: Batch = None,
+    precision: Precision = "no",
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -174,7 +195,7 @@ def target(
         settings = {"label": label, "thresholds": cuts, "architecture": architecture}
         return train_target(renders, out, **settings, planted=planted, strength=strength, steps=steps, **common)
 
-    _run(work, out, as_json, seed, device)
+    _train(work, out, as_json, seed, device, batch, precision)
 
 
 @train.command()
@@ -209,6 +230,9 @@ def everything(
     ] = 20_000,
     adversarial: Adversarial = 0,
     precision: Precision = "no",
+    jobs: Annotated[
+        int | None, typer.Option(help="Recipes that run side by side; by default four on a GPU, one on a CPU.")
+    ] = None,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -219,7 +243,8 @@ def everything(
     _require_precision(precision)
 
     def work(**common: Any) -> Mapping[str, Any]:
-        return train_everything(makehuman, out, faces=faces, adversarial=adversarial, precision=precision, **common)
+        options = {"faces": faces, "adversarial": adversarial, "precision": precision, "jobs": jobs}
+        return train_everything(makehuman, out, **options, **common)
 
     _run(work, out, as_json, seed, device)
 
@@ -229,12 +254,32 @@ def _require_precision(precision: str) -> None:
         raise RequestError(f"precision={precision} is neither no nor bf16; choose one of these")
 
 
-def _run(work: Callable[..., Mapping[str, Any]], out: Path, as_json: bool, seed: int, device: str) -> None:
+def _train(
+    work: Callable[..., Mapping[str, Any]],
+    out: Path,
+    as_json: bool,
+    seed: int,
+    device: str,
+    batch: int | None,
+    precision: str,
+) -> None:
+    """Do a recipe with this batch and precision; of several processes the first one tells of it."""
+    from sia_gen.training.processes import is_first
+
+    _require_precision(precision)
+    _run(partial(work, batch=batch, precision=precision), out, as_json, seed, device, tells=is_first())
+
+
+def _run(
+    work: Callable[..., Mapping[str, Any]], out: Path, as_json: bool, seed: int, device: str, tells: bool = True
+) -> None:
     """Do a recipe with a progress bar, and print the figures that it gives."""
     from sia_gen.service.terminal import progress_bar, show_entries
 
-    with progress_bar(quiet=as_json) as progress:
+    with progress_bar(quiet=as_json or not tells) as progress:
         figures = work(seed=seed, device=resolve(device), progress=progress)
+    if not tells:
+        return
     if as_json:
         print_json({**figures, "out": str(out)})
         return

@@ -1,7 +1,7 @@
 """The loop that every recipe shares: seeded batches, a schedule, a moving average, and checkpoints to go on from.
 
-What is learnt from lies on the device that learns; a step is gathered, augmented and taken there. On a GPU a step is
-captured once as a CUDA graph and replayed, for launching the kernels of small networks takes longer than running them.
+What is learnt from lies on the device that learns, where rows are gathered and augmented. On a GPU a step is captured
+once as a CUDA graph and replayed: launching the kernels of small networks takes longer than running them.
 
 Letters: N items, B items of a step.
 """
@@ -236,11 +236,10 @@ class _Stepper:
         if not self._batch:
             raise RequestError(f"batch={self._whole} is less than the {team.count} processes; give each a face or more")
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
-        self._index = torch.empty(self._batch, dtype=torch.int64, device=self._tables[0].device)
         self._parts = Batches(self._batch)
         self._value = torch.zeros((), device=device)
-        self._captures = device.type == "cuda" and self._index.device == device and team.count == 1
-        self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
+        self._captures = device.type == "cuda" and team.count == 1
+        self._graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]] = {}
         self._seen: dict[Hashable, int] = {}
 
     def __call__(self, step: int, kind: Hashable) -> Tensor:
@@ -249,25 +248,29 @@ class _Stepper:
         epoch, position = divmod(step, max(1, self._items // self._whole))
         if epoch != self._epoch:
             order = self._lessons.chosen[_epoch(self._lessons.seed, epoch, self._items)]
-            self._epoch, self._order = epoch, order.to(self._index.device)
+            self._epoch, self._order = epoch, order.to(self._tables[0].device)
         start, count, rank = position * self._whole, self._team.count, self._team.rank
-        self._index.copy_(self._order[start + rank : start + self._batch * count : count])
-        self._random.manual_seed((self._lessons.seed * 1_000_003 + step) * count + rank)
-        if kind in self._graphs:
-            self._graphs[kind].replay()
-            return self._value
+        items = self._prepared(
+            self._order[start + rank : start + self._batch * count : count],
+            (self._lessons.seed * 1_000_003 + step) * count + rank,
+        )
         self._seen[kind] = self._seen.get(kind, 0) + 1
-        if self._captures and self._parts.size == self._batch and self._seen[kind] > EAGER and self._capture(kind):
-            self._graphs[kind].replay()
-            return self._value
-        self._value.copy_(self._gradients(kind, self._prepared()))
-        self._optimiser.step()
+        if self._captures and self._parts.size == self._batch and self._seen[kind] == EAGER + 1:
+            self._capture(kind, items)
+        if kind in self._graphs:
+            graph, inputs = self._graphs[kind]
+            for place, item in zip(inputs, items, strict=True):
+                place.copy_(item)
+            graph.replay()
+        else:
+            self._value.copy_(self._gradients(kind, items))
+            self._optimiser.step()
         return self._value
 
-    def _prepared(self) -> tuple[Tensor, ...]:
-        with torch.no_grad():
-            rows = [table.index_select(0, self._index).to(self._device) for table in self._tables]
-            return self._lessons.prepare(self._random, *rows)
+    @torch.no_grad()
+    def _prepared(self, index: Tensor, seed: int) -> tuple[Tensor, ...]:
+        rows = [table.index_select(0, index).to(self._device) for table in self._tables]
+        return self._lessons.prepare(self._random.manual_seed(seed), *rows)
 
     def _gradients(self, kind: Hashable, items: tuple[Tensor, ...]) -> Tensor:
         """Leave the gradients of a step's loss in the model; gives the loss. Halves the parts until they fit."""
@@ -282,25 +285,20 @@ class _Stepper:
                 pass  # halved below, where neither the traceback nor a variable holds the memory
             self._parts.halve()
 
-    def _capture(self, kind: Hashable) -> bool:
-        """Record a step of this kind as a graph, which takes none; False, for good, where that cannot be done."""
-        graph = torch.cuda.CUDAGraph()
+    def _capture(self, kind: Hashable, items: tuple[Tensor, ...]) -> None:
+        """Record a step of this kind, which takes none; where that cannot be done, all go on without graphs."""
+        graph, inputs = torch.cuda.CUDAGraph(), tuple(item.clone() for item in items)
         self._model.zero_grad(set_to_none=True)
         try:
-            graph.register_generator_state(self._random)
-            with torch.cuda.graph(
-                graph, stream=torch.cuda.current_stream(self._device), capture_error_mode="thread_local"
-            ):
-                items = self._prepared()
-                self._value.copy_(self._add_gradients(kind, items))
+            with torch.cuda.graph(graph, stream=torch.cuda.current_stream(self._device)):
+                self._value.copy_(self._add_gradients(kind, inputs))
                 self._optimiser.step()
-        except Exception as error:  # of memory, of what may not be captured: no step has been taken yet
+        except Exception as error:  # of memory, of what may not be captured
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             logging.getLogger(__name__).warning("steps are not captured as a CUDA graph (%s): slower", reason)
-            self._captures, self._random = False, torch.Generator(self._device).manual_seed(self._random.initial_seed())
-            return False
-        self._graphs[kind] = graph
-        return True
+            self._captures = False
+        else:
+            self._graphs[kind] = graph, inputs
 
     def _add_gradients(self, kind: Hashable, items: Sequence[Tensor]) -> Tensor:
         """Backward through a part of the batch; gives its share of the loss. Its graph ends with this call."""

@@ -25,6 +25,11 @@ def launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def is_first() -> bool:
+    """Whether this process is alone, or the first of several."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def training_device(name: str) -> torch.device:
     """As `resolve_device`; of several processes each has its own of that kind."""
     place = resolve_device(name)
