@@ -70,16 +70,16 @@ class Palette:
 def palette(spec: FaceSpec) -> Palette:
     """Colours and amounts from factors: hair greys with age, beards and baldness show in grown men."""
     age, sex, lightness, red = spec["age"], spec["sex"], spec["hair_colour"], spec["hair_red"]
-    hair, grown = hair_colour(lightness, red), smooth(14.0, 22.0, age)
+    hair, grown = hair_colour(lightness, red), smooth(13.0, 19.0, age)
     zero = torch.zeros_like(age)
     warmth = spec["clothes_warmth"]
     return Palette(
         skin=skin_colour(spec["skin_tone"]).T,
         hair=hair,
-        brow=0.45 * hair_colour(0.75 * lightness, red) * (0.9 * spec["brow_colour"]).exp(),
+        brow=0.36 * hair_colour(0.75 * lightness, red) * (0.9 * spec["brow_colour"]).exp(),
         iris=mix(colour(hair, 0.075, 0.032, 0.012), colour(hair, 0.12, 0.22, 0.34), spec["iris_colour"]),
         lips=mix(
-            mix(colour(hair, 0.88, 0.54, 0.55), colour(hair, 0.93, 0.72, 0.70), sex),
+            mix(colour(hair, 0.88, 0.54, 0.55), colour(hair, 0.88, 0.76, 0.74), sex),
             colour(hair, 0.93, 0.80, 0.82),
             0.7 * smooth(40.0, 80.0, age),
         ),
@@ -94,7 +94,7 @@ def palette(spec: FaceSpec) -> Palette:
         sides=spec["hair_sides"],
         loose=hangs_loose(spec),
         grey=smooth(31.0, 76.0, age + 11 * spec["greying"]),
-        stubble=(spec["stubble"] + 0.25) * smooth(0.45, 0.85, sex) * grown,
+        stubble=(spec["stubble"] + 0.35) * smooth(0.45, 0.85, sex) * grown,
         beard=beard_shown(spec),
         moustache=moustache_shown(spec),
         arched=1 - sex,
@@ -160,28 +160,29 @@ def surface(
     cavity = smooth(0.3, 0.7, cavity)
     x, y, z = rest
     side = x.abs()
-    fine, coarse = noise(rest * 26), noise(rest * 7 + 3)
+    even = torch.stack([side, y, z])
+    fine, coarse = noise(even * 26), noise(even * 7 + 3)
     skin = skin_tint(rest, look.skin, shown, look.freckles, noise) * (1 - 0.34 * folded)
     paint = mix(look.skin * look.lips, colour(rest, 0.42, 0.03, 0.06), 0.9 * look.painted)
     albedo = mix(skin, paint, (0.75 + 0.2 * look.painted) * lips)
     from_eye = torch.sqrt((side - EYE).square() + y.square() + (z - 0.02).square())
     lid = smooth(0.44, 0.30, from_eye) * smooth(-0.02, 0.10, y) * smooth(0.30, 0.20, y)
     albedo = mix(albedo, look.lids, 0.65 * look.lid_paint * lid)
-    strand, thin = noise(torch.stack([x * 30, y * 7, z * 12])), noise(torch.stack([x * 58, y * 15, z * 24 + 9]))
+    strand, thin = noise(torch.stack([side * 30, y * 7, z * 12])), noise(torch.stack([side * 58, y * 15, z * 24 + 9]))
     jaw, lip = beard_region(rest)
     bare = 1 - smooth(0.35, 0.95, lips)
     shaved = torch.maximum(jaw, lip) * bare * look.stubble * (0.7 + 0.3 * thin)
-    albedo = mix(albedo, 0.55 * look.hair + 0.18 * look.skin, 0.55 * shaved)
+    albedo = mix(albedo, 0.55 * look.hair + 0.18 * look.skin, 0.62 * shaved)
     density = torch.maximum(jaw * smooth(0.04, 0.5, look.beard), lip * smooth(0.04, 0.5, look.moustache)) * bare
     bearded = smooth(0.08, 0.8, density * (1.1 + 0.35 * strand + 0.45 * thin))
     whiskers = greyed(look.hair, (1.25 * look.grey).clamp(max=1), smooth(-1.3, -1.7, y), thin)
     albedo = mix(albedo, whiskers * (0.72 + 0.3 * strand + 0.35 * thin) + 0.02 * look.skin, 0.95 * bearded)
     brow = _brow(side, y, z, look.brow_thickness, look.arched)
-    brow = brow * (0.7 + 0.25 * strand + 0.55 * noise(torch.stack([x * 40 - y * 14, y * 22 + side * 16, z])))
-    albedo = mix(albedo, greyed(look.brow, 0.75 * look.grey, 0 * y, thin), 0.85 * brow.clamp(0, 1))
+    brow = brow * (0.9 + 0.25 * strand + 0.55 * noise(torch.stack([side * 40 - y * 14, y * 22 + side * 16, z])))
+    albedo = mix(albedo, greyed(look.brow, 0.75 * look.grey, 0 * y, thin), 0.95 * brow.clamp(0, 1))
     lash = smooth(0.300, 0.258, from_eye) * smooth(-0.03, 0.05, y)
     albedo = albedo * (1 - (look.lashes + 0.4 * look.lid_paint).clamp(max=0.97) * lash)
-    grain = noise(torch.stack([x * 24, y * 6, z * 14 + 5]))
+    grain = noise(torch.stack([side * 24, y * 6, z * 14 + 5]))
     roots = smooth(-0.20, 0.10, hair_margin(y, azimuth, look.growth) + 0.12 * grain + 0.10 * thin)
     roots = roots * remaining(y, azimuth, grain, look.growth) * smooth(0.6, 0.3, ear)
     roots = roots * (0.35 + 0.65 * faded(y, azimuth, thin, look.growth)) * (0.85 + 0.25 * thin)
@@ -207,8 +208,8 @@ def surface(
 def _brow(side: Tensor, y: Tensor, z: Tensor, thickness: Tensor, arched: Tensor) -> Tensor:
     along = (side - 0.20) / 0.70  # 0 at the nose, 1 at the temple
     inside = along.clamp(0, 1)
-    line = 0.295 + (0.10 + 0.05 * arched) * torch.sin((inside * 0.75 + 0.05) * torch.pi)
-    half = (0.036 + 0.055 * thickness).clamp(min=0.02) * (1 - 0.6 * inside)
+    line = 0.262 + 0.04 * arched + (0.09 + 0.06 * arched) * torch.sin((inside * 0.75 + 0.05) * torch.pi)
+    half = (0.036 + 0.062 * thickness).clamp(min=0.02) * (1 - 0.6 * inside)
     ends = smooth(-0.06, 0.06, along) * smooth(1.05, 0.8, along)
     return torch.exp(-((y - line) / half).square()) * ends * (z > -0.2)
 
@@ -220,7 +221,8 @@ def _dressed(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
 
 
 def _clothes(rest: Tensor, look: Palette, noise: Noise) -> Tensor:
-    return look.clothes * (0.85 + 0.15 * noise(rest * 20))
+    x, y, z = rest
+    return look.clothes * (0.85 + 0.15 * noise(torch.stack([x.abs(), y, z]) * 20))
 
 
 def _eye(rest: Tensor, iris: Tensor, gaze: Tensor, noise: Noise) -> Tensor:

@@ -122,7 +122,8 @@ class Grain:
     def __init__(self, side: int) -> None:
         pattern = torch.from_numpy(stream(0, "sensor noise").standard_normal((3, side, side))).float()
         shared = (pattern + pattern.roll(1, 1) + pattern.roll(1, 2) + pattern.roll((1, 1), (1, 2))) / 2
-        self._pattern = 0.75 * pattern + 0.66 * shared
+        pattern = pattern + 0.9 * shared
+        self._pattern = pattern / pattern.std()
         self._steps = torch.arange(side)
         self._weights = torch.from_numpy(stream(0, "sensor noise offsets").uniform(10, 100, (len(FACTORS), 2)))
 

@@ -69,10 +69,12 @@ class Hair:
         self.azimuth = azimuth.repeat(ROWS + HANGING)  # [H]
         self.along = torch.cat([polar, EDGE + self._fall * DROP]).repeat_interleave(COLUMNS)  # [H] crown to tip
         self.hanging = (self.along > EDGE + 1e-4).float()  # [H]
-        strand = torch.stack([3.2 * azimuth.cos(), 3.2 * azimuth.sin()])  # one lock after the other around the head
+        # One lock after the other around the head, alike at both sides.
+        strand = torch.stack([3.2 * azimuth.cos(), 3.2 * azimuth.sin().abs()])
         place = torch.cat([strand.repeat(1, ROWS + HANGING), 0.8 * self.along[None]])
         self._locks = noise(place).view(ROWS + HANGING, COLUMNS)
-        self._curls = noise(3.1 * self.rest.T + 7).view(ROWS + HANGING, COLUMNS)
+        x, y, z = self.rest.T
+        self._curls = noise(3.1 * torch.stack([x.abs(), y, z]) + 7).view(ROWS + HANGING, COLUMNS)
         self.triangles = _triangles(self.azimuth)
 
     def vertices(self, head: Tensor, spec: FaceSpec) -> Tensor:

@@ -30,7 +30,7 @@ DESCENDED: tuple[Row, Row] = ((-3.0, 0.6, 0.9, 3.0), (-2.6, -0.7, 1.1, 2.6))
 TYPICAL: dict[str, tuple[Row, Row, tuple[float, float]]] = {
     # factor: its middle at each age in women, in men, and its spread in both, in standard deviations of the factor
     "hair_length": (
-        (0.50, 0.62, 0.62, 0.56, 0.44, 0.30, 0.22), (0.20, 0.20, 0.17, 0.14, 0.12, 0.11, 0.11), (0.70, 0.45)
+        (0.50, 0.62, 0.62, 0.56, 0.46, 0.36, 0.30), (0.20, 0.20, 0.17, 0.14, 0.12, 0.11, 0.11), (0.70, 0.45)
     ),
     "hair_sides": ((0.75,) * 7, (0.45, 0.4, 0.25, 0.3, 0.4, 0.45, 0.5), (0.5, 0.8)),
     "hair_lift": ((0.15,) * 7, (0.2, 0.35, 0.45, 0.4, 0.35, 0.25, 0.2), (0.6, 1.0)),

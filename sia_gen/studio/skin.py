@@ -75,8 +75,9 @@ def tint(rest: Tensor, skin: Tensor, look: Marks, freckles: Tensor, noise: Noise
     """Albedo ``[3, P]`` of skin whose plain colour is ``skin`` ``[3, P]``: red zones, spots, shadows under the eyes."""
     x, y, _ = rest
     side = x.abs()
+    even = torch.stack([side, y, rest[2]])  # both halves alike, so that a mirrored face is a face
     shift = torch.stack([2.6 * look.pattern, 1.7 * look.pattern, 0 * look.pattern])
-    fine, coarse, patchy = noise(rest * 26), noise(rest * 7 + 3), noise(rest * 3.1 + shift + 11)
+    fine, coarse, patchy = noise(even * 26), noise(even * 7 + 3), noise(even * 3.1 + shift + 11)
     cheeks = bump((side - 0.74) / 0.34, (y + 0.52) / 0.28)
     nose = bump(side / 0.2, (y + 0.62) / 0.18)
     ears = (side > 1.15) & (rest[2] < 0.0)
@@ -88,7 +89,7 @@ def tint(rest: Tensor, skin: Tensor, look: Marks, freckles: Tensor, noise: Noise
     where = bump(side / 0.9, (y + 0.3) / 0.45)
     freckled = smooth(0.35, 0.6, fine) * freckles * where
     upper = smooth(-1.4, -0.4, y) * (1 - 0.6 * bump(side / 0.35, (y + 0.4) / 0.5))
-    spotted = smooth(0.28, 0.5, noise(rest * 5.5 + shift)) * look.spots * upper
+    spotted = smooth(0.28, 0.5, noise(even * 5.5 + shift)) * look.spots * upper
     skin = skin * (1 - 0.5 * (freckled + 0.5 * spotted) * colour(x, 0.55, 0.85, 1.05))
     hollow = bump((side - 0.44) / 0.27, (y + 0.26) / 0.10) + 0.6 * bump((side - 0.26) / 0.10, (y + 0.12) / 0.12)
     lids = bump((side - 0.52) / 0.32, (y - 0.17) / 0.10)
@@ -100,14 +101,15 @@ def tint(rest: Tensor, skin: Tensor, look: Marks, freckles: Tensor, noise: Noise
 
 def relief(rest: Tensor, look: Marks, noise: Noise) -> tuple[Tensor, Tensor]:
     """Slope of the skin ``[3, P]`` in the rest frame, and how deep in a fold ``[P]`` each point lies, 0…1."""
-    waves = noise(rest * 3.7 + 5)
+    even = torch.stack([rest[0].abs(), rest[1], rest[2]])
+    waves = noise(even * 3.7 + 5)
     here = _height(rest, look, waves)
     step = STEP * torch.eye(3, device=rest.device)
     slope = torch.stack([_height(rest + step[:, axis, None], look, waves) - here for axis in (0, 1)]) / STEP
     pores = look.rough * 0.15
-    grain = torch.stack([noise(rest * 31 + 17), noise(rest * 31 + 41)]) + 0.5 * torch.stack(
-        [noise(rest * 13 + 29), noise(rest * 13 + 53)]
-    )
+    grain = torch.stack([noise(even * 31 + 17), noise(even * 31 + 41)])
+    grain = grain + 0.5 * torch.stack([noise(even * 13 + 29), noise(even * 13 + 53)])
+    grain[0] *= rest[0].sign()
     slope = slope + pores * grain * smooth(1.35, 1.0, rest[0].abs())
     return torch.cat([slope, torch.zeros_like(slope[:1])]), (-here / 0.03).clamp(0, 1)
 
@@ -155,7 +157,7 @@ def _height(rest: Tensor, look: Marks, waves: Tensor) -> Tensor:
     high = high - 0.022 * look.sagging * jowl
     # Fine lines stand on the upper lip, and cross the cheeks and the neck.
     lip = bump((y + 0.89) / 0.07) * smooth(0.42, 0.30, side) + 0.7 * bump((y + 1.36) / 0.06) * smooth(0.32, 0.2, side)
-    high = high + 0.009 * look.sagging * _groove(x / 0.062 + 0.4 * waves) * lip
+    high = high + 0.009 * look.sagging * _groove(side / 0.062 + 0.4 * waves) * lip
     cheek = bump((side - 0.88) / 0.26, (y + 0.75) / 0.42)
     high = high + 0.006 * look.sagging * _groove((side + 0.55 * y + 0.07 * waves) / 0.105) * cheek
     neck = smooth(-1.85, -2.05, y)

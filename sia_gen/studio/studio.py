@@ -174,14 +174,15 @@ class Studio:
         def strands(values: Tensor, across: float, down: float) -> Tensor:
             """Noise that runs along the strands, down from the crown or aside from the parting."""
             x, _, z, azimuth, along = values[:5]
-            around = torch.stack([1.9 * across * azimuth.cos(), 1.9 * across * azimuth.sin(), down * along])
-            aside = torch.stack([across * z, down * x, 0 * along + across])
+            around = torch.stack([1.9 * across * azimuth.cos(), 1.9 * across * azimuth.sin().abs(), down * along])
+            aside = torch.stack([across * z, down * x.abs(), 0 * along + across])
             return mix(self.noise(around), self.noise(aside), smooth(0.2, 0.8, values[18]))
 
         curl = curled[seen.face]
         woolly = smooth(0.35, 0.95, curl)
-        grain = mix(strands(values, 11.0, 0.9), self.noise(8.0 * values[:3]), woolly)
-        fine = mix(strands(values, 34.0, 1.6), self.noise(21.0 * values[:3] + 7), 0.8 * woolly)
+        even = torch.stack([values[0].abs(), values[1], values[2]])
+        grain = mix(strands(values, 11.0, 0.9), self.noise(8.0 * even), woolly)
+        fine = mix(strands(values, 34.0, 1.6), self.noise(21.0 * even + 7), 0.8 * woolly)
         facing = unit(values[9:12])[2].abs()
         share = coverage(values[:3], values[3], values[5], grain, fine, facing, look.growth)
         some = (share > 0).nonzero().squeeze(1)
@@ -196,7 +197,7 @@ class Studio:
         tips = 0.82 + 0.22 * smooth(0.5, 3.0, along)  # roots are darker than what the sun has seen
         albedo = pigment * tips * (1 + 0.30 * grain + 0.38 * fine) * near_skin
         normal = unit(normal)
-        bumps = torch.stack([grain, fine, 0.5 * fine - 0.5 * grain])
+        bumps = torch.stack([grain * rest[0].sign(), fine, 0.5 * fine - 0.5 * grain])
         normal = unit(normal + (0.15 + 0.55 * curl) * bumps)
         behind = normal[2] < 0  # the inside of hair that hangs on the far side
         normal = torch.where(behind, -normal, normal)

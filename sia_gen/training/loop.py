@@ -35,6 +35,7 @@ CHECKPOINT = "checkpoint.pt"
 BETAS, AVERAGE, DECAY_FROM = (0.9, 0.99), 0.998, 0.5
 GPU_BATCHES = 4  # times the batch of a CPU is that of a GPU
 RISE = 50  # the first one in so many of the steps raise the rate
+TRIED = 4  # algorithms of a convolution, of which the fastest is taken
 EAGER = 3  # steps of a kind before it is captured as a graph
 
 
@@ -321,15 +322,14 @@ def _own_stream(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    precision, benchmark = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
-    ours = torch.cuda.Stream(device)
+    precision, ours = torch.get_float32_matmul_precision(), torch.cuda.Stream(device)
     ours.wait_stream(torch.cuda.current_stream(device))
+    # To try more algorithms of each convolution takes longer than the best of them saves.
+    tried = torch.backends.cudnn.flags(enabled=True, benchmark=True, benchmark_limit=TRIED, allow_tf32=True)
     try:
         torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.benchmark = True
-        with torch.cuda.device(device), torch.cuda.stream(ours):
+        with tried, torch.cuda.device(device), torch.cuda.stream(ours):
             yield
         torch.cuda.current_stream(device).wait_stream(ours)
     finally:
         torch.set_float32_matmul_precision(precision)
-        torch.backends.cudnn.benchmark = benchmark

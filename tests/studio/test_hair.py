@@ -3,8 +3,20 @@ import math
 import pytest
 import torch
 
-from sia_gen.studio.factors import FACTORS, values_of
-from sia_gen.studio.hair import COLUMNS, EDGE, HANGING, ROWS, Growth, Hair, coverage, hair_ends
+from sia_gen.studio.factors import FACTORS, sample, values_of
+from sia_gen.studio.hair import (
+    COLUMNS,
+    EDGE,
+    HANGING,
+    ROWS,
+    Growth,
+    Hair,
+    coverage,
+    greyed,
+    hair_ends,
+    hangs_loose,
+    temples,
+)
 from sia_gen.studio.texture import Noise
 
 
@@ -25,13 +37,14 @@ def hair(ball):
 
 
 def growth(**changes):
-    values = {"length": 0.5, "hairline": 0.0, "fringe": 0.0, "baldness": 0.0} | changes
+    values = {"length": 0.5, "hairline": 0.0, "fringe": 0.0, "baldness": 0.0, "sides": 1.0, "loose": 1.0} | changes
     return Growth(**{name: torch.tensor([value]) for name, value in values.items()})
 
 
-def covered(x, y, z, azimuth, hanging=0.0, **changes):
-    place = torch.tensor([[x], [y], [z]])
-    return coverage(place, torch.tensor([azimuth]), torch.tensor([hanging]), torch.zeros(1), growth(**changes)).item()
+def covered(x, y, z, azimuth, hanging=0.0, facing=1.0, **changes):
+    place, even = torch.tensor([[x], [y], [z]]), torch.zeros(1)
+    lies = torch.tensor([azimuth]), torch.tensor([hanging])
+    return coverage(place, *lies, even, even, torch.tensor([facing]), growth(**changes)).item()
 
 
 def test_the_grid_lies_on_the_scalp_and_hangs_straight_down(hair):
@@ -73,15 +86,45 @@ def test_hair_grows_where_it_should():
     assert covered(*brow, fringe=1.0) < 0.1
     assert covered(*crown, baldness=1.0) == 0
     assert covered(*crown, length=0.0) == 0  # cropped so short that only the scalp's colour tells
-    line = (0.0, 1.25, 0.2, 0.0)
-    assert covered(*line) > 0.9
-    assert covered(*line, hairline=1.0) < 0.1
+    line = (0.0, 1.36, 0.2, 0.0)
+    assert covered(*line) > 0.8
+    assert covered(*line, hairline=1.0) < 0.6
+    temple = (0.6, 1.3, 0.0, 0.58)
+    assert covered(*temple) > 0.9
+    assert covered(*temple, hairline=1.0) < 0.3  # recedes there first
+
+
+def test_hair_frays_at_its_outline_and_thins_at_cropped_sides():
+    crown, side = (0.0, 1.9, -0.8, 0.0), (1.2, 0.1, -0.8, 1.4)
+    assert covered(*crown, facing=0.0) < 0.05
+    assert 0.2 < covered(*crown, facing=0.15) < 0.6
+    short = {"length": 0.12}
+    assert covered(*side, sides=1.0, **short) > 0.9 * covered(*side, sides=0.75, **short) > 0
+    assert covered(*side, sides=0.0, **short) < 0.7 * covered(*side, sides=1.0, **short)
+
+
+def test_tied_hair_does_not_hang():
+    beside = {"azimuth": 1.6, "hanging": 1.0, "length": 0.8}
+    assert covered(1.3, -0.3, -1.0, **beside) == 1
+    assert covered(1.3, -0.3, -1.0, **beside, loose=0.0) == 0
+    assert hangs_loose(sample([0], tied=1.0, hair_length=0.8)).item() == 0
+    assert hangs_loose(sample([0], tied=1.0, hair_length=0.1)).item() == 1  # too short to be tied
+
+
+def test_hair_greys_at_the_temples_first():
+    azimuth, y = torch.tensor([0.0, 1.2]), torch.tensor([1.8, 0.3])  # crown and temple
+    pigment = torch.full((3, 2), 0.02)
+    half = greyed(pigment, torch.full((2,), 0.5), temples(azimuth, y), torch.zeros(2))[0]
+    assert half[1] > 1.5 * half[0] > 1.5 * 0.02
+    none, all_of_it = (greyed(pigment, torch.full((2,), g), temples(azimuth, y), torch.zeros(2)) for g in (0.0, 1.0))
+    assert torch.equal(none, pigment)
+    assert (all_of_it > 0.2).all()
 
 
 def test_hair_hangs_as_low_as_it_is_long():
     for length in (0.3, 0.6, 1.0):
         ends = hair_ends(torch.tensor(length)).item()
         beside = {"azimuth": 1.6, "hanging": 1.0, "length": length}
-        assert covered(1.3, ends + 0.4, -1.0, **beside) == 1
+        assert covered(1.3, ends + 0.5, -1.0, **beside) == 1
         assert covered(1.3, ends - 0.1, -1.0, **beside) == 0
     assert covered(0.4, 0.0, 0.4, azimuth=0.3, hanging=1.0, length=1.0) == 0  # never over the face

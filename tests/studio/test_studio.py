@@ -6,8 +6,8 @@ import torch
 from sia_gen.core.errors import RequestError
 from sia_gen.core.images import to_bytes
 from sia_gen.studio.appearance import lab_to_linear, skin_colour
-from sia_gen.studio.camera import blurred, encode, tone
-from sia_gen.studio.factors import AGEING, FACTORS, MIRRORED, sample, values_of
+from sia_gen.studio.camera import blurred, compressed, encode, tone
+from sia_gen.studio.factors import AGEING, FACTORS, MIRRORED, FaceSpec, sample, values_of
 from sia_gen.studio.landmarks import in_a_mirror
 from sia_gen.studio.light import light_direction
 from sia_gen.studio.studio import Studio, rotation
@@ -15,8 +15,8 @@ from sia_gen.studio.studio import Studio, rotation
 
 @pytest.fixture(scope="module")
 def plain():
-    """One middling face, looking straight ahead."""
-    return values_of(torch.zeros(1, len(FACTORS)))
+    """One middling face, looking straight ahead; nothing is compressed, which would spread every change."""
+    return values_of(torch.zeros(1, len(FACTORS))).with_values(compression=0.0)
 
 
 def test_pictures_and_landmarks_have_their_shapes(studio):
@@ -122,9 +122,11 @@ def test_every_factor_changes_the_picture(studio, plain):
     # A bare chin would hide stubble, and noise, which every factor shifts, that something else changed nothing.
     base = plain.with_values(sex=0.9, age=30.0, hair_volume=0.6, glasses=0.6, noise=0.0)
     for entry in FACTORS:
-        if entry.name in AGEING:  # marks that the young do not have yet
-            base = base.with_values(age=65.0)
-        low, high = (studio.render(base.with_values(**{entry.name: value})).images for value in (entry.low, entry.high))
+        fitting = {"hair_sides": {"hair_length": 0.15}, "tied": {"hair_length": 0.8}, "beard_length": {"beard": 0.8}}
+        shown = base.with_values(**fitting.get(entry.name, {"age": 65.0} if entry.name in AGEING else {}))
+        low, high = (
+            studio.render(shown.with_values(**{entry.name: value})).images for value in (entry.low, entry.high)
+        )
         assert (high - low).abs().max() > (0.001 if entry.name == "blur" else 0.02), entry.name  # at 32 px
 
 
@@ -229,3 +231,23 @@ def test_a_hollow_is_darker_than_a_bump(studio):
     assert 0 <= seen.min() <= seen.max() <= 1
     assert seen[studio.landmarks[30]] > 0.6  # the tip of the nose
     assert seen[studio.landmarks[33]] < seen[studio.landmarks[30]] - 0.1  # and below it
+
+
+def test_compression_leaves_blocks_and_none_leaves_all(plain):
+    spec = values_of(torch.zeros(2, len(FACTORS))).with_values(compression=torch.tensor([0.0, 1.0]))
+    ramp = torch.linspace(0.45, 0.55, 20)[:, None].expand(2, 3, 20, 20)
+    same, coarse = compressed(ramp, spec)
+    assert torch.equal(same, ramp[0])
+    assert (coarse - ramp[1]).abs().max() > 0.005
+    jumps = coarse.diff(dim=1).abs().mean((0, 2))
+    assert jumps[7] > 2 * jumps[1:6].mean()  # between two blocks
+    assert torch.equal(compressed(ramp[1:], FaceSpec(spec.values[1:]))[0], coarse)
+
+
+def test_a_soft_lamp_leaves_paler_shadows(studio, plain):
+    lit = plain.with_values(light_azimuth=80.0, light_elevation=0.0, ambient_strength=-1.0)
+    darkest = [
+        studio.render(lit.with_values(light_softness=value)).images[0].mean(0)[8:26, 8:24].quantile(0.1).item()
+        for value in (0.0, 0.5, 1.0)
+    ]
+    assert darkest[0] < darkest[1] < darkest[2]
