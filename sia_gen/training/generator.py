@@ -109,7 +109,7 @@ def train_generator(
 
     lessons = Lessons(tables, torch.arange(training), prepare, batch, seed)
     settings: dict[str, object] = {"recipe": "generator", "steps": steps, "batch": batch, "seed": seed}
-    settings |= {"precision": precision, "renders": data.settings}
+    settings |= {"grow_at": list(GROW_AT), "precision": precision, "renders": data.settings}
     made = fit(
         Pairs(model),
         lessons,
@@ -227,8 +227,8 @@ def describe(folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int =
         resolution=settings["renders"]["resolution"],
         parameters=sum(weight.numel() for weight in StyleGAN2.load(folder).parameters()) / 1e6,
         batch=settings["batch"],
-        quarter=GROW_AT[0],
-        half=GROW_AT[1],
+        quarter=settings["grow_at"][0],
+        half=settings["grow_at"][1],
         steps=settings["steps"],
         seed=settings["seed"],
         sharpened=SHARPENED.format(steps=settings["adversarial"]) if "adversarial" in settings else "",
