@@ -111,7 +111,7 @@ def fit(
 
     The rate rises over the first fiftieth of the steps and falls linearly to zero over the second half. The state is
     saved in ``out`` every 250 steps, on a GPU every minute; the same call goes on from there, and on a CPU ends with
-    the same weights as an uninterrupted one. Several processes of ``accelerate launch`` take a part of each batch each.
+    the same weights as an uninterrupted one. Several processes, see `processes`, take a part of each batch each.
     Raises `RequestError` for a checkpoint of other ``settings``, `WorkError` when the loss is not finite.
     """
     if steps < 1:

@@ -1,4 +1,6 @@
-"""Several processes of one training, as ``accelerate launch`` starts them: each takes its part of every batch.
+"""Several processes of one training, each of which takes its part of every batch.
+
+``accelerate launch`` starts them on several GPUs, ``torchrun`` on CPUs too.
 
 Alone, a process needs nothing of this, nor the process-wide state that accelerate keeps.
 """
@@ -43,9 +45,8 @@ def training_device(name: str) -> torch.device:
 def require_alone(what: str) -> None:
     """Raise `RequestError` for what several processes cannot share."""
     if launched():
-        raise RequestError(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: '{what}' is for one process; start it without accelerate"
-        )
+        count = os.environ["WORLD_SIZE"]
+        raise RequestError(f"'{what}' is for one process, not for {count}; start it without 'accelerate launch'")
 
 
 def first_writes(work: Callable[[], Any], out: Path) -> Any:

@@ -1,6 +1,7 @@
 """The recipes end to end on faces that are flat pictures of their factors: small, but through every step."""
 
 import json
+import os
 import shutil
 from functools import partial
 
@@ -333,9 +334,9 @@ def test_one_command_makes_all(renders, people, tmp_path, monkeypatch):
         "faces-stylegan2",
         "verifier",
         "identity",
-        "attributes",
         "landmarks-68",
         *everything.TARGETS,
+        "attributes",
     ]
     assert load_attributes(tmp_path / "faces-stylegan2").names == list(ATTRIBUTES)
     assert "accuracy_against" in figures["smile-classifier-planted"]
@@ -345,3 +346,30 @@ def test_one_command_makes_all(renders, people, tmp_path, monkeypatch):
     # Again, it finds everything done: no step is taken, and it says the same.
     monkeypatch.setattr("sia_gen.training.loop._epoch", None)
     assert everything.train_everything("m", tmp_path, faces=FACES) == figures
+
+
+def told(name, progress=None):
+    """A recipe of its own process; to be found from there it is no closure."""
+    if name == "bad":
+        raise RequestError("out=bad cannot be written to; choose another")
+    return {"process": os.getpid(), "threads": torch.get_num_threads(), "name": name}
+
+
+def test_recipes_run_side_by_side_in_processes_of_their_own():
+    steps = []
+    recipes = {name: partial(told, name) for name in ("a", "b", "c")}
+    found = everything._done(recipes, 2, lambda *step: steps.append(step))
+    assert [found[name]["name"] for name in recipes] == list(found) == ["a", "b", "c"]
+    assert os.getpid() not in {entry["process"] for entry in found.values()}
+    assert {entry["threads"] for entry in found.values()} == {max(1, torch.get_num_threads() // 2)}
+    assert steps == [(count, 3, "recipes") for count in (1, 2, 3)]
+    with pytest.raises(RequestError, match="out=bad cannot be written to; choose another"):
+        everything._done({"a": partial(told, "a"), "bad": partial(told, "bad")}, 2, None)
+
+
+def test_all_is_for_one_process_and_one_job_or_more(tmp_path, monkeypatch):
+    with pytest.raises(RequestError, match="jobs=0 is below 1; run one recipe at a time or more"):
+        everything.train_everything("m", tmp_path, jobs=0)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RequestError, match="'train all' is for one process, not for 2; start it without 'accelerate"):
+        everything.train_everything("m", tmp_path)
