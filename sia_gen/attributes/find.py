@@ -41,12 +41,15 @@ class Labels:
     """What is known of faces, F things by name, each with its spread ``sd [F]`` over faces in its unit.
 
     ``of`` gives the values ``[B, F]`` of the faces with these seeds; ``read`` reads them off images, ``[B, F]``.
+    ``draw`` gives these faces' codes, where they are others than the generator's own samples: what goes together in
+    those can't be told apart by them.
     """
 
     names: Sequence[str]
     sd: Tensor
     of: Callable[[Sequence[int]], Tensor]
     read: Callable[[Images], Tensor]
+    draw: Callable[[Sequence[int]], Codes] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,8 @@ def find_directions(
             raise unknown("label", want.name, list(labels.names))
     if faces < 4 * len(labels.names) or trials < 1:
         raise RequestError(f"faces={faces} are too few to fit {len(labels.names)} labels; give 4 times as many")
-    seeds = face_seeds(seed, faces)
-    codes = generator.sample(seeds)[:, 0].cpu()  # [N, D]: w is the same in every layer
+    seeds, draw = face_seeds(seed, faces), labels.draw or generator.sample
+    codes = draw(seeds)[:, 0].cpu()  # [N, D]: w is the same in every layer
     values = labels.of(seeds)
     scaled = (values - values.mean(0)) / labels.sd  # [N, F] in sd
     centred = codes - codes.mean(0)
@@ -98,7 +101,7 @@ def find_directions(
     directions = torch.linalg.solve(read_out @ spread, spread.T)  # [F, D], one sd each
     columns = [list(labels.names).index(want.name) for want in wanted]
     directions, space = directions[columns, None].repeat(1, generator.edit_shapes["w"][0], 1), "w"  # [K, L, D]
-    correcting, fresh = (generator.sample(face_seeds(seed + step, trials)) for step in (2, 1))
+    correcting, fresh = draw(face_seeds(seed + 2, trials)), generator.sample(face_seeds(seed + 1, trials))
     for _ in range(CORRECTIONS):
         response = measure(generator, labels, correcting, directions, space, progress).mean(1)[:, columns]  # [K, K]
         directions = _corrected(directions, response)

@@ -178,7 +178,8 @@ EMPHASIS: dict[str, tuple[tuple[str, float], ...]] = {
 SMILE_EXTRA = (("cheek/*-cheek-volume-incr", 0.45), ("cheek/*-cheek-trans-up", 0.5), ("mouth/mouth-angles-up", 0.6))
 
 
-TEETH = (0.0, -0.07, 0.015)  # decimetres that the upper teeth are moved: so that a smile shows them
+TEETH = {"upper": (0.0, -0.07, -0.01), "lower": (0.0, 0.0, -0.06)}
+"""Decimetres that teeth are moved: so that a smile shows the upper ones, and closed lips none."""
 
 
 class Head:
@@ -192,7 +193,8 @@ class Head:
         group = np.eye(len(GROUPS), dtype=np.float32)[mesh.group]
         quads, stack = self._refine(np.concatenate([mesh.vertices, group, *columns.values()], axis=1))
         base, group, morphs = stack.split([3, len(GROUPS), 3 * len(columns)], dim=1)
-        base[group.argmax(dim=1) == GROUPS.index("helper-upper-teeth")] += base.new_tensor(TEETH)
+        for row, moved in TEETH.items():
+            base[group.argmax(dim=1) == GROUPS.index(f"helper-{row}-teeth")] += base.new_tensor(moved)
         # In double precision, so that a face's picture does not depend on how many are rendered with it.
         self._base = base.double()  # [V, 3]
         self._basis = morphs.unflatten(1, (-1, 3)).movedim(1, 0).flatten(1).double()  # [C, V * 3]

@@ -83,13 +83,13 @@ def tint(rest: Tensor, skin: Tensor, look: Marks, freckles: Tensor, noise: Noise
     ears = (side > 1.15) & (rest[2] < 0.0)
     chin = bump(side / 0.3, (y + 1.62) / 0.2)
     zones = (0.55 + 0.5 * look.redness) * cheeks + (0.4 + 0.6 * look.redness) * nose + 0.5 * ears + 0.2 * chin
-    red = zones + 0.18 * coarse + (0.15 + 0.5 * look.aged) * patchy * (0.4 + cheeks) + 0.45 * look.made_up * cheeks
+    red = zones + 0.18 * coarse + (0.3 + 0.8 * look.aged) * patchy * (0.5 + cheeks) + 0.45 * look.made_up * cheeks
     skin = skin * (1 + red * colour(x, 0.07, -0.15, -0.13))
     skin = skin * (1 + (0.02 + 0.05 * look.rough) * fine + (0.015 + 0.04 * look.rough) * coarse)
     where = bump(side / 0.9, (y + 0.3) / 0.45)
-    freckled = smooth(0.35, 0.6, fine) * freckles * where
+    freckled = smooth(0.3, 0.55, noise(even * 22 + 2 * shift)) * freckles * where
     upper = smooth(-1.4, -0.4, y) * (1 - 0.6 * bump(side / 0.35, (y + 0.4) / 0.5))
-    spotted = smooth(0.28, 0.5, noise(even * 5.5 + shift)) * look.spots * upper
+    spotted = smooth(0.14, 0.4, noise(even * 5.5 + shift)) * look.spots * upper
     skin = skin * (1 - 0.5 * (freckled + 0.5 * spotted) * colour(x, 0.55, 0.85, 1.05))
     hollow = bump((side - 0.44) / 0.27, (y + 0.26) / 0.10) + 0.6 * bump((side - 0.26) / 0.10, (y + 0.12) / 0.12)
     lids = bump((side - 0.52) / 0.32, (y - 0.17) / 0.10)

@@ -24,7 +24,7 @@ from sia_gen.core.locate import locate
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.load import load_generator
 from sia_gen.generators.stylegan2 import StyleGAN2
-from sia_gen.studio.factors import FACTORS, NAMES, sample
+from sia_gen.studio.factors import FACTORS, NAMES, sample, sample_latents
 from sia_gen.targets.identity import Identity, load_identity
 from sia_gen.targets.verifier import load_verifier
 from sia_gen.training.card import draw_sheet
@@ -66,8 +66,14 @@ def fit_attributes(
         raise RequestError(f"verifier '{verifier}' reads other factors than the studio's; train it on its renders")
     # Readings follow the truth less than one to one; so they are stretched to say how far an edit goes.
     slope = torch.tensor([factor.follows for factor in reader.factors], device=reader.sd.device)
+    device_of_codes = source.sample([0]).device
     labels = Labels(
-        NAMES, reader.sd.cpu(), lambda seeds: sample(seeds).values, lambda images: (reader.read(images) / slope).cpu()
+        NAMES,
+        reader.sd.cpu(),
+        lambda seeds: sample(seeds, spread=1.0).values,
+        lambda images: (reader.read(images) / slope).cpu(),
+        # Directions are fitted to faces spread evenly, in whom nothing goes together, and measured on people.
+        lambda seeds: source.codes(sample_latents(seeds, spread=1.0).to(device_of_codes)),
     )
     entries = {factor.name: factor for factor in FACTORS}
     wanted = [Wanted(name, entries[name].unit, entries[name].negative, entries[name].positive) for name in ATTRIBUTES]

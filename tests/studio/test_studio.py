@@ -123,6 +123,7 @@ def test_every_factor_changes_the_picture(studio, plain):
     base = plain.with_values(sex=0.9, age=30.0, hair_volume=0.6, glasses=0.6, noise=0.0)
     for entry in FACTORS:
         fitting = {"hair_sides": {"hair_length": 0.15}, "tied": {"hair_length": 0.8}, "beard_length": {"beard": 0.8}}
+        fitting["skin_pattern"] = {"age": 80.0, "freckles": 1.0}
         shown = base.with_values(**fitting.get(entry.name, {"age": 65.0} if entry.name in AGEING else {}))
         low, high = (
             studio.render(shown.with_values(**{entry.name: value})).images for value in (entry.low, entry.high)
