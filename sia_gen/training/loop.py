@@ -125,8 +125,9 @@ def fit(
     path, first = out / CHECKPOINT, 0
     if path.exists():
         first = _resume(path, settings, model, averaged, optimiser)
-    average, plain, team = _Average(averaged, model), model, Team(device)
+    plain, team = model, Team(device)
     model = team.prepare(model.train())
+    average = _Average(averaged, plain)  # only now: what is prepared may have been moved
     saved, value = time.monotonic(), torch.zeros(())
     with _own_stream(device):
 

@@ -15,7 +15,7 @@ SCRIPT = """
 import json, os, sys
 from sia_gen.training import verifier
 verifier.SIZES, verifier.SIDE = (16, 32), 32
-figures = verifier.train_verifier(sys.argv[1], sys.argv[2], steps=200)
+figures = verifier.train_verifier(sys.argv[1], sys.argv[2], steps=300)
 open(f"{sys.argv[2]}/told-{os.environ['RANK']}.json", "w").write(json.dumps(figures))
 """
 
@@ -33,8 +33,8 @@ def test_two_processes_share_each_batch_and_one_writes(renders, tmp_path, small)
     first, second = (json.loads((tmp_path / "two" / f"told-{rank}.json").read_text()) for rank in (0, 1))
     assert first == second == json.loads((tmp_path / "two" / "training.json").read_text())["figures"]
     assert first["light_azimuth"]["r2"] > 0.6
-    alone = verifier_recipe.train_verifier(renders, tmp_path / "one", steps=200)
+    alone = verifier_recipe.train_verifier(renders, tmp_path / "one", steps=300)
     assert first["light_azimuth"]["r2"] == pytest.approx(alone["light_azimuth"]["r2"], abs=0.25)
     networks = [load_verifier(tmp_path / name).model.network for name in ("one", "two")]
     assert all(a.shape == b.shape for a, b in zip(*(n.state_dict().values() for n in networks), strict=True))
-    assert torch.load(tmp_path / "two" / "checkpoint.pt", weights_only=True)["step"] == 200
+    assert torch.load(tmp_path / "two" / "checkpoint.pt", weights_only=True)["step"] == 300
