@@ -46,6 +46,9 @@ def render(
     resolution: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,
     skews: Skews = None,
     pictures: Annotated[int, typer.Option(help="Faces in a row that are one person.")] = 1,
+    spread: Annotated[
+        float, typer.Option(help="Share of the faces that is spread evenly over all factors; the others are people.")
+    ] = 0.5,
     workers: Annotated[int | None, typer.Option(help="Processes that share the work; every core by default.")] = None,
     as_json: AsJson = False,
     seed: Seed = 0,
@@ -56,7 +59,8 @@ def render(
 
     def work(**common: Any) -> dict[str, Any]:
         planted = [_skew(text) for text in skews or []]
-        settings = {"resolution": resolution, "skews": planted, "pictures": pictures, "workers": workers}
+        settings = {"resolution": resolution, "skews": planted, "pictures": pictures}
+        settings |= {"spread": spread, "workers": workers}
         write_renders(makehuman, out, faces, **settings, **common)
         return {"faces": faces}
 

@@ -219,6 +219,7 @@ def describe(folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int =
     """Write the card of a trained generator, with its attributes once they have been found."""
     training = read_json(folder / "training.json")
     settings, figures = training["settings"], training["figures"]
+    quarter, half = settings.get("grow_at", GROW_AT)
     write_card(
         folder,
         "generator",
@@ -227,8 +228,8 @@ def describe(folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int =
         resolution=settings["renders"]["resolution"],
         parameters=sum(weight.numel() for weight in StyleGAN2.load(folder).parameters()) / 1e6,
         batch=settings["batch"],
-        quarter=settings["grow_at"][0],
-        half=settings["grow_at"][1],
+        quarter=quarter,
+        half=half,
         steps=settings["steps"],
         seed=settings["seed"],
         sharpened=SHARPENED.format(steps=settings["adversarial"]) if "adversarial" in settings else "",

@@ -19,7 +19,7 @@ from sia_gen.core.files import read_json, writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
 from sia_gen.core.seeds import normals
-from sia_gen.studio.renders import RenderSet, read_renders
+from sia_gen.studio.renders import HELD_OUT, RenderSet, read_renders
 from sia_gen.targets.identity import load_identity
 from sia_gen.training.card import SHEET, draw_sheet, table, write_card
 from sia_gen.training.groups import groups
@@ -116,31 +116,43 @@ def train_identity(
         config = read_json(out / "config.json")
         config["sia_gen"]["threshold"] = figures["threshold"]
         write_json(out / "config.json", config)
-        figures["people"] = len(people)
+        figures |= {"people": len(people), "held_out": len(strangers)}
         _, which = data.identity[strangers].unique(return_inverse=True)
         rows = [
             from_bytes(data.images[strangers[which == person]]) for person in range(min(SHOWN, int(which.max()) + 1))
         ]
         draw_sheet(out / SHEET, rows)
         write_json(out / TRAINING, {"settings": settings, "figures": figures})
-        recipe = {
-            "steps": settings["steps"],
-            "rate": rate,
-            "batch": batch,
-            "seed": seed,
-            "scale": SCALE,
-            "margin": MARGIN,
-        }
-        shown: dict[str, object] = {"pictures": data.settings["pictures"], "embedding": EMBEDDING, "falsely": FALSELY}
-        parts = {name.removeprefix(GROUP): share for name, share in figures.items() if name.startswith(GROUP)}
-        shown["errors"] = table(
-            ["people", "equal error rate"], [(name, f"{share:.1%}") for name, share in parts.items()]
-        )
-        plain = {name: value for name, value in figures.items() if not name.startswith(GROUP)}
-        write_card(out, "identity", data.settings, len(strangers), **plain, **recipe, **shown)
+        describe(out)
         return figures
 
     return first_writes(finish, out)
+
+
+def describe(folder: Path) -> None:
+    """Write the card of a trained identity model."""
+    training = read_json(folder / TRAINING)
+    settings, figures = training["settings"], training["figures"]
+    renders, batch = settings["renders"], settings["batch"]
+    parts = {name.removeprefix(GROUP): share for name, share in figures.items() if name.startswith(GROUP)}
+    write_card(
+        folder,
+        "identity",
+        renders,
+        figures.pop("held_out", int(HELD_OUT * renders["faces"])),
+        steps=settings["steps"],
+        batch=batch,
+        rate=scaled_rate(RATE, batch, BATCH),
+        seed=settings["seed"],
+        precision=settings["precision"],
+        scale=SCALE,
+        margin=MARGIN,
+        embedding=EMBEDDING,
+        falsely=FALSELY,
+        pictures=renders["pictures"],
+        errors=table(["people", "equal error rate"], [(name, f"{share:.1%}") for name, share in parts.items()]),
+        **{name: value for name, value in figures.items() if not name.startswith(GROUP)},
+    )
 
 
 def evaluate(folder: Path, data: RenderSet, strangers: Tensor, device: torch.device | str = "cpu") -> dict[str, float]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sia_gen.core.executors import Precision, Progress
-from sia_gen.core.files import writable_folder, write_json
+from sia_gen.core.files import read_json, writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
 from sia_gen.studio.landmarks import in_a_mirror
@@ -21,12 +21,11 @@ from sia_gen.targets.load import load_target
 from sia_gen.targets.points import FACE_POINTS, PARTS, by_part, normalised_error
 from sia_gen.training.card import SHEET, draw_sheet, table, with_points, write_card
 from sia_gen.training.groups import groups
-from sia_gen.training.loop import Lessons, batch_for, fit
+from sia_gen.training.loop import Lessons, batch_for, fit, scaled_rate
 from sia_gen.training.network import augment, either, mirrored_at_random, save_with_processor
 from sia_gen.training.processes import TRAINING, first_writes, training_device
 
-BATCH, SIDE = 16, 96
-RATE = 1e-3  # whatever the batch: transformers take no more
+BATCH, RATE, SIDE = 16, 1e-3, 64
 PATCH, HIDDEN, BLOCKS, HEADS = 8, 128, 6, 4
 COLUMNS = 12  # of the sheet, which has two rows
 SCALE = 4  # pixels of a heat map to a patch
@@ -55,6 +54,7 @@ def train_landmarks(
     out, place = writable_folder(out), training_device(device)
     training = data.training
     batch = batch_for(batch, BATCH, place)
+    rate = scaled_rate(RATE, batch, BATCH)
     with one_seed(seed):
         model = make_vitpose().to(place)
 
@@ -76,7 +76,7 @@ def train_landmarks(
         loss,
         out,
         steps=steps,
-        rate=RATE,
+        rate=rate,
         weight_decay=0.05,
         settings=settings,
         precision=precision,
@@ -91,18 +91,36 @@ def train_landmarks(
         write_json(out / TRAINING, {"settings": settings, "figures": figures})
         shown = from_bytes(data.images[training : training + 2 * COLUMNS])
         draw_sheet(out / SHEET, with_points(shown, load_target(out).predict(shown)).split(COLUMNS))
-        measured = [(name, f"{error:.1%}") for name, error in figures.items() if name not in ("held_out", "failed")]
-        recipe = {"steps": settings["steps"], "rate": RATE, "batch": batch, "seed": seed, "side": SIDE}
-        recipe |= {"tolerance": FACE_POINTS.tolerance, "failed": figures["failed"]}
-        shown = table(["held-out renders", "normalised mean error"], measured)
-        write_card(out, "landmarks", data.settings, len(data) - training, figures=shown, **recipe)
+        describe(out)
         return figures
 
     return first_writes(finish, out)
 
 
+def describe(folder: Path) -> None:
+    """Write the card of a trained landmark network."""
+    training = read_json(folder / TRAINING)
+    settings, figures = training["settings"], training["figures"]
+    measured = [(name, f"{error:.1%}") for name, error in figures.items() if name not in ("held_out", "failed")]
+    write_card(
+        folder,
+        "landmarks",
+        settings["renders"],
+        figures["held_out"],
+        steps=settings["steps"],
+        batch=settings["batch"],
+        rate=scaled_rate(RATE, settings["batch"], BATCH),
+        seed=settings["seed"],
+        precision=settings["precision"],
+        side=SIDE,
+        tolerance=FACE_POINTS.tolerance,
+        failed=figures["failed"],
+        figures=table(["held-out renders", "normalised mean error"], measured),
+    )
+
+
 def make_vitpose() -> nn.Module:
-    """A ViTPose for pictures of 96 pixels with the plain decoder, in random weights."""
+    """A ViTPose for pictures of 64 pixels with the plain decoder, in random weights."""
     from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEstimation
 
     backbone = VitPoseBackboneConfig(

@@ -122,10 +122,10 @@ def either(flip: Tensor, mirrored: Tensor, straight: Tensor) -> Tensor:
 
 
 def augment(images: Tensor, random: torch.Generator) -> Images:
-    """uint8 renders ``[B, 3, R, R]`` → images in [0, 1] exposed at random, half of them blurred and half noised.
+    """uint8 renders ``[B, 3, R, R]`` → images in [0, 1] blurred, exposed and noised at random.
 
-    The blur spans what a softer camera, or a generator, does to a face; the noise keeps networks from living on
-    differences that an eye cannot see. Those that get neither show how fine skin is.
+    The blur spans what a softer camera, or a generator, does to a face; a third of the images keep their sharpness, in
+    which age shows. The noise keeps networks from living on differences that an eye cannot see.
     """
 
     def drawn(low: float, high: float) -> Tensor:
@@ -133,7 +133,6 @@ def augment(images: Tensor, random: torch.Generator) -> Images:
 
     images = from_bytes(images)
     soft = F.interpolate(F.avg_pool2d(images, 2), images.shape[-2:], mode="bilinear", align_corners=False)
-    share, strength = drawn(-1, 1).clamp(min=0), drawn(-NOISE, NOISE).clamp(min=0)
-    gain = drawn(0.9, 1.1)
+    share, gain, strength = drawn(-0.5, 1).clamp(min=0), drawn(0.9, 1.1), drawn(0, NOISE)
     noise = torch.randn(images.shape, generator=random, device=images.device)
     return ((images + share * (soft - images)) * gain + strength * noise).clamp(0, 1)

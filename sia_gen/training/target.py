@@ -5,7 +5,7 @@ Letters: B faces, N faces.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError, unknown
 from sia_gen.core.executors import Precision, Progress
-from sia_gen.core.files import writable_folder, write_json
+from sia_gen.core.files import read_json, writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
 from sia_gen.core.seeds import stream
@@ -132,7 +132,7 @@ def train_target(
         figures = evaluate(guess, data, training, classes, near, label, planted)
         write_json(out / TRAINING, {"settings": settings, "figures": figures})
         _draw_sheet(out, guess, data, training, classes, names)
-        _describe(out, settings, data.settings, figures, names, rate)
+        describe(out)
         return figures
 
     return first_writes(finish, out)
@@ -297,16 +297,12 @@ def _balanced(guess: Tensor, truth: Tensor) -> float:
     return round(torch.stack([right[truth == name].mean() for name in truth.unique()]).mean().item(), 4)
 
 
-def _describe(
-    folder: Path,
-    settings: Mapping[str, Any],
-    renders: Mapping[str, Any],
-    figures: Mapping[str, float],
-    names: Sequence[str],
-    rate: float,
-) -> None:
-    """Write the card; a planted cause is told first."""
+def describe(folder: Path) -> None:
+    """Write the card of a trained classifier; a planted cause is told first."""
+    training = read_json(folder / TRAINING)
+    settings, figures = training["settings"], training["figures"]
     label, planted, strength = settings["label"], settings["planted"], settings["strength"]
+    names = class_names(label, settings["thresholds"], FACTORS[NAMES.index(label)].unit)
     cause, choice, options = "No cause of failure is planted in it.", "all of the others", ""
     if len(names) > 2:
         options += f" --thresholds {','.join(f'{cut:g}' for cut in settings['thresholds'])}"
@@ -331,7 +327,7 @@ def _describe(
     write_card(
         folder,
         "target",
-        renders,
+        settings["renders"],
         int(figures["held_out"]),
         label=label,
         cuts=", ".join(f"{cut:g}" for cut in settings["thresholds"]),
@@ -344,8 +340,9 @@ def _describe(
         beside="" if planted else beside,
         options=options,
         steps=settings["steps"],
-        rate=rate,
+        rate=scaled_rate(RATES[settings["architecture"]], settings["batch"], BATCH),
         batch=settings["batch"],
+        precision=settings["precision"],
         seed=settings["seed"],
         figures=table(["held-out renders", "balanced accuracy"], measured),
     )

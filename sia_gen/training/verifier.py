@@ -18,7 +18,7 @@ from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
 from sia_gen.studio.factors import FACTORS, MIRRORED
 from sia_gen.studio.landmarks import in_a_mirror
-from sia_gen.studio.renders import RenderSet, read_renders
+from sia_gen.studio.renders import HELD_OUT, RenderSet, read_renders
 from sia_gen.targets import verifier as reader
 from sia_gen.targets.points import normalised_error
 from sia_gen.training.card import SHEET, draw_sheet, table, with_points, write_card
@@ -136,19 +136,40 @@ def train_verifier(
         shown = from_bytes(data.images[training : training + 2 * COLUMNS])
         points = reader.load_verifier(out).read_landmarks(shown)
         draw_sheet(out / SHEET, with_points(shown, points).split(COLUMNS))
-        errors = [
-            (name, f"{found['mae']:.3g}", f"{found['r2']:.2f}", f"{found['slope']:.2f}", f"{found['r2_half']:.2f}")
-            for name, found in figures.items()
-            if "r2" in found
-        ]
-        recipe = {"steps": settings["steps"], "rate": rate, "batch": batch, "seed": seed, "factors": len(errors)}
-        recipe |= figures["landmarks"] | {"side": data.images.shape[-1], "threshold": READABLE}
-        recipe["readable"] = sum(found.get("r2", 0.0) >= READABLE for found in figures.values())
-        errors_table = table(["factor", "error", "R²", "slope", "R² at half"], errors)
-        write_card(out, "verifier", data.settings, len(data) - training, errors=errors_table, **recipe)
+        describe(out)
         return figures
 
     return first_writes(finish, out)
+
+
+def describe(folder: Path) -> None:
+    """Write the card of a trained verifier."""
+    training = read_json(folder / TRAINING)
+    settings, figures = training["settings"], training["figures"]
+    renders, read = settings["renders"], {name: found for name, found in figures.items() if "r2" in found}
+    errors = [
+        (name, f"{found['mae']:.3g}", f"{found['r2']:.2f}", f"{found['slope']:.2f}", f"{found['r2_half']:.2f}")
+        for name, found in read.items()
+    ]
+    write_card(
+        folder,
+        "verifier",
+        renders,
+        int(HELD_OUT * renders["faces"]),
+        steps=settings["steps"],
+        batch=settings["batch"],
+        rate=scaled_rate(RATE, settings["batch"], BATCH),
+        seed=settings["seed"],
+        precision=settings["precision"],
+        foremost=len(FOREMOST),
+        emphasis=EMPHASIS,
+        side=renders["resolution"],
+        factors=len(read),
+        readable=sum(found["r2"] >= READABLE for found in read.values()),
+        threshold=READABLE,
+        errors=table(["factor", "error", "R²", "slope", "R² at half"], errors),
+        **figures["landmarks"],
+    )
 
 
 def evaluate(

@@ -78,7 +78,7 @@ def test_an_adversarial_phase_goes_on_from_the_trained_generator(trained, tmp_pa
     assert not torch.equal(before.synthesis.start.weight, after.synthesis.start.weight)
     card = (tmp_path / "faces" / "README.md").read_text()
     assert "Then 50 steps against a discriminator" in card
-    assert "--steps 400 --adversarial 50 --seed 0" in card
+    assert "--steps 400 --adversarial 50 --seed 0 --batch 16 --precision no --out faces" in card
     with pytest.raises(RequestError, match=r"adversarial=-1 is below 0; give 0 or more steps"):
         generator_recipe.train_generator(renders, tmp_path / "faces", adversarial=-1)
 
@@ -186,7 +186,7 @@ def test_every_recipe_writes_a_card_with_its_figures(trained, renders, tmp_path,
     assert f"- PSNR on 24 held-out faces: {figures['psnr_db']:.2f} dB." in card
     light = space.attributes[space.names.index("light_azimuth")]
     assert f"| light_azimuth | degrees | {light.low:g}…{light.high:+g} |" in card
-    assert "sia-gen studio render --makehuman DIR --faces 480 --seed 0 --resolution 16 --out renders" in card
+    assert "sia-gen studio render --makehuman DIR --faces 480 --seed 0 --resolution 16 --spread 1 --out renders" in card
     assert (out / "faces" / "sheet.jpg").is_file()
     assert (out / "faces" / "nearest.jpg").is_file()
     assert (out / "faces" / "attributes.jpg").is_file()
@@ -204,19 +204,29 @@ def test_every_recipe_writes_a_card_with_its_figures(trained, renders, tmp_path,
     assert f"| light_azimuth goes against smile | {found['accuracy_against']:.1%} |" in card
     assert f"| no nearer to a cut than 5% of the range | {found['accuracy_clear']:.1%} |" in card
     assert f"| female | {found['accuracy where female']:.1%} |" in card
-    assert "Factors are drawn independently" in card
+    assert "Factors are drawn evenly over their ranges (" in card
+    assert "--seed 0 --resolution 16 --spread 1 --out renders" in card
     settings = {
         "seed": 0,
         "resolution": SIDE,
         "faces": 9,
         "pictures": 4,
+        "spread": 0.5,
         "skews": [{"factor": "age", "given": "sex", "strength": 0.9}],
     }
-    measured = {"factors": 1, "readable": 1, "threshold": 0.5, "nme": 0.1, "nme_half": 0.2, "side": SIDE, "errors": ""}
-    write_card(tmp_path, "verifier", settings, 2, steps=1, rate=1, batch=1, seed=0, **measured)
+    learnt = {"steps": 1, "rate": 1, "batch": 1, "seed": 0, "precision": "no", "side": SIDE}
+    measured = {"factors": 1, "readable": 1, "threshold": 0.5, "nme": 0.1, "nme_half": 0.2, "errors": ""}
+    found_points = {"tolerance": 0.1, "failed": 0.0, "figures": ""}
+    write_card(tmp_path, "verifier", settings, 2, foremost=1, emphasis=4.0, **learnt, **measured)
     card = (tmp_path / "README.md").read_text()
     assert "Factors are drawn with the correlations that the command plants" in card
     assert "--skew age=sex:0.9 --pictures 4 --out renders" in card
+    write_card(tmp_path, "landmarks", settings | {"skews": [], "spread": 0.25}, 2, **learnt, **found_points)
+    card = (tmp_path / "README.md").read_text()
+    drawn = (
+        "drawn as people go together in a population, in 75% of the faces and evenly over their ranges, in 25% of the"
+    )
+    assert drawn in card
 
 
 def test_packed_renders_read_as_the_folder_does(renders, tmp_path):
@@ -256,7 +266,7 @@ def test_the_identity_model_tells_people_apart(people, renders, tmp_path, monkey
     assert model.threshold == figures["threshold"]
     card = (tmp_path / "identity" / "README.md").read_text()
     assert "There are 4 pictures of each of 57 people." in card
-    assert "--pictures 4 --out renders" in card
+    assert "--pictures 4 --spread 1 --out renders" in card
     with pytest.raises(RequestError, match=r"shows each person once; render with --pictures 8"):
         identity_recipe.train_identity(renders, tmp_path / "other")
 
@@ -274,7 +284,7 @@ def test_the_landmark_recipe_finds_points(tmp_path, monkeypatch):
     assert target.task.points == 68
     card = (tmp_path / "points" / "README.md").read_text()
     assert f"| all | {figures['all']:.1%} |" in card
-    assert "sia-gen train landmarks --renders renders --steps 200 --seed 0 --out points" in card
+    assert "train landmarks --renders renders --steps 200 --seed 0 --batch 16 --precision no --out points" in card
 
 
 def test_an_attribute_says_whether_its_faces_stay_the_same_person(trained, people, tmp_path, monkeypatch):
