@@ -58,8 +58,8 @@ def _filled(template: str, values: Mapping[str, object]) -> str:
 def _drawn(spread: float) -> str:
     """How faces are drawn of which this share is spread evenly."""
     ways = (("as people go together in a population", 1 - spread), ("evenly over their ranges", spread))
-    some = [f"{words}, in {share:.0%} of the faces" if share < 1 else words for words, share in ways if share]
-    return " and ".join(some)
+    some = [f"in {share:.0%} of the faces {words}" if share < 1 else words for words, share in ways if share]
+    return ", ".join(some)
 
 
 def _command(renders: Mapping[str, Any]) -> str:

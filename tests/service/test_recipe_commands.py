@@ -14,7 +14,7 @@ TAIL = ["--out", "out", "--seed", "5", "--device", "cpu"]
 COMMON = {"seed": 5, "device": "cpu"}
 RENDERS, OUT = Path("renders"), Path("out")
 RECIPES = {
-    "studio render --makehuman m --faces 9 --resolution 32 --pictures 3 --spread 0.8 --workers 2 --skew age=smile:0.9": (
+    "studio render --makehuman m --faces 9 --resolution 32 --pictures 3 --spread 0.8 --workers 2 --skew age=sex:0.9": (
         "sia_gen.studio.renders.write_renders",
         (
             (Path("m"), OUT, 9),
@@ -23,7 +23,7 @@ RECIPES = {
                 "workers": 2,
                 "pictures": 3,
                 "spread": 0.8,
-                "skews": [Skew("age", "smile", 0.9)],
+                "skews": [Skew("age", "sex", 0.9)],
             },
         ),
         OUT,
