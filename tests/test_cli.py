@@ -110,10 +110,7 @@ finally:
             ["train", "generator", "--renders", "r", "--out", "o", "--precision", "fp8"],
             "precision=fp8 is neither no nor bf16; choose one of these",
         ),
-        (
-            ["train", "all", "--makehuman", "m", "--out", "o", "--precision", "fp8"],
-            "precision=fp8 is neither no nor bf16; choose one of these",
-        ),
+        (["train", "all", "--makehuman", "m", "--out", "o", "--faces", "9"], "faces=9 are too few to train on; give"),
         (
             ["studio", "render", "--makehuman", "absent", "--faces", "2", "--out", "o", "--skew", "smile=age"],
             "--skew smile=age is no correlation; write it as factor=given:0.9",

@@ -129,7 +129,8 @@ class ModulatedConv(nn.Module):
         if not self.demodulate:
             return x + self.bias[:, None, None]
         norm = torch.rsqrt(style.square() @ weight.square().sum((2, 3)).T + 1e-8)  # [B, C_out]
-        return torch.addcmul(self.bias[:, None, None], x, norm[:, :, None, None])
+        bias, norm = self.bias.to(x.dtype), norm.to(x.dtype)  # in mixed precision half as much is moved
+        return torch.addcmul(bias[:, None, None], x, norm[:, :, None, None])
 
 
 class Layer(nn.Module):

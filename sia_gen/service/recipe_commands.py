@@ -24,8 +24,11 @@ Steps = Annotated[int, typer.Option(help="Training steps.")]
 Adversarial = Annotated[
     int, typer.Option(help="Further steps of the generator against a discriminator, for a GPU; 20000, for example.")
 ]
-Batch = Annotated[int | None, typer.Option(help="Faces of a training step; 16 to 64 by default, by recipe.", min=1)]
-Precision = Annotated[str, typer.Option(help="Of the training: no or bf16, which is faster on a GPU.")]
+Batch = Annotated[
+    int | None,
+    typer.Option(help="Faces of a training step; by default 16 to 64 by recipe, on a GPU four times as many."),
+]
+Precision = Annotated[str, typer.Option(help="Of the training: no or bf16, which is fast on a GPU.")]
 Skews = Annotated[
     list[str] | None,
     typer.Option(
@@ -44,7 +47,7 @@ def render(
     skews: Skews = None,
     pictures: Annotated[int, typer.Option(help="Faces in a row that are one person.")] = 1,
     spread: Annotated[
-        float, typer.Option(help="Share of faces spread evenly over all factors; the others are people.")
+        float, typer.Option(help="Share of the faces that is spread evenly over all factors; the others are people.")
     ] = 0.5,
     workers: Annotated[int | None, typer.Option(help="Processes that share the work; every core by default.")] = None,
     as_json: AsJson = False,
@@ -56,13 +59,8 @@ def render(
 
     def work(**common: Any) -> dict[str, Any]:
         planted = [_skew(text) for text in skews or []]
-        settings = {
-            "resolution": resolution,
-            "skews": planted,
-            "pictures": pictures,
-            "spread": spread,
-            "workers": workers,
-        }
+        settings = {"resolution": resolution, "skews": planted, "pictures": pictures}
+        settings |= {"spread": spread, "workers": workers}
         write_renders(makehuman, out, faces, **settings, **common)
         return {"faces": faces}
 
@@ -233,7 +231,7 @@ def everything(
     makehuman: MakeHuman = None,
     faces: Annotated[int, typer.Option(help="Faces to render and train on.")] = 50_000,
     jobs: Annotated[
-        int | None, typer.Option(help="Recipes that run side by side; by default all on a GPU, one on a CPU.", min=1)
+        int | None, typer.Option(help="Recipes that run side by side; by default all on a GPU, one on a CPU.")
     ] = None,
     as_json: AsJson = False,
     seed: Seed = 0,
@@ -242,7 +240,7 @@ def everything(
     """Make all shipped weights: renders, generator, verifier, identity, attributes, landmarks, targets."""
     from sia_gen.training.everything import train_everything
 
-    def work(**common: Any) -> Mapping[str, Any]:
+    def work(**common: Any) -> dict[str, Any]:
         return train_everything(makehuman, out, faces=faces, jobs=jobs, **common)
 
     _run(work, out, as_json, seed, device)
@@ -262,12 +260,11 @@ def _train(
     batch: int | None,
     precision: str,
 ) -> None:
-    """Do a recipe with this batch, or its own, and precision; of several processes the first one tells of it."""
+    """Do a recipe with this batch and precision; of several processes the first one tells of it."""
     from sia_gen.training.processes import is_first
 
     _require_precision(precision)
-    own = {} if batch is None else {"batch": batch}
-    _run(partial(work, precision=precision, **own), out, as_json, seed, device, tells=is_first())
+    _run(partial(work, batch=batch, precision=precision), out, as_json, seed, device, tells=is_first())
 
 
 def _run(

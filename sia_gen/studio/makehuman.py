@@ -108,7 +108,8 @@ class MakeHuman:
         packed = path.with_name(f"{path.name}.gz")
         try:
             if packed.is_file() and not path.is_file():
-                path, text = packed, gzip.decompress(packed.read_bytes()).decode("utf-8")
+                path = packed
+                text = gzip.decompress(path.read_bytes()).decode("utf-8")
             else:
                 text = path.read_text(encoding="utf-8")
             rows = [line.split() for line in text.splitlines() if line and not line.startswith("#")]

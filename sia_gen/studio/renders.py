@@ -64,7 +64,7 @@ class RenderSet:
         """How many faces, the first ones, may be trained on; the last 5 % are held out. N ≥ 40 or `RequestError`."""
         if len(self) < FEWEST:
             raise RequestError(f"{len(self)} renders are too few to train on; render at least {FEWEST}")
-        return len(self) - held_out(len(self))
+        return len(self) - int(len(self) * HELD_OUT)
 
     def value(self, name: str) -> Tensor:
         """One factor's values ``[N]``."""
@@ -74,11 +74,6 @@ class RenderSet:
         """The same, its tensors on a device."""
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **moved)
-
-
-def held_out(faces: int) -> int:
-    """How many of so many faces are not trained on."""
-    return int(faces * HELD_OUT)
 
 
 def write_renders(

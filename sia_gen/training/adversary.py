@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.modules import device_of, one_seed
 from sia_gen.generators.stylegan2 import Linear
-from sia_gen.training.loop import Draw, fit
+from sia_gen.training.loop import Lessons, fit
 
 RATE, BETAS = 2e-3, (0.0, 0.99)
 WEIGHT = 0.05  # of the adversarial loss against that of the pairs
@@ -31,20 +31,23 @@ GROUP = 4  # faces whose spread the discriminator is told
 
 
 class Convolution(nn.Module):
-    """With bias, and equalised learning rate as in `Linear`."""
+    """With bias, and equalised learning rate as in `Linear`; what it gives is ``gain`` times as large.
 
-    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+    A gain here is that of the leaky ReLU that follows, and costs no pass over the pictures.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, gain: float = math.sqrt(2.0)) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.scale, self.padding = 1 / math.sqrt(inputs * kernel**2), kernel // 2
+        self.gain, self.scale, self.padding = gain, gain / math.sqrt(inputs * kernel**2), kernel // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight * self.scale, self.bias, padding=self.padding)
+        return F.conv2d(x, self.weight * self.scale, self.bias * self.gain, padding=self.padding)
 
 
-def _activated(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.2) * math.sqrt(2.0)
+def _bent(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.2, inplace=True)
 
 
 class Halving(nn.Module):
@@ -52,12 +55,12 @@ class Halving(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.first, self.second = Convolution(inputs, inputs, 3), Convolution(inputs, outputs, 3)
-        self.straight = Convolution(inputs, outputs, 1)
+        # The sum of both ways is divided by √2, which is in their gains.
+        self.first, self.second = Convolution(inputs, inputs, 3), Convolution(inputs, outputs, 3, gain=1.0)
+        self.straight = Convolution(inputs, outputs, 1, gain=1 / math.sqrt(2.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        bent = F.avg_pool2d(_activated(self.second(_activated(self.first(x)))), 2)
-        return (bent + self.straight(F.avg_pool2d(x, 2))) / math.sqrt(2.0)
+        return F.avg_pool2d(_bent(self.second(_bent(self.first(x)))), 2) + self.straight(F.avg_pool2d(x, 2))
 
 
 class Discriminator(nn.Module):
@@ -75,12 +78,16 @@ class Discriminator(nn.Module):
         self.wide, self.score = Linear(16 * finest[-1], finest[-1]), Linear(finest[-1], 1)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        x = self.halvings(_activated(self.enter(pictures)))  # [B, C, 4, 4]
-        groups = x.float().unflatten(0, (-1, math.gcd(GROUP, len(x))))
+        x = self.halvings(_bent(self.enter(pictures)))  # [B, C, 4, 4]
+        with torch.autocast(pictures.device.type, enabled=False):  # logits are told apart by small differences
+            return self._judged(x.float())
+
+    def _judged(self, x: Tensor) -> Tensor:
+        groups = x.unflatten(0, (-1, math.gcd(GROUP, len(x))))
         spread = (groups.var(dim=1, correction=0) + 1e-8).sqrt().mean((1, 2, 3))  # a number a group
         spread = spread.repeat_interleave(groups.shape[1]).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])
-        x = _activated(self.last(torch.cat([x, spread.to(x.dtype)], dim=1)))
-        return self.score(_activated(self.wide(x.flatten(1)))).squeeze(1).float()
+        x = _bent(self.last(torch.cat([x, spread], dim=1)))
+        return self.score(_bent(self.wide(x.flatten(1))) * math.sqrt(2.0)).squeeze(1)
 
 
 class Rivals(nn.Module):
@@ -93,56 +100,50 @@ class Rivals(nn.Module):
         super().__init__()
         self.pairs, self.discriminator, self.batch = pairs, discriminator, batch
 
-    def forward(self, steep: bool, pictures: Tensor, *drawn: Tensor) -> Tensor:
-        """The sum of their losses, a scalar; ``steep`` adds R1."""
-        made, paired = self.pairs(pictures, *drawn)
-        # R1 is a small number, for which mixed precision is too coarse.
+    def forward(self, steep: bool, pictures: Tensor, *items: Tensor) -> Tensor:
+        """The sum of their losses, a scalar; ``steep`` adds R1, a small number and so in full precision."""
+        made, paired = self.pairs(pictures, *items)
+        still = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
+        fools = F.softplus(-torch.func.functional_call(self.discriminator, still, (made,))).mean()
         with torch.autocast(pictures.device.type, enabled=False) if steep else nullcontext():
-            still = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
-            fools = F.softplus(-torch.func.functional_call(self.discriminator, still, (made,))).mean()
             pictures = pictures.detach().requires_grad_(steep)
             real = self.discriminator(pictures)
-            tells = F.softplus(-real).mean() + F.softplus(self.discriminator(made.detach())).mean()
-            if steep:
-                (gradient,) = torch.autograd.grad(real.sum(), pictures, create_graph=True)
-                strength = R1_SCALE * pictures.shape[-1] ** 2 / self.batch
-                tells = tells + R1_EVERY * strength / 2 * gradient.square().sum((1, 2, 3)).mean()
+        tells = F.softplus(-real).mean() + F.softplus(self.discriminator(made.detach())).mean()
+        if steep:
+            (gradient,) = torch.autograd.grad(real.sum(), pictures, create_graph=True)
+            strength = R1_SCALE * pictures.shape[-1] ** 2 / self.batch
+            tells = tells + R1_EVERY * strength / 2 * gradient.square().sum((1, 2, 3)).mean()
         return paired + WEIGHT * fools + tells
 
 
 def sharpen(
     pairs: nn.Module,
-    draw: Draw,
+    lessons: Lessons,
     out: Path,
     *,
     steps: int,
-    seed: int,
     settings: dict[str, object],
-    precision: Precision,
+    precision: Precision = "no",
     progress: Progress | None = None,
 ) -> nn.Module:
     """Go on training a generator in its ``pairs`` against a discriminator; checkpoints lie in ``out``.
 
     Gives their moving average.
     """
-    with one_seed(seed):
+    with one_seed(lessons.seed):
         discriminator = Discriminator(pairs.generator.config.channels)
     discriminator.to(device_of(pairs), memory_format=torch.channels_last)
-
-    def steep(step: int) -> bool:
-        return step % R1_EVERY == 0
-
     made = fit(
-        Rivals(pairs, discriminator, len(draw(0)[0])),
-        draw,
-        lambda rivals, step, *drawn: rivals(steep(step), *drawn),
+        Rivals(pairs, discriminator, min(lessons.batch, len(lessons.chosen))),
+        lessons,
+        lambda rivals, steep, *items: rivals(steep, *items),
         out,
         steps=steps,
         rate=RATE,
         betas=BETAS,
-        precision=precision,
-        kind=steep,
         settings=settings,
+        precision=precision,
+        kind=lambda step, done: step % R1_EVERY == 0,
         progress=progress,
     )
     assert isinstance(made, Rivals)

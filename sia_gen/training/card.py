@@ -16,13 +16,16 @@ from sia_gen.core.images import Images, contact_sheet
 
 CARD, SHEET = "README.md", "sheet.jpg"
 QUALITY = 90  # of the pictures
+SPREAD = 0.5  # what `sia-gen studio render` spreads evenly unless told
 TEMPLATES = Path(__file__).parent / "cards"
 
 
 def write_card(folder: Path, template: str, renders: Mapping[str, Any], held_out: int, **values: object) -> None:
     """Fill in ``cards/<template>.md`` for the weights in ``folder``, trained on renders with these settings."""
     values |= {"name": folder.resolve().name, "held_out": held_out, "render": _command(renders)}
-    values["drawn"] = _drawn(renders)
+    values["drawn"] = _drawn(renders["spread"])
+    if renders["skews"]:
+        values["drawn"] = "with the correlations that the command plants"
     data = _filled("data", {**renders, **values}).rstrip()
     with atomic(folder / CARD) as partial:
         partial.write_text(_filled(template, {**values, "data": data}), encoding="utf-8")
@@ -52,12 +55,11 @@ def _filled(template: str, values: Mapping[str, object]) -> str:
     return (TEMPLATES / f"{template}.md").read_text(encoding="utf-8").format(**values)
 
 
-def _drawn(renders: Mapping[str, Any]) -> str:
-    even = renders["spread"]
-    planted = ", with the correlations that the command plants" if renders["skews"] else ""
-    if even in (0, 1):
-        return ("evenly and independently" if even else "as they go together in people") + planted
-    return f"as they go together in people, but for {even:.0%} of the faces evenly and independently{planted}"
+def _drawn(spread: float) -> str:
+    """How faces are drawn of which this share is spread evenly."""
+    ways = (("as people go together in a population", 1 - spread), ("evenly over their ranges", spread))
+    some = [f"in {share:.0%} of the faces {words}" if share < 1 else words for words, share in ways if share]
+    return ", ".join(some)
 
 
 def _command(renders: Mapping[str, Any]) -> str:
@@ -65,6 +67,6 @@ def _command(renders: Mapping[str, Any]) -> str:
     options = f"--faces {renders['faces']} --seed {renders['seed']} --resolution {renders['resolution']}{skews}"
     if renders["pictures"] > 1:
         options += f" --pictures {renders['pictures']}"
-    if renders["spread"] != 0.5:
+    if renders["spread"] != SPREAD:
         options += f" --spread {renders['spread']:g}"
     return f"sia-gen studio render {options} --out renders"

@@ -10,8 +10,8 @@ Letters: B faces, Z latents, R resolution.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,12 +30,12 @@ from sia_gen.studio.people import population
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.training.adversary import sharpen
 from sia_gen.training.card import SHEET, draw_sheet, table, write_card
-from sia_gen.training.loop import CHECKPOINT, batch_indices, fit
-from sia_gen.training.network import mirrored_at_random
+from sia_gen.training.loop import CHECKPOINT, Lessons, batch_for, fit
+from sia_gen.training.network import either, mirrored_at_random
 from sia_gen.training.processes import TRAINING, first_writes, training_device
 
 BATCH = 16
-RATE = 1.2e-2
+RATE = 1.2e-2  # whatever the batch: it is as high as it may be
 GROW_AT = (0.5, 0.85)  # of the steps: until then a quarter, then half of the resolution is made, which is cheap
 POINTS_WEIGHT = 20.0  # of the mean distance of landmarks, in picture widths
 KNOTS = 10
@@ -55,7 +55,7 @@ def train_generator(
     *,
     steps: int = 26_000,
     adversarial: int = 0,
-    batch: int = BATCH,
+    batch: int | None = None,
     seed: int = 0,
     device: str = "cpu",
     precision: Precision = "no",
@@ -64,7 +64,7 @@ def train_generator(
     """Train on the folder ``renders`` and write config, weights and ``training.json`` to ``out``; returns the figures.
 
     With ``adversarial`` steps, a discriminator sharpens it after the ``steps`` of regression, which pays on a GPU.
-    ``precision`` "bf16" runs its network in mixed precision.
+    ``batch`` is 16 unless given, on a GPU 64; ``precision`` "bf16" runs its network in mixed precision.
     Interrupted, the same call goes on. Raises `RequestError` for a resolution that there is no network for.
     """
     if adversarial < 0:
@@ -78,6 +78,7 @@ def train_generator(
     out, place = writable_folder(out), training_device(device)
     if not adversarial and (out / ADVERSARIAL / CHECKPOINT).exists():
         raise RequestError(f"'{out}' was sharpened by an adversarial phase; give its --adversarial, or another --out")
+    batch = batch_for(batch, BATCH, place)
     training, landmarks = data.training, data.landmarks.shape[1]
     config = StyleGAN2Config(
         name=out.resolve().name,
@@ -92,37 +93,46 @@ def train_generator(
     with torch.no_grad():
         model.synthesis.points.bias.copy_((data.landmarks[:training].mean(0).flatten() - 0.5) / SPREAD)
     model.to(place, memory_format=torch.channels_last)
-    mirror = torch.tensor([-1.0 if name in MIRRORED else 1.0 for name in NAMES], device=place)
-    here = data.to(place)
+    mirror = torch.tensor([-1.0 if name in MIRRORED else 1.0 for name in NAMES])
+    points = data.landmarks
+    tables = (data.images, data.latents, data.latents * mirror, points, in_a_mirror(points))
 
-    def draw(step: int) -> tuple[Tensor, ...]:
-        index = batch_indices(seed, step, training, batch).to(place)
-        pictures, flip = mirrored_at_random(from_bytes(here.images[index]) * 2 - 1, seed, step)
-        latents, points = here.latents[index], here.landmarks[index]
-        latents = torch.where(flip[:, None], latents * mirror, latents)
-        return pictures, latents, torch.where(flip[:, None, None], in_a_mirror(points), points)
+    def prepare(
+        random: torch.Generator, images: Tensor, latents: Tensor, latents_turned: Tensor, *points: Tensor
+    ) -> tuple[Tensor, ...]:
+        pictures, flip = mirrored_at_random(from_bytes(images) * 2 - 1, random)
+        straight, turned = points
+        return pictures, either(flip, latents_turned, latents), either(flip, turned, straight)
 
-    def halved(step: int) -> int:
-        return sum(step < share * steps for share in GROW_AT)
+    def loss(pairs: nn.Module, halved: int, *items: Tensor) -> Tensor:
+        return pairs(*items, halved=halved)[1]
 
-    def loss(pairs: nn.Module, step: int, *drawn: Tensor) -> Tensor:
-        return pairs(*drawn, halved=halved(step))[1]
-
-    settings: dict[str, object] = {"recipe": "generator", "steps": steps, "seed": seed, "renders": data.settings}
-    settings |= {"batch": batch, "precision": precision}
-    common: dict[str, Any] = {"precision": precision, "progress": progress}
-    made = fit(Pairs(model), draw, loss, out, steps=steps, rate=RATE, kind=halved, settings=settings, **common)
+    lessons = Lessons(tables, torch.arange(training), prepare, batch, seed)
+    settings: dict[str, object] = {"recipe": "generator", "steps": steps, "batch": batch, "seed": seed}
+    settings |= {"grow_at": list(GROW_AT), "precision": precision, "renders": data.settings}
+    made = fit(
+        Pairs(model),
+        lessons,
+        loss,
+        out,
+        steps=steps,
+        rate=RATE,
+        settings=settings,
+        precision=precision,
+        kind=lambda step, done: sum(done < share for share in GROW_AT),
+        progress=progress,
+    )
     assert isinstance(made, Pairs)
     if adversarial:
         settings = settings | {"recipe": "adversarial", "adversarial": adversarial}
         made = sharpen(
             made,
-            lambda step: draw(steps + step),
+            replace(lessons, first=steps),
             writable_folder(out / ADVERSARIAL),
             steps=adversarial,
-            seed=seed,
             settings=settings,
-            **common,
+            precision=precision,
+            progress=progress,
         )
 
     def finish() -> dict[str, float]:
@@ -207,8 +217,9 @@ def _draw_nearest(model: StyleGAN2, data: RenderSet, training: int, path: Path) 
 
 def describe(folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int = 1) -> None:
     """Write the card of a trained generator, with its attributes once they have been found."""
-    training = read_json(folder / TRAINING)
+    training = read_json(folder / "training.json")
     settings, figures = training["settings"], training["figures"]
+    quarter, half = settings.get("grow_at", GROW_AT)
     write_card(
         folder,
         "generator",
@@ -217,8 +228,8 @@ def describe(folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int =
         resolution=settings["renders"]["resolution"],
         parameters=sum(weight.numel() for weight in StyleGAN2.load(folder).parameters()) / 1e6,
         batch=settings["batch"],
-        quarter=GROW_AT[0],
-        half=GROW_AT[1],
+        quarter=quarter,
+        half=half,
         steps=settings["steps"],
         seed=settings["seed"],
         sharpened=SHARPENED.format(steps=settings["adversarial"]) if "adversarial" in settings else "",

@@ -6,7 +6,6 @@ Letters: B images, R resolution, K points, h side of a heat map.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +21,8 @@ from sia_gen.targets.load import load_target
 from sia_gen.targets.points import FACE_POINTS, PARTS, by_part, normalised_error
 from sia_gen.training.card import SHEET, draw_sheet, table, with_points, write_card
 from sia_gen.training.groups import groups
-from sia_gen.training.loop import batch_indices, fit
-from sia_gen.training.network import augment, mirrored_at_random, save_with_processor, scaled_rate
+from sia_gen.training.loop import Lessons, batch_for, fit, scaled_rate
+from sia_gen.training.network import augment, either, mirrored_at_random, save_with_processor
 from sia_gen.training.processes import TRAINING, first_writes, training_device
 
 BATCH, RATE, SIDE = 16, 1e-3, 64
@@ -39,7 +38,7 @@ def train_landmarks(
     out: str | Path,
     *,
     steps: int = 6000,
-    batch: int = BATCH,
+    batch: int | None = None,
     seed: int = 0,
     device: str = "cpu",
     precision: Precision = "no",
@@ -48,55 +47,76 @@ def train_landmarks(
     """Train on the folder ``renders``; write a transformers ViTPose folder to ``out``.
 
     Returns the normalised mean error on held-out renders, the share of faces above the tolerance ("failed"), and the
-    error by part of the face and by subgroup. Interrupted, the same call goes on.
+    error by part of the face and by subgroup. ``batch`` is 16 unless given, on a GPU 64; ``precision`` "bf16" trains
+    in mixed precision. Interrupted, the same call goes on.
     """
     data = read_renders(renders)
     out, place = writable_folder(out), training_device(device)
     training = data.training
+    batch = batch_for(batch, BATCH, place)
+    rate = scaled_rate(RATE, batch, BATCH)
     with one_seed(seed):
         model = make_vitpose().to(place)
-    here = data.to(place)
 
-    def draw(step: int) -> tuple[Tensor, ...]:
-        index = batch_indices(seed, step, training, batch).to(place)
-        images, flip = mirrored_at_random(augment(here.images[index], seed, step), seed, step)
-        return images, torch.where(flip[:, None, None], in_a_mirror(here.landmarks[index]), here.landmarks[index])
+    def prepare(random: torch.Generator, images: Tensor, points: Tensor, turned: Tensor) -> tuple[Tensor, ...]:
+        images, flip = mirrored_at_random(augment(images, random), random)
+        return warped(images, SIDE, SIDE) * 2 - 1, either(flip, turned, points) - 0.5 / images.shape[-1]
 
-    def loss(network: nn.Module, step: int, images: Tensor, points: Tensor) -> Tensor:
-        made = network(pixel_values=warped(images, SIDE, SIDE) * 2 - 1).heatmaps.float()
-        wanted = heat_maps(points - 0.5 / images.shape[-1], made.shape[-1])
-        return WEIGHT * (made - wanted).square().mean()
+    def loss(network: nn.Module, kind: object, pixels: Tensor, points: Tensor) -> Tensor:
+        made = network(pixel_values=pixels).heatmaps.float()
+        return WEIGHT * (made - heat_maps(points, made.shape[-1])).square().mean()
 
-    settings: dict[str, object] = {"recipe": "landmarks", "steps": steps, "seed": seed, "renders": data.settings}
-    settings |= {"batch": batch, "precision": precision}
-    rate = scaled_rate(RATE, batch, BATCH)
-    common: dict[str, Any] = {"settings": settings, "precision": precision, "progress": progress}
-    made = fit(model, draw, loss, out, steps=steps, rate=rate, weight_decay=0.05, **common)
+    tables = (data.images, data.landmarks, in_a_mirror(data.landmarks))
+    lessons = Lessons(tables, torch.arange(training), prepare, batch, seed)
+    settings: dict[str, object] = {"recipe": "landmarks", "steps": steps, "batch": batch, "seed": seed}
+    settings |= {"precision": precision, "renders": data.settings}
+    made = fit(
+        model,
+        lessons,
+        loss,
+        out,
+        steps=steps,
+        rate=rate,
+        weight_decay=0.05,
+        settings=settings,
+        precision=precision,
+        progress=progress,
+    )
 
     def finish() -> dict[str, float]:
         save_with_processor(
             made.cpu(), out, SIDE, image_processor_type="VitPoseImageProcessor", do_affine_transform=True
         )
-        figures = evaluate(out, data, training)
+        figures = evaluate(out, data, training, place)
         write_json(out / TRAINING, {"settings": settings, "figures": figures})
         shown = from_bytes(data.images[training : training + 2 * COLUMNS])
         draw_sheet(out / SHEET, with_points(shown, load_target(out).predict(shown)).split(COLUMNS))
-        _describe(out)
+        describe(out)
         return figures
 
     return first_writes(finish, out)
 
 
-def _describe(folder: Path) -> None:
-    """Write the card of a trained network."""
+def describe(folder: Path) -> None:
+    """Write the card of a trained landmark network."""
     training = read_json(folder / TRAINING)
     settings, figures = training["settings"], training["figures"]
     measured = [(name, f"{error:.1%}") for name, error in figures.items() if name not in ("held_out", "failed")]
-    shown: dict[str, object] = {name: settings[name] for name in ("steps", "batch", "seed", "precision")}
-    shown |= {"rate": scaled_rate(RATE, settings["batch"], BATCH), "side": SIDE, "failed": figures["failed"]}
-    shown |= {"tolerance": FACE_POINTS.tolerance}
-    shown["figures"] = table(["held-out renders", "normalised mean error"], measured)
-    write_card(folder, "landmarks", settings["renders"], figures["held_out"], **shown)
+    write_card(
+        folder,
+        "landmarks",
+        settings["renders"],
+        figures["held_out"],
+        steps=settings["steps"],
+        batch=settings["batch"],
+        rate=scaled_rate(RATE, settings["batch"], BATCH),
+        seed=settings["seed"],
+        precision=settings["precision"],
+        side=SIDE,
+        tolerance=FACE_POINTS.tolerance,
+        failed=figures["failed"],
+        figures=table(["held-out renders", "normalised mean error"], measured),
+    )
 
 
 def make_vitpose() -> nn.Module:
@@ -126,11 +146,13 @@ def heat_maps(points: Tensor, side: int) -> Tensor:
     return y[..., :, None] * x[..., None, :]
 
 
-def evaluate(folder: Path, data: RenderSet, start: int) -> dict[str, float]:
+def evaluate(folder: Path, data: RenderSet, start: int, device: torch.device | str = "cpu") -> dict[str, float]:
     """Normalised mean error of a saved network on the faces from ``start`` on."""
-    target = load_target(folder)
+    target = load_target(folder, str(device))
     with torch.inference_mode():
-        points = torch.cat([target.predict(from_bytes(part)) for part in data.images[start:].split(64)])
+        points = torch.cat(
+            [target.predict(from_bytes(part.to(device))).cpu() for part in data.images[start:].split(64)]
+        )
     error = normalised_error(points, data.landmarks[start:])  # [N, 68]
     faces = error.mean(dim=1)
     figures = {"all": faces.mean().item(), "failed": (faces > FACE_POINTS.tolerance).float().mean().item()}

@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from sia_gen.core.files import write_json
 from sia_gen.core.images import Images, from_bytes
-from sia_gen.core.seeds import stream
 from sia_gen.targets.pretrained import quiet_transformers
 
 SIDE = 128  # pixels that they see
 SIZES = (24, 48, 96, 192)  # channels of a ResNet's stages, the first at a quarter of the side
+NOISE = 0.03  # of the range, the most that is added
 SMALLEST = 1e-3  # picture widths that a coordinate varies by, at the least
 
 
@@ -28,15 +28,18 @@ def make_resnet(
     sizes: Sequence[int],
     regression: bool,
     extra: dict[str, Any],
-    depths: Sequence[int] = (2, 2, 2, 2),
+    depths: Sequence[int] | None = None,
 ) -> nn.Module:
-    """A ResNet of basic blocks, so many in each stage, of these channel ``sizes``; ``extra`` is kept in its config."""
+    """A ResNet of basic blocks of these channel ``sizes``, two in each stage or as many as ``depths`` says.
+
+    ``extra`` is kept in its config.
+    """
     from transformers import ResNetConfig, ResNetForImageClassification
 
     config = ResNetConfig(
         embedding_size=sizes[0],
         hidden_sizes=list(sizes),
-        depths=list(depths),
+        depths=list(depths or [2] * len(sizes)),
         layer_type="basic",
         id2label=dict(enumerate(labels)),
         label2id={label: index for index, label in enumerate(labels)},
@@ -67,11 +70,6 @@ def make_vit(labels: Sequence[str], side: int, regression: bool, extra: dict[str
         sia_gen=extra,
     )
     return ViTForImageClassification(config)
-
-
-def scaled_rate(rate: float, batch: int, usual: int) -> float:
-    """The learning rate of a batch that is larger or smaller than usual: as its square root, which suits Adam."""
-    return float(f"{rate * (batch / usual) ** 0.5:.3g}")
 
 
 def keep_outputs(model: nn.Module, labels: Sequence[str]) -> nn.Module:
@@ -112,28 +110,29 @@ def coordinates(landmarks: Tensor) -> tuple[Tensor, Tensor]:
     return flat.mean(0), flat.std(0).clamp(min=SMALLEST)
 
 
-def chance(seed: int, step: int, purpose: str, device: torch.device) -> torch.Generator:
-    """Randomness of one step, drawn on the device: for (seed, step) and the kind of device alone."""
-    return torch.Generator(device).manual_seed(int(stream(seed, f"{purpose}{step}").integers(2**62)))
-
-
-def mirrored_at_random(images: Tensor, seed: int, step: int) -> tuple[Tensor, Tensor]:
-    """Images ``[B, 3, R, R]``, each mirrored or not, and which are ``[B]``: for (seed, step) alone."""
-    device = images.device
-    flip = torch.rand(len(images), generator=chance(seed, step, "flip", device), device=device) < 0.5
+def mirrored_at_random(images: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Images ``[B, 3, R, R]``, each mirrored or not, and which are ``[B]``."""
+    flip = torch.rand(len(images), generator=random, device=images.device) < 0.5
     return torch.where(flip[:, None, None, None], images.flip(3), images), flip
 
 
-def augment(images: Tensor, seed: int, step: int) -> Images:
-    """uint8 renders ``[B, 3, R, R]`` → images in [0, 1] blurred, exposed and noised at random, for (seed, step) alone.
+def either(flip: Tensor, mirrored: Tensor, straight: Tensor) -> Tensor:
+    """Row by row ``[B, ...]`` what is true in the mirror, or straight."""
+    return torch.where(flip.view(-1, *[1] * (straight.ndim - 1)), mirrored, straight)
+
+
+def augment(images: Tensor, random: torch.Generator) -> Images:
+    """uint8 renders ``[B, 3, R, R]`` → images in [0, 1] blurred, exposed and noised at random.
 
     The blur spans what a softer camera, or a generator, does to a face; a third of the images keep their sharpness, in
     which age shows. The noise keeps networks from living on differences that an eye cannot see.
     """
-    random = chance(seed, step, "augment", images.device)
+
+    def drawn(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(len(images), 1, 1, 1, generator=random, device=images.device)
+
     images = from_bytes(images)
-    shares = torch.rand((3, len(images), 1, 1, 1), generator=random, device=images.device)
     soft = F.interpolate(F.avg_pool2d(images, 2), images.shape[-2:], mode="bilinear", align_corners=False)
+    share, gain, strength = drawn(-0.5, 1).clamp(min=0), drawn(0.9, 1.1), drawn(0, NOISE)
     noise = torch.randn(images.shape, generator=random, device=images.device)
-    share, gain, strength = (1.5 * shares[0] - 0.5).clamp(min=0), 0.9 + 0.2 * shares[1], 0.03 * shares[2]
     return ((images + share * (soft - images)) * gain + strength * noise).clamp(0, 1)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,14 +43,19 @@ def pack_renders(renders: str | Path, out: str | Path, faces: int, progress: Pro
     if Path(out).resolve() == renders.resolve():
         raise RequestError(f"'{out}' holds the renders themselves; choose another --out")
     table, out = table.slice(0, faces), writable_folder(out)
-    encoded = []
-    for name in table["file_name"].to_pylist():
+
+    def encode(name: str) -> dict[str, Any]:
         buffer = BytesIO()
         with Image.open(renders / name) as image:
             image.save(buffer, "WEBP", quality=QUALITY, method=6)
-        encoded.append({"bytes": buffer.getvalue(), "path": f"{Path(name).stem}.webp"})
-        if progress and (len(encoded) % 50 == 0 or len(encoded) == faces):
-            progress(len(encoded), faces, "packing")
+        return {"bytes": buffer.getvalue(), "path": f"{Path(name).stem}.webp"}
+
+    encoded = []
+    with ThreadPoolExecutor() as pool:  # pillow encodes without holding the interpreter
+        for entry in pool.map(encode, table["file_name"].to_pylist()):
+            encoded.append(entry)
+            if progress and (len(encoded) % 50 == 0 or len(encoded) == faces):
+                progress(len(encoded), faces, "packing")
     landmarks = [np.asarray(row, np.float16) for row in table["landmarks"].to_pylist()]
     columns = {"image": pa.array(encoded, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))}
     columns |= {name: table[name] for name in table.column_names if name not in ("file_name", "landmarks")}

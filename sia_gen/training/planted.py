@@ -22,7 +22,7 @@ from sia_gen.studio.renders import RenderSet
 from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Target, classify
 from sia_gen.training.groups import class_names
-from sia_gen.training.network import network_input
+from sia_gen.training.network import network_input, save_network
 from sia_gen.training.target import along, chosen_faces, sides, teach
 
 Kind = Literal["balanced", "correlated", "left out", "noisy"]
@@ -135,7 +135,7 @@ def train_case(
     label = {"attribute": case.label, "thresholds": list(case.cuts)}
     extra = {"kind": "target", "label": label, **({} if case.cuts else {"tolerance": TOLERANCE})}
     taught, chosen = plant(case, data, wanted)
-    teach(
+    made = teach(
         data,
         taught,
         chosen,
@@ -152,6 +152,7 @@ def train_case(
         side=SIDE,
         sizes=SIZES,
     )
+    save_network(made, out, SIDE)
     target, place = load_target(out, device), resolve_device(device)
     with torch.inference_mode():
         parts = data.images[data.training :].split(64)

@@ -1,4 +1,9 @@
-"""Several processes of one training, as ``accelerate launch`` and ``torchrun`` start them: the first one writes."""
+"""Several processes of one training, each of which takes its part of every batch.
+
+``accelerate launch`` starts them on several GPUs, ``torchrun`` on CPUs too.
+
+Alone, a process needs nothing of this, nor the process-wide state that accelerate keeps.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import resolve_device
@@ -17,20 +23,13 @@ TRAINING = "training.json"  # settings and figures of a training, in its folder
 
 
 def launched() -> bool:
-    """Whether this process is one of several."""
+    """Whether this process is one of several of ``accelerate launch``."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def is_first() -> bool:
     """Whether this process is alone, or the first of several."""
     return int(os.environ.get("RANK", "0")) == 0
-
-
-def require_alone(what: str) -> None:
-    """Raise `RequestError` for what several processes cannot share."""
-    if launched():
-        count = os.environ["WORLD_SIZE"]
-        raise RequestError(f"'{what}' is for one process, not for {count}; start it without 'accelerate launch'")
 
 
 def training_device(name: str) -> torch.device:
@@ -43,14 +42,54 @@ def training_device(name: str) -> torch.device:
     return PartialState(cpu=place.type == "cpu").device
 
 
-def first_writes(finish: Callable[[], Any], out: Path) -> Any:
-    """Have one process do what is left once a network is trained; all get the figures that it wrote."""
+def require_alone(what: str) -> None:
+    """Raise `RequestError` for what several processes cannot share."""
+    if launched():
+        count = os.environ["WORLD_SIZE"]
+        raise RequestError(f"'{what}' is for one process, not for {count}; start it without 'accelerate launch'")
+
+
+def first_writes(work: Callable[[], Any], out: Path) -> Any:
+    """Have one process do what is done once a network is trained; gives all of them the figures that it wrote."""
     if not launched():
-        return finish()
+        return work()
     from accelerate import PartialState
 
     state = PartialState()
     if state.is_main_process:
-        finish()
+        work()
     state.wait_for_everyone()
     return read_json(out / TRAINING)["figures"]
+
+
+class Team:
+    """The processes that train a model: one, or those that accelerate launched, which share their gradients."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._accelerator: Any = None
+        self.count, self.rank = 1, 0
+        if launched():
+            from accelerate import Accelerator, DistributedDataParallelKwargs
+
+            # A stage of a generator's training leaves its finest layers alone.
+            unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+            self._accelerator = Accelerator(cpu=device.type == "cpu", kwargs_handlers=[unused])
+            self.count, self.rank = self._accelerator.num_processes, self._accelerator.process_index
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """The model, which averages its gradients over the processes where there are several."""
+        return model if self._accelerator is None else self._accelerator.prepare(model)
+
+    def backward(self, value: Tensor) -> None:
+        if self._accelerator is None:
+            value.backward()
+        else:
+            self._accelerator.backward(value)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """A scalar's mean over the processes; all of them must ask."""
+        return value if self._accelerator is None else self._accelerator.gather(value.reshape(1)).mean()
+
+    def wait(self) -> None:
+        if self._accelerator is not None:
+            self._accelerator.wait_for_everyone()

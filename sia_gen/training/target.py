@@ -5,7 +5,7 @@ Letters: B faces, N faces.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError, unknown
 from sia_gen.core.executors import Precision, Progress
-from sia_gen.core.files import writable_folder, write_json
+from sia_gen.core.files import read_json, writable_folder, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
 from sia_gen.core.seeds import stream
@@ -27,19 +27,19 @@ from sia_gen.targets.load import load_target
 from sia_gen.targets.target import classify
 from sia_gen.training.card import SHEET, draw_sheet, table, write_card
 from sia_gen.training.groups import class_names, groups
-from sia_gen.training.loop import batch_indices, fit
+from sia_gen.training.loop import Lessons, batch_for, fit, scaled_rate
 from sia_gen.training.network import (
     augment,
     coordinates,
+    either,
     keep_outputs,
     make_resnet,
     make_vit,
     mirrored_at_random,
     network_input,
     save_network,
-    scaled_rate,
 )
-from sia_gen.training.processes import TRAINING, first_writes, is_first, training_device
+from sia_gen.training.processes import TRAINING, first_writes, training_device
 
 BATCH = 32
 RATES = {"resnet": 2e-3, "vit": 1e-3}
@@ -62,7 +62,7 @@ def train_target(
     planted: str | None = None,
     strength: float = 0.95,
     steps: int = 4000,
-    batch: int = BATCH,
+    batch: int | None = None,
     seed: int = 0,
     device: str = "cpu",
     precision: Precision = "no",
@@ -74,8 +74,8 @@ def train_target(
     ``strength`` of them that factor lies above its median where the label is in the upper half of the classes and below
     it in the lower half, which leaves about half of them; without, all are used, and the label's value is learnt
     besides its class. Returns the balanced accuracy on held-out renders: overall, clear of the cuts, for both sides of
-    the planted factor, and by subgroup. Raises `RequestError` for unknown factors and for thresholds that do not rise
-    within the range.
+    the planted factor, and by subgroup. ``batch`` is 32 unless given, on a GPU 128; ``precision`` "bf16" trains in
+    mixed precision. Raises `RequestError` for unknown factors and for thresholds that do not rise within the range.
     """
     for name in (label, planted or label):
         if name not in NAMES:
@@ -98,9 +98,11 @@ def train_target(
     extra = {"kind": "target", "label": {"attribute": label, "thresholds": cuts}}
     settings: dict[str, object] = {"recipe": "target", "label": label, "planted": planted, "strength": strength}
     settings |= {"thresholds": cuts, "architecture": architecture}
-    settings |= {"steps": steps, "seed": seed, "renders": data.settings, "chosen": len(chosen)}
-    settings |= {"batch": batch, "precision": precision}
-    teach(
+    batch = batch_for(batch, BATCH, training_device(device))
+    rate = scaled_rate(RATES[architecture], batch, BATCH)
+    settings |= {"steps": steps, "batch": batch, "seed": seed, "precision": precision}
+    settings |= {"renders": data.settings, "chosen": len(chosen)}
+    made = teach(
         data,
         classes,
         chosen,
@@ -112,6 +114,7 @@ def train_target(
         settings=settings,
         steps=steps,
         batch=batch,
+        rate=rate,
         seed=seed,
         device=device,
         precision=precision,
@@ -122,13 +125,14 @@ def train_target(
     )
 
     def finish() -> dict[str, float]:
+        save_network(made, out, SIDES[architecture])
         clear = CLEAR * (factor.high - factor.low)
         near = (data.value(label)[:, None] - torch.tensor(cuts)).abs().amin(1) < clear  # [N]
-        guess = _guessed(out, data, training)
+        guess = _guessed(out, data, training, device)
         figures = evaluate(guess, data, training, classes, near, label, planted)
         write_json(out / TRAINING, {"settings": settings, "figures": figures})
         _draw_sheet(out, guess, data, training, classes, names)
-        _describe(out, settings, data.settings, figures, names)
+        describe(out)
         return figures
 
     return first_writes(finish, out)
@@ -146,20 +150,24 @@ def teach(
     factors: Sequence[str | None],
     settings: dict[str, object],
     steps: int,
+    batch: int = BATCH,
+    rate: float | None = None,
     seed: int,
     device: str,
+    precision: Precision = "no",
     progress: Progress | None,
     side: int,
     sizes: Sequence[int],
-    batch: int = BATCH,
-    precision: Precision = "no",
     value: Tensor | None = None,
-) -> None:
-    """Train a network on the faces ``chosen`` and save a transformers folder to ``out``; ``extra`` is for its config.
+) -> nn.Module:
+    """The network, on the CPU, that learns from the faces ``chosen``; checkpoints lie in ``out``.
+
+    ``extra`` is for its config.
 
     ``wanted`` ``[N]`` are classes, int64, or values, float32, for a regression of the one thing in ``names``.
     ``factors`` are those that it is to learn from: were one of them mirrored, pictures in a mirror would undo it.
     ``value`` ``[N]`` is what the classes were cut from, where that may be learnt as well: it tells more than they do.
+    ``rate`` is the architecture's unless given.
     """
     place, regression = training_device(device), wanted.is_floating_point()
     mirror = not set(factors) & set(MIRRORED)
@@ -175,20 +183,20 @@ def teach(
         model = make_resnet(outputs, sizes, regression, extra) if resnet else make_vit(outputs, side, regression, extra)
     model = model.to(place, memory_format=torch.channels_last)
 
-    here, wanted, mean, sd = data.to(place), wanted.to(place), mean.to(place), sd.to(place)
-    value = None if value is None else value.to(place)
+    straight, turned = ((points.flatten(1) - mean) / sd for points in (data.landmarks, in_a_mirror(data.landmarks)))
+    further = () if value is None else (value,)
 
-    def draw(step: int) -> tuple[Tensor, ...]:
-        index = chosen[batch_indices(seed, step, len(chosen), batch)].to(place)
-        images, points = augment(here.images[index], seed, step), here.landmarks[index]
+    def prepare(
+        random: torch.Generator, images: Tensor, answer: Tensor, places: Tensor, turned: Tensor, *further: Tensor
+    ) -> tuple[Tensor, ...]:
+        images = augment(images, random)
         if mirror:
-            images, flip = mirrored_at_random(images, seed, step)
-            points = torch.where(flip[:, None, None], in_a_mirror(points), points)
-        further = () if value is None else (value[index],)
-        return images, wanted[index], (points.flatten(1) - mean) / sd, *further
+            images, flip = mirrored_at_random(images, random)
+            places = either(flip, turned, places)
+        return images, answer, places, *further
 
     def loss(
-        network: nn.Module, step: int, images: Tensor, answer: Tensor, places: Tensor, truth: Tensor | None = None
+        network: nn.Module, kind: object, images: Tensor, answer: Tensor, places: Tensor, truth: Tensor | None = None
     ) -> Tensor:
         found = network(network_input(images, side)).logits.float()
         told, placed = found[:, : len(names)], found[:, len(names) : len(names) + len(mean)]
@@ -199,11 +207,19 @@ def teach(
         total = told_loss + F.mse_loss(placed, places)
         return total if truth is None else total + BESIDE_WEIGHT * F.smooth_l1_loss(found[:, -1], truth, beta=0.5)
 
-    rate = scaled_rate(RATES[architecture], batch, BATCH)
-    common: dict[str, Any] = {"settings": settings, "precision": precision, "progress": progress}
-    made = fit(model, draw, loss, out, steps=steps, rate=rate, weight_decay=0.05, **common)
-    if is_first():
-        save_network(keep_outputs(made.cpu(), names), out, side)
+    made = fit(
+        model,
+        Lessons((data.images, wanted, straight, turned, *further), chosen, prepare, batch, seed),
+        loss,
+        out,
+        steps=steps,
+        rate=rate or RATES[architecture],
+        weight_decay=0.05,
+        settings=settings,
+        precision=precision,
+        progress=progress,
+    )
+    return keep_outputs(made.cpu(), names)
 
 
 def sides(classes: Tensor, count: int) -> Tensor:
@@ -267,11 +283,12 @@ def _draw_sheet(
     draw_sheet(folder / SHEET, rows, labels)
 
 
-def _guessed(folder: Path, data: RenderSet, start: int) -> Tensor:
+def _guessed(folder: Path, data: RenderSet, start: int, device: str) -> Tensor:
     """The class ``[N]`` that a saved target gives the faces from ``start`` on."""
-    target = load_target(folder)
+    target, place = load_target(folder, device), training_device(device)
     with torch.inference_mode():
-        return torch.cat([target.predict(from_bytes(part)).argmax(1) for part in data.images[start:].split(64)])
+        parts = [from_bytes(part.to(place)) for part in data.images[start:].split(64)]
+        return torch.cat([target.predict(part).argmax(1) for part in parts]).cpu()
 
 
 def _balanced(guess: Tensor, truth: Tensor) -> float:
@@ -280,15 +297,12 @@ def _balanced(guess: Tensor, truth: Tensor) -> float:
     return round(torch.stack([right[truth == name].mean() for name in truth.unique()]).mean().item(), 4)
 
 
-def _describe(
-    folder: Path,
-    settings: Mapping[str, Any],
-    renders: Mapping[str, Any],
-    figures: Mapping[str, float],
-    names: Sequence[str],
-) -> None:
-    """Write the card; a planted cause is told first."""
+def describe(folder: Path) -> None:
+    """Write the card of a trained classifier; a planted cause is told first."""
+    training = read_json(folder / TRAINING)
+    settings, figures = training["settings"], training["figures"]
     label, planted, strength = settings["label"], settings["planted"], settings["strength"]
+    names = class_names(label, settings["thresholds"], FACTORS[NAMES.index(label)].unit)
     cause, choice, options = "No cause of failure is planted in it.", "all of the others", ""
     if len(names) > 2:
         options += f" --thresholds {','.join(f'{cut:g}' for cut in settings['thresholds'])}"
@@ -313,7 +327,7 @@ def _describe(
     write_card(
         folder,
         "target",
-        renders,
+        settings["renders"],
         int(figures["held_out"]),
         label=label,
         cuts=", ".join(f"{cut:g}" for cut in settings["thresholds"]),

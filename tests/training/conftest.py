@@ -22,7 +22,7 @@ def write_flat(folder, faces, shown, pictures=1, dot=False):
     (folder / "images").mkdir()
     seeds = face_seeds(0, faces)
     people = [seeds[index - index % pictures] for index in range(faces)]
-    spec = sample(seeds, people=people if pictures > 1 else None)
+    spec = sample(seeds, people=people if pictures > 1 else None, spread=1.0)
     shares = torch.stack([(spec[n] - f.low) / (f.high - f.low) for n, f in zip(NAMES, FACTORS, strict=True)], dim=1)
     names = [f"images/{index:06d}.png" for index in range(faces)]
     shown = shares[:, [NAMES.index(name) for name in shown]]
@@ -40,7 +40,9 @@ def write_flat(folder, faces, shown, pictures=1, dot=False):
     landmarks[:, 36, 0] -= SIDE / 4
     columns["landmarks"] = list(landmarks.reshape(faces, 136))
     pq.write_table(pa.table(columns), folder / "metadata.parquet")
-    write_json(folder / "studio.json", {"seed": 0, "resolution": SIDE, "skews": [], "pictures": pictures})
+    write_json(
+        folder / "studio.json", {"seed": 0, "resolution": SIDE, "skews": [], "pictures": pictures, "spread": 1.0}
+    )
     return folder
 
 

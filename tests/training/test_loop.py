@@ -1,4 +1,5 @@
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from torch import nn
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.modules import one_seed
 from sia_gen.training import loop
-from sia_gen.training.loop import batch_indices, fit
+from sia_gen.training.loop import Lessons, batch_for, batch_indices, fit, scaled_rate
 
 POINTS = torch.linspace(-1, 1, 32)[:, None]
 
@@ -18,22 +19,25 @@ def problem(statistics=True):
         return nn.Sequential(nn.Linear(1, 8), norm, nn.Tanh(), nn.Linear(8, 1))
 
 
-def draw(step):
-    return (POINTS[batch_indices(5, step, len(POINTS), 8)],)
+def shaken(random, x):
+    return (x + 0.01 * torch.randn(x.shape, generator=random),)
 
 
-def loss(network, step, x):
+LESSONS = Lessons((POINTS,), torch.arange(len(POINTS)), shaken, batch=8, seed=5)
+
+
+def loss(network, kind, x):
     return (network(x) - x.square()).square().mean()
 
 
-def run(out, steps=40, draw=draw, loss=loss, statistics=True, **changes):
+def run(out, steps=40, lessons=LESSONS, loss=loss, statistics=True, **changes):
     settings = {"steps": steps, "rate": 0.02, "settings": {"steps": steps}} | changes
-    return fit(problem(statistics), draw, loss, out, **settings)
+    return fit(problem(statistics), lessons, loss, out, **settings)
 
 
 def test_learns(tmp_path):
-    before = loss(problem(), 0, *draw(0)).item()
-    after = loss(run(tmp_path, steps=400), 0, *draw(0)).item()
+    before = loss(problem(), None, POINTS).item()
+    after = loss(run(tmp_path, steps=400), None, POINTS).item()
     assert after < 0.1 * before
 
 
@@ -90,7 +94,7 @@ def short_of_memory(fails):
     """
     graphs = []
 
-    def limited(network, step, x):
+    def limited(network, kind, x):
         assert all(graph() is None for graph in graphs)
         inside = network[0](x)
         if fails(len(graphs)):
@@ -102,15 +106,13 @@ def short_of_memory(fails):
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same_weights(tmp_path, caplog):
-    def seven(step):
-        return (POINTS[batch_indices(5, step, len(POINTS), 7)],)
-
+    seven = replace(LESSONS, batch=7)
     folders = [tmp_path / name for name in ("whole", "halved")]
     for folder in folders:
         folder.mkdir()
-    whole = run(folders[0], draw=seven, statistics=False)
+    whole = run(folders[0], lessons=seven, statistics=False)
     # The first batch, and the last of three parts in the second step, when two have given their gradients.
-    halved = run(folders[1], draw=seven, statistics=False, loss=short_of_memory({0, 6}.__contains__))
+    halved = run(folders[1], lessons=seven, statistics=False, loss=short_of_memory({0, 6}.__contains__))
     assert caplog.messages == ["out of memory: batch halved to 3", "out of memory: batch halved to 1"]
     for a, b in zip(whole.parameters(), halved.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
@@ -124,3 +126,59 @@ def test_a_single_item_that_does_not_fit_ends_the_training(tmp_path):
 def test_no_steps_are_refused(tmp_path):
     with pytest.raises(RequestError, match="steps=0 is below 1; train for at least one step"):
         run(tmp_path, steps=0)
+
+
+def test_a_step_sees_its_rows_and_draws_whatever_came_before(tmp_path):
+    seen = []
+
+    def noted(random, x):
+        seen.append((x, torch.rand(2, generator=random)))
+        return (x,)
+
+    lessons = replace(LESSONS, chosen=torch.arange(0, 32, 2), prepare=noted)
+    for name, steps, first in (("whole", 5, 0), ("later", 2, 3)):
+        (tmp_path / name).mkdir()
+        run(tmp_path / name, steps=steps, lessons=replace(lessons, first=first))
+    for early, late in zip(seen[3:5], seen[5:], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(early, late, strict=True))
+    assert torch.equal(seen[0][0], POINTS[lessons.chosen[batch_indices(5, 0, 16, 8)]])
+    assert torch.cat([x for x, _ in seen[:2]]).sort(dim=0).values.tolist() == POINTS[::2].tolist()
+    assert not torch.equal(seen[0][1], seen[1][1])
+
+
+def test_the_rate_rises_stays_and_falls_and_a_step_is_told_its_kind(tmp_path, monkeypatch):
+    rates, kinds = [], []
+    step_of = torch.optim.AdamW.step
+    monkeypatch.setattr(
+        torch.optim.AdamW, "step", lambda self: rates.append(self.param_groups[0]["lr"]) or step_of(self)
+    )
+
+    def told(network, kind, x):
+        kinds.append(kind)
+        return loss(network, kind, x)
+
+    run(tmp_path, steps=100, loss=told, kind=lambda step, done: (step % 2, done < 0.25))
+    assert rates[:3] == pytest.approx([0.01, 0.02, 0.02])
+    assert rates[50] == pytest.approx(0.02)
+    assert rates[75] == pytest.approx(0.01)
+    assert rates[99] == pytest.approx(0.0004)
+    assert kinds[24:27] == [(0, True), (1, False), (0, False)]
+
+
+def test_a_gpu_takes_larger_batches_at_a_higher_rate():
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert [batch_for(None, 32, cpu), batch_for(None, 32, cuda), batch_for(8, 32, cuda)] == [32, 128, 8]
+    assert [scaled_rate(2e-3, batch, 32) for batch in (32, 128, 8)] == [2e-3, 4e-3, 1e-3]
+    with pytest.raises(RequestError, match="batch=1 is below 2; give two faces or more"):
+        batch_for(1, 32, cpu)
+
+
+def test_mixed_precision_reaches_the_loss(tmp_path):
+    types = []
+
+    def noted(network, kind, x):
+        types.append(network(x).dtype)
+        return loss(network, kind, x)
+
+    run(tmp_path, steps=1, loss=noted, precision="bf16")
+    assert types == [torch.bfloat16]
