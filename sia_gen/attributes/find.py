@@ -5,8 +5,9 @@ the faces' own variation, that moves the read-out by given amounts is D = Σ R�
 without Σ leaves the faces' manifold and moves hardly anything.)
 
 These directions move readings by less than they say, and some of them drag others. So the whole set is corrected by the
-inverse of what it is measured to do. Where the generator has a StyleSpace, each attribute is tried there as well, with
-only the channels that it moves most, and what drags the others less is kept.
+inverse of what it is measured to do, and at the end each is scaled to move by what it says. Where the generator
+has a StyleSpace, each attribute is tried there as well, with only the channels that it moves most, and what drags the
+others less is kept.
 
 Letters: N faces, F labels, K attributes, D numbers of a code, L layers, E one face's edit, P points of a curve.
 """
@@ -101,21 +102,28 @@ def find_directions(
     directions = torch.linalg.solve(read_out @ spread, spread.T)  # [F, D], one sd each
     columns = [list(labels.names).index(want.name) for want in wanted]
     directions, space = directions[columns, None].repeat(1, generator.edit_shapes["w"][0], 1), "w"  # [K, L, D]
-    correcting, fresh = draw(face_seeds(seed + 2, trials)), generator.sample(face_seeds(seed + 1, trials))
+    correcting = draw(face_seeds(seed + 2, trials))
+    scaling, fresh = (generator.sample(face_seeds(seed + step, trials)) for step in (2, 1))
     for _ in range(CORRECTIONS):
         response = measure(generator, labels, correcting, directions, space, progress).mean(1)[:, columns]  # [K, K]
         directions = _corrected(directions, response)
     if isinstance(generator, StyleGenerator) and "s" in generator.edit_shapes:
         directions, space = _in_styles(generator, labels, correcting, directions, columns, progress), "s"  # [K, E]
+    reach = [want.reach for want in wanted]
+    # One unit asked is to be one unit moved, on average over what of the reach is safe.
+    followed = follow(generator, labels, scaling, directions, space, columns, reach)
+    slopes = torch.tensor([_steady(rows, most)[1] for rows, most in zip(followed, reach, strict=True)])
+    slopes = torch.where(slopes >= READABLE, slopes, 1.0)
+    directions = directions / slopes.view(-1, *[1] * (directions.ndim - 1))
     moved = measure(generator, labels, fresh, directions, space, progress).abs().mean(1)[:, columns]  # [K, K]
     others = moved.fill_diagonal_(0).sum(1) / max(1, len(columns) - 1)
-    readings = follow(generator, labels, fresh, directions, space, columns, [want.reach for want in wanted])
+    readings = follow(generator, labels, fresh, directions, space, columns, reach)
     attributes = []
     for row, (want, column) in enumerate(zip(wanted, columns, strict=True)):
         sd = labels.sd[column].item()
         share, slope, curve, monotony = _steady(readings[row], want.reach)
-        reach = share * want.reach * sd
-        low, high, spread_of_faces = (float(SIGNIFICANT.format(x)) for x in (-reach, reach, sd))
+        safe = share * want.reach * sd
+        low, high, spread_of_faces = (float(SIGNIFICANT.format(x)) for x in (-safe, safe, sd))
         attributes.append(
             Attribute(
                 want.name,

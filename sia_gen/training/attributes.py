@@ -32,6 +32,9 @@ from sia_gen.training.generator import describe
 
 SWEEPS, PICTURED, TILE = "attributes.jpg", (1, 13, 16, 33, 47), 64  # the seeds of the faces in it, and their side
 RESPONSE, MEASURED = "response.png", 64  # faces
+PEOPLE, AGES = "people.jpg", "ages.jpg"
+SHOWN, COLUMNS = 48, 8  # people of the first sheet
+YEARS, SEXES = (10, 25, 40, 55, 70, 85), {"female": 0.05, "male": 0.95}  # at which people of the second are shown
 ATTRIBUTES = (
     "age", "sex", "skin_tone", "weight", "yaw", "pitch", "roll", "smile", "mouth_open", "eye_spacing", "chin_height",
     "light_azimuth", "light_elevation", "light_strength", "light_warmth", "hair_colour", "hair_length", "fringe",
@@ -81,6 +84,7 @@ def fit_attributes(
     if person is not None:
         space = _same_person(source, person, space, seed)
     space.save(out / FILE)
+    _draw_people(source, seed, out)
     _draw_sweeps(source, space, out / SWEEPS)
     _draw_response(source, labels, space, seed, out / RESPONSE)
     place = locate("generator", generator)
@@ -114,6 +118,22 @@ def _draw_response(generator: StyleGAN2, labels: Labels, space: AttributeSpace, 
     response = measure(generator, labels, codes, per_sd, space.space).mean(1)[:, columns]
     with atomic(path) as partial:
         matrix_sheet(response, [f"{name} +1 sd moves" for name in space.names], space.names).save(partial, format="PNG")
+
+
+@torch.inference_mode()
+def _draw_people(generator: StyleGAN2, seed: int, folder: Path) -> None:
+    """People as they are drawn; and a few of them at several ages and as either sex, all else being equal."""
+    seeds = face_seeds(seed + 4, SHOWN)
+    draw_sheet(folder / PEOPLE, generator.render(generator.sample(seeds)).cpu().split(COLUMNS))
+    rows, device = [], generator.sample([0]).device
+    for face in sample_latents(seeds[:5]):
+        changes = [("age", float(years)) for years in YEARS] + [("sex", share) for share in SEXES.values()]
+        latents = face.repeat(len(changes), 1)
+        for row, (name, value) in zip(latents, changes, strict=True):
+            column = NAMES.index(name)
+            row[column] = FACTORS[column].latent(torch.tensor(value))
+        rows.append(generator.render(generator.codes(latents.to(device))).cpu())
+    draw_sheet(folder / AGES, rows)
 
 
 @torch.inference_mode()
