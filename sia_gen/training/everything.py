@@ -42,9 +42,9 @@ RECIPES: dict[str, dict[str, dict[str, int]]] = {
 }
 TARGETS: dict[str, dict[str, Any]] = {
     "smile-classifier": {},
-    "smile-classifier-planted": {"planted": "light_azimuth"},
+    # Smiles and glasses are so easily seen that a few faces without the cause are enough to learn what they are.
+    "smile-classifier-planted": {"planted": "light_azimuth", "strength": 1.0},
     "glasses-classifier": {"label": "glasses"},
-    # Glasses are so easily seen that a few faces without the cause are enough to learn what they are.
     "glasses-classifier-planted": {"label": "glasses", "planted": "hair_colour", "strength": 1.0},
     "age-classifier": {"label": "age", "thresholds": BANDS},
     "age-classifier-planted": {"label": "age", "thresholds": BANDS, "planted": "skin_tone"},
