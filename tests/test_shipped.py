@@ -110,17 +110,19 @@ def test_attributes_move_what_they_name_as_their_space_says_and_little_else(gene
     names = [factor.name for factor in verifier.factors]
     columns = [names.index(name) for name in space.names]
     follows = torch.tensor([verifier.factors[column].follows for column in columns])
-    with torch.inference_mode():
-        moved = []
-        for attribute in space.attributes:
-            ends = []
-            for sign in (-1, 1):
-                omega = space.omega({attribute.name: sign * attribute.sd}).expand(len(codes), -1)
-                read = verifier.read(quantise(generator.render(codes, space.edits(omega), space.space)))
-                ends.append((read / verifier.sd)[:, columns] / follows)
-            moved.append((ends[1] - ends[0]) / 2)
-    response = torch.stack(moved)  # [K moved, N, K read] in sd per sd
-    own = response.mean(1).diagonal()
+
+    def moved(attribute, low, high):
+        """Change of each reading in sd ``[N, K]`` from ``low`` to ``high``, per sd asked."""
+        ends = []
+        for value in (low, high):
+            omega = space.omega({attribute.name: value}).expand(len(codes), -1)
+            read = verifier.read(quantise(generator.render(codes, space.edits(omega), space.space)))
+            ends.append((read / verifier.sd)[:, columns] / follows)
+        return (ends[1] - ends[0]) * attribute.sd / (high - low)
+
+    with torch.inference_mode():  # a slope is over the whole safe range, leakage about the face as it is
+        own = torch.stack([moved(a, a.low, a.high) for a in space.attributes]).mean(1).diagonal()
+        response = torch.stack([moved(a, -a.sd, a.sd) for a in space.attributes])  # [K moved, N, K read]
     others = response.abs().mean(1).fill_diagonal_(0).sum(1) / (len(own) - 1)
     stated = {key: torch.tensor([getattr(a, key) for a in space.attributes]) for key in ("slope", "leakage")}
     assert ((stated["slope"] - 1).abs() <= 0.15).all()

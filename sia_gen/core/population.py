@@ -50,6 +50,9 @@ class Population:
 
     def draw(self, normals: Tensor) -> Tensor:
         """Independent standard normals ``[B, Z]`` → the draws, ``[B, Z]``."""
+        columns = [*self.roots, *self.tables, *(column for pull in self.pulls for column in pull[:2])]
+        if not 0 <= min(columns) <= max(columns) < normals.shape[1]:
+            raise WorkError(f"a population of columns {min(columns)} to {max(columns)}, but {normals.shape[1]} numbers")
         normals = normals.double()  # so that a draw does not depend on how many are drawn with it
         drawn = normals.clone()
         for column, (given, becomes) in self.roots.items():

@@ -66,3 +66,8 @@ def test_what_does_not_fit_together_is_refused(changes, words):
 def test_other_data_is_refused(entries):
     with pytest.raises(WorkError, match="no description of a population"):
         Population.from_json(entries)
+
+
+def test_columns_that_are_not_there_are_named():
+    with pytest.raises(WorkError, match="a population of columns 0 to 3, but 3 numbers"):
+        Population(**PLAIN).draw(torch.zeros(1, 3))
