@@ -12,7 +12,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
@@ -69,11 +69,6 @@ class RenderSet:
     def value(self, name: str) -> Tensor:
         """One factor's values ``[N]``."""
         return self.values[:, NAMES.index(name)]
-
-    def to(self, device: torch.device | str) -> RenderSet:
-        """The same, its tensors on a device."""
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **moved)
 
 
 def write_renders(

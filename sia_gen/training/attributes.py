@@ -21,6 +21,7 @@ from sia_gen.core.executors import Progress
 from sia_gen.core.files import atomic, writable_folder
 from sia_gen.core.images import matrix_sheet, quantise
 from sia_gen.core.locate import locate
+from sia_gen.core.modules import device_of
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.load import load_generator
 from sia_gen.generators.stylegan2 import StyleGAN2
@@ -69,14 +70,13 @@ def fit_attributes(
         raise RequestError(f"verifier '{verifier}' reads other factors than the studio's; train it on its renders")
     # Readings follow the truth less than one to one; so they are stretched to say how far an edit goes.
     slope = torch.tensor([factor.follows for factor in reader.factors], device=reader.sd.device)
-    device_of_codes = source.sample([0]).device
     labels = Labels(
         NAMES,
         reader.sd.cpu(),
         lambda seeds: sample(seeds, spread=1.0).values,
         lambda images: (reader.read(images) / slope).cpu(),
         # Directions are fitted to faces spread evenly, in whom nothing goes together, and measured on people.
-        lambda seeds: source.codes(sample_latents(seeds, spread=1.0).to(device_of_codes)),
+        lambda seeds: source.codes(sample_latents(seeds, spread=1.0).to(device_of(source))),
     )
     entries = {factor.name: factor for factor in FACTORS}
     wanted = [Wanted(name, entries[name].unit, entries[name].negative, entries[name].positive) for name in ATTRIBUTES]
@@ -125,7 +125,7 @@ def _draw_people(generator: StyleGAN2, seed: int, folder: Path) -> None:
     """People as they are drawn; and a few of them at several ages and as either sex, all else being equal."""
     seeds = face_seeds(seed + 4, SHOWN)
     draw_sheet(folder / PEOPLE, generator.render(generator.sample(seeds)).cpu().split(COLUMNS))
-    rows, device = [], generator.sample([0]).device
+    rows, device = [], device_of(generator)
     for face in sample_latents(seeds[:5]):
         changes = [("age", float(years)) for years in YEARS] + [("sex", share) for share in SEXES.values()]
         latents = face.repeat(len(changes), 1)
