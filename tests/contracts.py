@@ -248,6 +248,7 @@ class AttackSuite:
         assert kinds == swept | {
             "original": "uint8", "adversarial": "uint8", "semantic": "uint8",
             "omega": "float32", "delta": "float32", "omega_needed": "float32",
+            "least": "float32", "output_needed": "float32",
             "reference": "int64", "correct": "bool", "success": "bool",
             "loss_before": "float32", "loss_after": "float32", "output_before": "float32", "output_after": "float32",
             "prediction_before": "float32", "prediction_after": "float32", "steps": "int64", "queries": "int64",

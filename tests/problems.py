@@ -83,17 +83,20 @@ class LinearProblem:
     space: AttributeSpace
     target: LinearTarget
 
-    def optimum(self, codes: Tensor, box: float, epsilon: float, norm: str) -> Tensor:
-        """``[B]``: Σₖ of the most that ωₖ·gₖ can be, plus ε times the dual norm of w; squared for regression.
+    def optimum(self, codes: Tensor, box: float, epsilon: float, norm: str, budget: float = 10.0) -> Tensor:
+        """``[B]``: the most that Σₖ ωₖ·gₖ can be, plus ε times the dual norm of w; squared for regression.
 
+        In half ranges the best ω is g / μ cut off at the ends, μ ≥ 0 being the least that keeps the budget.
         For regression the ranges must be symmetric: else the loss has a second maximum, on the shorter side.
         """
         weight = self.target.weight.detach()
         slope = self.space.directions @ (self.generator.matrix.detach().T @ weight)  # [K]
         value = (edit(self.generator, self.space, codes).detach().flatten(1) - 0.5) @ weight  # [B]
         up = torch.where(value > 0, -1.0, 1.0)  # [B] which way the margin of the other class grows
-        ends = box * torch.stack([self.space.low, self.space.high])  # [2, K]
-        moves = (up[:, None, None] * ends * slope).amax(dim=1).sum(dim=1)  # [B]
+        half = (self.space.high - self.space.low) / 2
+        ends = (box * self.space.low / half, box * self.space.high / half)
+        gains = up[:, None] * slope * half  # [B, K]
+        moves = torch.stack([gain @ _furthest(gain, *ends, budget) for gain in gains])  # [B]
         pixels = epsilon * (weight.abs().sum() if norm == "linf" else weight.norm())
         return (moves + pixels) ** 2 if self.target.regression else up * value + moves + pixels
 
@@ -108,6 +111,18 @@ class LinearProblem:
         """``[B]`` of the float image, as 8-bit rounding is not part of the closed form."""
         images = edit(self.generator, self.space, codes, omega, delta)
         return self.target.task.loss(self.target.predict(images), reference).detach()
+
+
+def _furthest(gain: Tensor, low: Tensor, high: Tensor, budget: float) -> Tensor:
+    """Where ``gain`` ``[K]`` · u is largest in the box and the ball, by bisection on the multiplier of the ball."""
+    few, many = torch.tensor(1e-9), gain.abs().max() / budget * len(gain)
+    if (gain / few).clamp(low, high).norm() <= budget:
+        return (gain / few).clamp(low, high)
+    for _ in range(200):
+        middle = (few + many) / 2
+        beyond = (gain / middle).clamp(low, high).norm() > budget
+        few, many = (middle, many) if beyond else (few, middle)
+    return (gain / many).clamp(low, high)
 
 
 def linear_problem(*, regression: bool = False, offset: float = 0.5) -> LinearProblem:

@@ -27,7 +27,9 @@ class Verdict:
 
     failed: NDArray
     better: NDArray
-    """Best so far."""
+    """Worst for the target so far."""
+    nearer: NDArray
+    """Fails at a smaller change than before."""
     succeeds: NDArray
     """Fails for the first time."""
     again: NDArray
@@ -115,15 +117,20 @@ class ActiveSet:
             where = self.on_device(index)
             self.put(index, {name: values[where] for name, values in rows.items()})
 
-    def judge(self, failed: NDArray, higher: NDArray) -> Verdict:
-        """From who fails and whose loss is the highest so far ``[B]`` to what follows."""
+    def judge(self, failed: NDArray, higher: NDArray, nearer: NDArray) -> Verdict:
+        """From who fails, whose loss is the highest so far and who fails at the least change ``[B]`` to what follows.
+
+        A point that fails is better than any that does not, whatever their losses.
+        """
+        before = self.success[self.face]
         first, last = self.first, self.point == self.steps
         correct = np.where(first, ~failed, self.correct[self.face])
-        success = self.success[self.face] | (failed & correct)
-        succeeds = success & ~self.success[self.face]
+        success = before | (failed & correct)
+        succeeds = success & ~before
         stops = success & self.stop_at_success
         done = ~correct | stops | (last & (success | (self.restart + 1 == self.restarts)))
-        return Verdict(failed, first | stops | higher, succeeds, again=last & ~done, done=done)
+        better = first | stops | succeeds | (higher & (failed | ~before))
+        return Verdict(failed, better, nearer & correct & ~first, succeeds, again=last & ~done, done=done)
 
     def keep_best(self, point: Rows, verdict: Verdict) -> None:
         if verdict.better.all():

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,9 +14,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sia_gen.attack.active_set import ActiveSet, Rows, Verdict
-from sia_gen.attack.balls import NOISE, Step, ascent, largest, per_face, project_ball, project_box
+from sia_gen.attack.balls import (
+    NOISE,
+    Step,
+    ascent,
+    half_range,
+    largest,
+    length,
+    per_face,
+    project_ball,
+    project_box,
+    project_budget,
+)
 from sia_gen.attack.edit import edit
 from sia_gen.attack.evolution import estimate, random_ways
+from sia_gen.attack.settings import AttackSettings
 from sia_gen.attack.starts import random_delta, random_omega, random_signed
 from sia_gen.attack.trace import Trace, swept
 from sia_gen.attributes.attribute_space import AttributeSpace
@@ -28,9 +39,6 @@ from sia_gen.generators.generator import Codes, Generator
 from sia_gen.targets.target import Target
 from sia_gen.targets.task import eligible
 
-if TYPE_CHECKING:
-    from sia_gen.attack.sia import SemanticImageAttack
-
 # Keeps half-precision gradients above their smallest number; steps do not depend on the scale.
 FP16_SCALE = 1024.0
 
@@ -40,7 +48,7 @@ class Ascent:
 
     def __init__(
         self,
-        attack: SemanticImageAttack,
+        attack: AttackSettings,
         generator: Generator,
         space: AttributeSpace,
         target: Target,
@@ -72,6 +80,10 @@ class Ascent:
             stop_at_success=attack.stop == "success",
         )
         self.trace = Trace(self.low, self.high, self.faces.steps)
+        self.budget = attack.budget / max(attack.box, torch.finfo(torch.float32).tiny)  # in half ranges of the box
+        # How far off the furthest corner of the box lies: a budget that reaches there limits nothing.
+        corner = torch.maximum(self.space.low.abs(), self.space.high)[None]
+        self.limited = bool(self.budget < length(corner, self.space.low[None], self.space.high[None]))
         self.way: Step = "sign" if attack.step == "sign" else "normalised"
         self.asked = 2 * attack.pairs if attack.step == "evolve" else 0  # images that an estimate takes
 
@@ -126,6 +138,7 @@ class Ascent:
             rows[name] = torch.zeros(len(new), *shape, device=self.device)
             if self.attack.momentum > 0:
                 rows[f"{name}_momentum"] = rows[name]
+        rows["least"] = torch.full((len(new),), torch.inf, device=self.device)  # change that failed
         rows["steady"] = torch.ones(len(new), dtype=torch.bool, device=self.device)
         return rows
 
@@ -177,7 +190,7 @@ class Ascent:
         found = estimate(
             lambda tried: self.target.task.loss(self._show(tried, rows, "omega" in tried)[2], rows["reference"]),
             {name: values[where] for name, values in variables.items()},
-            {"omega": _half_range(rows), "delta": self.attack.epsilon / self._blocks_long()},
+            {"omega": self._reach(rows), "delta": self.attack.epsilon / self._blocks_long()},
             lambda name, values: self._project(name, values, rows),
             ways,
             self.attack.pairs,
@@ -191,9 +204,18 @@ class Ascent:
         """The length of a way of ±1 in the norm of δ."""
         return 1.0 if self.attack.norm == "linf" else math.prod(self.shapes.get("delta", ())) ** 0.5
 
+    def _step(self, rows: Rows) -> Tensor:
+        """What a way of size one stands for in ω ``[B, K]``: half ranges, or where it limits anything the budget."""
+        return half_range(rows["low"], rows["high"]) * (self.budget if self.limited else 1.0)
+
+    def _reach(self, rows: Rows) -> Tensor:
+        """The same for a way whose numbers are each about one, as long as K of them together are."""
+        return self._step(rows) / (rows["low"].shape[1] ** 0.5 if self.limited else 1.0)
+
     def _project(self, name: str, values: Tensor, rows: Rows) -> Tensor:
         if name == "omega":
-            return project_box(values, rows["low"], rows["high"])
+            low, high = rows["low"], rows["high"]
+            return project_budget(values, low, high, self.budget) if self.limited else project_box(values, low, high)
         return project_ball(values, self.attack.epsilon, self.attack.norm)
 
     def _settle_reference(self, prediction: Tensor) -> None:
@@ -218,7 +240,9 @@ class Ascent:
         finite = torch.isfinite(prediction).reshape(len(loss), -1).all(dim=1) & torch.isfinite(loss)
         best = self.faces.best.get("loss", loss)
         higher = loss > best + NOISE * best.abs()
-        failed, finite, steady, higher = torch.stack([failed, finite, rows["steady"], higher]).cpu().numpy()
+        nearer = failed & (self._size(point) < (1 - NOISE) * rows["least"])
+        told = torch.stack([failed, finite, rows["steady"], higher, nearer]).cpu().numpy()
+        failed, finite, steady, higher, nearer = told
         for what, fine in (("loss's gradient", steady), ("prediction or loss", finite)):
             if not fine.all():
                 seed = self.seeds[self.faces.face[fine.argmin()]]
@@ -226,7 +250,16 @@ class Ascent:
                     f"the {what} of target '{self.target.name}' is NaN or Inf on the face with seed {seed}; "
                     "check its weights and input range, or use precision='no'"
                 )
-        return self.faces.judge(failed, higher)
+        return self.faces.judge(failed, higher, nearer)
+
+    def _size(self, point: Rows) -> Tensor:
+        """How far a point lies from the face ``[B]``: ω in half ranges, without attributes δ in ε."""
+        if "omega" in point:
+            return length(point["omega"], self.faces.rows["low"], self.faces.rows["high"]) * self.attack.box
+        if "delta" in point:
+            delta = point["delta"].flatten(1)
+            return (largest(delta) if self.attack.norm == "linf" else delta.norm(dim=1)) / self.attack.epsilon
+        return torch.zeros_like(point["loss"])
 
     def gradients(self, variables: Rows, loss: Tensor) -> Rows:
         """One backward pass: the gradient in δ, and in ω as a fraction of its half-range."""
@@ -250,7 +283,7 @@ class Ascent:
                     away = random_signed(seeds, shape, f"{name} leave").to(self.device)
                     gradients[name] = gradients[name].index_put(index, away)
         if "omega" in gradients:
-            gradients["omega"] = gradients["omega"] * _half_range(self.faces.rows)
+            gradients["omega"] = gradients["omega"] * half_range(self.faces.rows["low"], self.faces.rows["high"])
         return gradients
 
     def _least(self) -> Tensor:
@@ -262,8 +295,12 @@ class Ascent:
         faces = self.faces
         original = {f"{name}_before": point[name] for name in ("images", "prediction", "loss")}
         faces.store(original | {"reference": faces.rows["reference"]}, faces.first)
-        if "omega" in point:
-            faces.store({"omega_needed": point["omega"]}, verdict.succeeds)
+        if verdict.nearer.any():
+            size = self._size(point)
+            needed = {"least": size, "prediction_needed": point["prediction"]}
+            faces.store(needed | ({"omega_needed": point["omega"]} if "omega" in point else {}), verdict.nearer)
+            where = torch.from_numpy(verdict.nearer).to(self.device)
+            faces.rows["least"] = torch.where(where, size, faces.rows["least"])
         faces.keep_best(point, verdict)
         faces.store({f"{name}_after": values for name, values in faces.best.items()}, verdict.done)
 
@@ -278,8 +315,8 @@ class Ascent:
                 gradient = attack.momentum * rows[f"{name}_momentum"] + gradient
                 moved[f"{name}_momentum"] = gradient
             if name == "omega":
-                uphill = attack.semantic_step * _half_range(self.faces.rows) * ascent(gradient, "linf", self.way)
-                stepped = rows[name] + uphill
+                uphill = ascent(gradient, "l2" if self.limited else "linf", self.way)
+                stepped = rows[name] + attack.semantic_step * uphill * self._step(rows)
             else:
                 uphill = ascent(gradient, attack.norm, self.way)
                 stepped = torch.add(rows[name], uphill, alpha=attack.pixel_step * attack.epsilon)
@@ -305,7 +342,8 @@ class Ascent:
             where = faces.on_device(index)
             start = {}
             if "omega" in self.shapes:
-                start["omega"] = random_omega(seeds, faces.rows["low"][where], faces.rows["high"][where], restart)
+                bounds = {end: faces.rows[end][where] for end in ("low", "high")}
+                start["omega"] = self._project("omega", random_omega(seeds, **bounds, restart=restart), bounds)
             if "delta" in self.shapes:
                 delta = random_delta(seeds, self.shapes["delta"], attack.epsilon, attack.norm, restart)
                 start["delta"] = delta.to(self.device)
@@ -317,5 +355,3 @@ class Ascent:
         return [self.seeds[face] for face in self.faces.face[rows]]
 
 
-def _half_range(rows: Rows) -> Tensor:
-    return (rows["high"] - rows["low"]) / 2  # [B, K]

@@ -16,11 +16,38 @@ Step = Literal["sign", "normalised"]
 # What float32 networks change by, relative to a face's largest gradient or to its loss, when only the rest of the batch
 # changes: up to 1e-6 as measured, taken ten times larger. Nothing may hang on less: neither a sign nor which is best.
 NOISE = 1e-5
+HALVINGS = 26  # to a float's last bit
 
 
 def project_box(omega: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """The nearest ω ``[B, K]`` within each face's own bounds ``[B, K]``."""
     return torch.clamp(omega, low, high)
+
+
+def project_budget(omega: Tensor, low: Tensor, high: Tensor, budget: float) -> Tensor:
+    """The nearest ω ``[B, K]`` within the bounds ``[B, K]`` and ‖ω / half range‖₂ ≤ budget, near in that norm too.
+
+    It is clamp(ω · t) for the largest t ≤ 1 that keeps the budget; halving finds t to the last bit of a float.
+    """
+    inside = project_box(omega, low, high)
+    beyond = length(inside, low, high) > budget  # [B]
+    short, far = torch.zeros_like(omega[:, :1]), torch.ones_like(omega[:, :1])
+    for _ in range(HALVINGS):
+        middle = (short + far) / 2
+        fits = (length(project_box(omega * middle, low, high), low, high) <= budget)[:, None]
+        short, far = torch.where(fits, middle, short), torch.where(fits, far, middle)
+    return torch.where(beyond[:, None], project_box(omega * short, low, high), inside)
+
+
+def half_range(low: Tensor, high: Tensor) -> Tensor:
+    """What ω ``[B, K]`` is counted in."""
+    return (high - low) / 2
+
+
+def length(omega: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """‖ω / half range‖₂ of each face ``[B]``; what may not move counts nothing."""
+    half = half_range(low, high)
+    return torch.where(half > 0, omega / half.clamp(min=torch.finfo(half.dtype).tiny), 0).norm(dim=1)
 
 
 def project_ball(delta: Tensor, radius: float, norm: Norm) -> Tensor:

@@ -18,18 +18,22 @@ from sia_gen.targets.task import Task
 
 @dataclass(frozen=True)
 class AttackResult:
-    """CPU tensors over N faces. The reported point is the first success where the attack stops at it, else the
-    evaluated point of highest loss; loss, prediction and success are those of the 8-bit images.
+    """CPU tensors over N faces, at two points: the worst, and the least change that makes the face fail.
+
+    The worst is the evaluated point of highest loss, of those that fail where any does; an attack that stops at the
+    first success knows no other. Loss, prediction and success are those of the 8-bit images.
 
     original            uint8 ``[N, 3, R, R]``: the face as sampled
-    adversarial         uint8 ``[N, 3, R, R]``: the reported point
+    adversarial         uint8 ``[N, 3, R, R]``: the worst point
     semantic            uint8 ``[N, 3, R, R]``: the same ω without the pixel residual
-    omega, delta        float32 ``[N, K]`` in units, ``[N, 3, R, R]``: the reported point
-    omega_needed        float32 ``[N, K]``: ω at the first success, of a sweep the least that succeeds; else NaN rows
+    omega, delta        float32 ``[N, K]`` in units, ``[N, 3, R, R]``: the worst point
+    omega_needed        float32 ``[N, K]``: ω at the least change that fails; else NaN rows
+    least               float32 ``[N]``: the size of that change, ‖ω / half range‖ or without attributes ‖δ‖ / ε; or NaN
+    output_needed       float32 ``[N]``: the task's output there; or NaN
     reference           ``[N, ...]``: what the target should say
     correct             bool ``[N]``: the target does not fail on the face as sampled; only these are attacked
     success             bool ``[N]``: correct, and failed at some point
-    loss_*, output_*    float32 ``[N]``: the task's loss and output, before any edit and at the reported point
+    loss_*, output_*    float32 ``[N]``: the task's loss and output, before any edit and at the worst point
     prediction_*        ``[N, ...]``
     outputs, failures   float32 and bool ``[N, P]`` at every point of a sweep, as `swept` counts them; else None
     changes             float32 ``[N, P]``: the picture's, root mean square, at these points; else None
@@ -42,6 +46,8 @@ class AttackResult:
     omega: Tensor
     delta: Tensor
     omega_needed: Tensor
+    least: Tensor
+    output_needed: Tensor
     reference: Tensor
     correct: Tensor
     success: Tensor
@@ -63,7 +69,12 @@ class AttackResult:
         found, success = faces.results, torch.from_numpy(faces.success)
         original, adversarial = to_bytes(found["images_before"]), to_bytes(found["images_after"])
         unmoved = torch.zeros(len(original), attributes)
-        needed = found.get("omega_needed", unmoved) if trace is None else trace.needed().cpu()
+        if trace is None:
+            needed = found.get("omega_needed", unmoved)
+            output = task.output(found.get("prediction_needed", found["prediction_before"]), found["reference"])
+        else:
+            needed, output = (values.cpu() for values in trace.needed())
+        nowhere = torch.full(success.shape, torch.nan)
         if "semantic_after" in found:
             semantic = to_bytes(found["semantic_after"])
         else:
@@ -75,6 +86,8 @@ class AttackResult:
             omega=found.get("omega_after", unmoved),
             delta=found.get("delta_after", torch.zeros(original.shape)),
             omega_needed=torch.where(success[:, None], needed, torch.nan),
+            least=torch.where(success, found.get("least", nowhere), torch.nan),
+            output_needed=torch.where(success, output, torch.nan),
             reference=found["reference"],
             correct=torch.from_numpy(faces.correct),
             success=success,

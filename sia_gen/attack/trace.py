@@ -45,10 +45,13 @@ class Trace:
         self.failures.index_put_(where, torch.from_numpy(failed).to(device))
         self.changes.index_put_(where, changes.float())
 
-    def needed(self) -> Tensor:
-        """The least change ``[N, K]`` that fails; where one up and one down are as small, that with more effect."""
+    def needed(self) -> tuple[Tensor, Tensor]:
+        """The least change ``[N, K]`` that fails, and the output there ``[N]``.
+
+        Where one up and one down are as small, it is that with more effect.
+        """
         if not self.steps:
-            return torch.zeros_like(self.low)
+            return torch.zeros_like(self.low), self.outputs[:, 0]
         numbers = torch.arange(1, self.steps + 1, device=self.low.device)
         omega = torch.stack([swept(n.expand(len(self.low)), self.steps, self.low, self.high) for n in numbers], dim=1)
         half = ((self.high - self.low) / 2).clamp(min=torch.finfo(self.low.dtype).tiny)
@@ -56,4 +59,5 @@ class Trace:
         effect = (self.outputs[:, 1:] - self.outputs[:, :1]).abs()
         cost = (size / SAME).round().double() - 0.5 * effect / (1 + effect)
         best = torch.where(self.failures[:, 1:], cost, torch.inf).argmin(dim=1)
-        return omega[torch.arange(len(omega), device=omega.device), best]
+        face = torch.arange(len(omega), device=omega.device)
+        return omega[face, best], self.outputs[face, best + 1]

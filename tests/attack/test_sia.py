@@ -48,15 +48,16 @@ class Watched(LinearTarget):
 @pytest.mark.parametrize("arm", ARMS)
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.05), ("l2", 0.5)])
 @pytest.mark.parametrize(("step", "momentum"), [("sign", 0.0), ("normalised", 0.0), ("sign", 0.9)])
-def test_reaches_the_closed_form(regression, arm, norm, epsilon, step, momentum):
+@pytest.mark.parametrize("budget", [10.0, 1.2, 0.5])
+def test_reaches_the_closed_form(regression, arm, norm, epsilon, step, momentum, budget):
     problem = linear_problem(regression=regression)
     codes = problem.generator.sample(range(5))
     # Measured from the exact face: from the 8-bit one, rounding would set it off to one side.
     exact = problem.target.predict(edit(None, problem.space, problem.generator.render(codes))).detach()
-    settings = {"epsilon": epsilon, "norm": norm, "step": step, "momentum": momentum} | ARMS[arm]
+    settings = {"epsilon": epsilon, "norm": norm, "step": step, "momentum": momentum, "budget": budget} | ARMS[arm]
     attack = SemanticImageAttack(steps=40, stop="never", batch=3, **settings)
     result = run(problem, attack, faces=5, reference=exact if regression else None)
-    optimum = problem.optimum(codes, attack.box, attack.epsilon, norm)
+    optimum = problem.optimum(codes, attack.box, attack.epsilon, norm, budget)
     reached = problem.loss(codes, result.omega, result.delta, result.reference)
     torch.testing.assert_close(reached, optimum, rtol=1e-3, atol=0)
 
