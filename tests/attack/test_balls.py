@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from sia_gen.attack.balls import ascent, largest, project_ball, project_box
+from sia_gen.attack.balls import ascent, largest, length, project_ball, project_box, project_budget
 from sia_gen.attack.starts import random_delta, random_omega
 
 
@@ -12,6 +12,30 @@ def test_box_has_bounds_of_each_face():
     omega = torch.tensor([[-3.0, 0.5], [-3.0, 0.5]])
     low, high = torch.tensor([[-1.0, 0.0], [-4.0, 0.0]]), torch.tensor([[1.0, 1.0], [4.0, 0.0]])
     assert project_box(omega, low, high).tolist() == [[-1.0, 0.5], [-3.0, 0.0]]
+
+
+def test_budget_counts_in_half_ranges_and_keeps_what_is_within():
+    low, high = torch.tensor([[-1.0, -10.0]]), torch.tensor([[1.0, 30.0]])
+    omega = torch.tensor([[0.6, 16.0]])  # 0.6 and 0.8 half ranges
+    assert length(omega, low, high).item() == pytest.approx(1.0)
+    torch.testing.assert_close(project_budget(2 * omega, low, high, 2.5), torch.tensor([[1.0, 30.0]]))  # the box alone
+    torch.testing.assert_close(project_budget(1.5 * omega, low, high, 1.0), omega)
+    assert torch.equal(project_budget(0.5 * omega, low, high, 1.0), 0.5 * omega)
+
+
+@pytest.mark.parametrize("budget", [0.3, 1.0, 1.7])
+def test_budget_projects_to_the_nearest_point(budget):
+    """No point of the set is nearer, in half ranges: tried at random."""
+    torch.manual_seed(0)
+    low, high = torch.tensor([[-1.0, -2.0, 0.0, -0.5]]), torch.tensor([[2.0, 2.0, 0.0, 1.0]])
+    omega, tried = 3 * torch.randn(1, 4), torch.randn(20000, 4)
+    within = project_box(tried * 3, low, high)
+    within = within[length(within, low.expand_as(within), high.expand_as(within)) <= budget]
+    found = project_budget(omega, low, high, budget)
+    assert length(found, low, high) <= budget * (1 + 1e-6)
+    assert found[0, 2] == 0
+    ends = low.expand_as(within), high.expand_as(within)
+    assert (length(within - omega, *ends) >= length(found - omega, low, high) * (1 - 1e-6)).all()
 
 
 def test_l2_ball_keeps_direction_and_what_is_inside():

@@ -29,11 +29,12 @@ def run(attack=EVOLVE, faces=6):
     return problem, codes, attack(problem.generator, problem.space, problem.target, codes)
 
 
-def test_comes_near_the_optimum_without_a_gradient():
-    problem, codes, result = run()
+@pytest.mark.parametrize("budget", [10.0, 1.0])
+def test_comes_near_the_optimum_without_a_gradient(budget):
+    problem, codes, result = run(replace(EVOLVE, budget=budget))
     reached = problem.loss(codes, result.omega, result.delta, result.reference)
-    optimum = problem.optimum(codes, 1.0, 0.0, "linf")
-    assert (reached > 0.95 * optimum).all()
+    optimum = problem.optimum(codes, 1.0, 0.0, "linf", budget)
+    assert (reached > optimum - 0.05 * optimum.abs()).all()
     assert result.success.all()
 
 
@@ -110,10 +111,12 @@ def test_a_residual_varies_by_blocks():
 
 def test_a_face_leaves_its_own_embedding_the_same_way_in_any_batch():
     problem = linear_problem()
+    value = problem.target.predict
+    problem.target.predict = lambda images: value(images) / 100 + torch.tensor([0.0, 1.0])  # no two on one line
     problem.target.task = Verification(2, 0.5)
-    attack = SemanticImageAttack(steps=4, epsilon=0.0, stop="never")
+    attack = SemanticImageAttack(steps=4, epsilon=0.0)
     codes = problem.generator.sample(range(6))
     together = attack(problem.generator, problem.space, problem.target, codes)
     alone = attack(problem.generator, problem.space, problem.target, codes[3:4], seeds=[3])
     torch.testing.assert_close(alone.omega, together.omega[3:4], rtol=1e-4, atol=1e-4)
-    assert (together.loss_after > together.loss_before).any()
+    assert (together.loss_after > together.loss_before).all()

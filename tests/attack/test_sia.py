@@ -78,7 +78,7 @@ def test_reaches_the_closed_form_where_images_are_clipped(step):
 def test_leaves_the_minimum_that_its_own_prediction_is():
     """A regressor's loss has no gradient at the face when the reference is its own prediction of it."""
     problem = linear_problem(regression=True)
-    result = run(problem, SemanticImageAttack(steps=20, stop="never", epsilon=0.05))
+    result = run(problem, SemanticImageAttack(steps=20, budget=10.0, stop="never", epsilon=0.05))
     optimum = problem.optimum(problem.generator.sample(range(8)), 1.0, 0.05, "linf")
     assert (result.loss_before == 0).all()
     torch.testing.assert_close(result.loss_after, optimum, rtol=1e-2, atol=0)
@@ -86,7 +86,7 @@ def test_leaves_the_minimum_that_its_own_prediction_is():
 
 def test_restarts_find_the_hill_that_the_first_ascent_misses():
     problem = two_hills()
-    attack = SemanticImageAttack(steps=10, epsilon=0.0)
+    attack = SemanticImageAttack(steps=10, budget=10.0, epsilon=0.0, stop="success")
     once, often = run(problem, attack), run(problem, replace(attack, restarts=8))
     assert once.success.tolist() == [False] * 8
     assert often.success.tolist() == [True, True, False, True, False, True, True, True]
@@ -107,7 +107,7 @@ def test_restarts_start_from_the_seeds():
 
 def test_stops_at_the_first_success_and_reports_it():
     problem = linear_problem()
-    attack = SemanticImageAttack(steps=10, semantic_step=0.05, epsilon=0.0)
+    attack = SemanticImageAttack(steps=10, budget=10.0, semantic_step=0.05, epsilon=0.0, stop="success")
     stopped, spent = run(problem, attack), run(problem, replace(attack, stop="never"))
     assert stopped.success.all()
     assert (stopped.steps < 10).any()
@@ -195,7 +195,7 @@ def test_waiting_faces_take_the_rows_of_those_that_are_done():
     sizes = []
     target = Watched(lambda images: sizes.append(len(images)))
     problem = replace(linear_problem(), target=target)
-    result = run(problem, SemanticImageAttack(semantic_step=0.05, epsilon=0.0, batch=4), faces=12)
+    result = run(problem, SemanticImageAttack(budget=10.0, semantic_step=0.05, epsilon=0.0, batch=4, stop="success"), faces=12)
     assert sum(sizes) == result.queries.sum()
     assert len(set(result.queries.tolist())) > 1
     # Full as long as faces wait, then only shrinking.
