@@ -23,6 +23,7 @@ from sia_gen.service.options import (
     AsJson,
     Attributes,
     Box,
+    Budget,
     Device,
     Epsilon,
     Generator,
@@ -151,6 +152,7 @@ def attack(
     out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("attack.png"),
     steps: Steps = 10,
     box: Box = 1.0,
+    budget: Budget = 1.0,
     epsilon: Epsilon = "1/255",
     queries: Queries = None,
     as_json: AsJson = False,
@@ -164,7 +166,7 @@ def attack(
 
     require_png(out)
     wanted = _wanted(seed, face, faces)
-    settings = attack_of(steps, box, epsilon, queries)
+    settings = attack_of(steps, box, budget, epsilon, queries)
     with progress_bar(quiet=as_json) as progress:
         sheet = attack_sheet(generator, target, wanted, names_of(attributes), settings, resolve(device), progress)
     sheet.save(out)

@@ -57,13 +57,14 @@ class Ascent:
         seeds: Sequence[int],
         allowed: Tensor,
         rendered: Tensor | None = None,
+        start: Tensor | None = None,
     ) -> None:
         faces, attributes = len(codes), len(space.attributes)
         self.attack, self.generator, self.target = attack, generator, target
         self.codes, self.seeds, self.device = codes, seeds, codes.device
         self.space = space.to(self.device)
         self.reference = None if reference is None else reference.to(self.device)
-        self.rendered = rendered
+        self.rendered, self.start = rendered, None if start is None else start.to(self.device)
         allowed = allowed.to(self.device)
         self.low = attack.box * self.space.low * allowed  # [N, K]
         self.high = attack.box * self.space.high * allowed  # [N, K]
@@ -320,6 +321,10 @@ class Ascent:
             else:
                 uphill = ascent(gradient, attack.norm, self.way)
                 stepped = torch.add(rows[name], uphill, alpha=attack.pixel_step * attack.epsilon)
+            if name == "omega" and self.start is not None and self.faces.first.any():
+                first = torch.from_numpy(self.faces.first).to(self.device)
+                known = self.start[torch.from_numpy(self.faces.face.clip(min=0)).to(self.device)]
+                stepped = torch.where(first[:, None], known, stepped)
             moved[name] = self._project(name, stepped, rows)
         rows |= moved
 

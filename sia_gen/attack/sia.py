@@ -55,6 +55,7 @@ class SemanticImageAttack(AttackSettings):
         seeds: Sequence[int] | None = None,
         allowed: Tensor | None = None,
         rendered: Tensor | None = None,
+        start: Tensor | None = None,
         progress: Progress | None = None,
     ) -> AttackResult:
         """Attack N faces of ``codes`` ``[N, ...]``, each as if it were alone.
@@ -63,14 +64,14 @@ class SemanticImageAttack(AttackSettings):
         ``seeds`` ``[N]`` name the faces in errors and give their random starts (default 0 … N − 1). ``allowed`` bool
         ``[N, K]`` says which attributes each face may move (default all). ``rendered`` ``[N, 3, R, R]`` are the
         unedited faces as `edit` gives them, for callers who have them: a batch that begins need not render them where
-        no gradient is asked. Raises `RequestError` when these do not fit together or the target has no gradients,
+        no gradient is asked. ``start`` ``[N, K]`` is an ω known to be good, to which the first step leads. Raises `RequestError` when these do not fit together or the target has no gradients,
         `WorkError` when one is NaN or Inf.
         """
         faces, attributes = len(codes), len(space.attributes)
         seeds = range(faces) if seeds is None else seeds
         allowed = torch.ones(faces, attributes, dtype=torch.bool) if allowed is None else allowed
-        _require_fit(self, generator, space, target, faces, reference, seeds, allowed, rendered)
-        run = Ascent(self, generator, space, target, codes, reference, seeds, allowed, rendered)
+        _require_fit(self, generator, space, target, faces, reference, seeds, allowed, rendered, start)
+        run = Ascent(self, generator, space, target, codes, reference, seeds, allowed, rendered, start)
         with eval_mode(*(part for part in (generator, target) if isinstance(part, nn.Module))):
             while run.faces.unfinished:
                 try:
@@ -95,6 +96,7 @@ def _require_fit(
     seeds: Sequence[int],
     allowed: Tensor,
     rendered: Tensor | None,
+    start: Tensor | None,
 ) -> None:
     if not target.differentiable and attack.by_gradient:
         raise RequestError(f"target '{target.name}' gives no gradients, which this attack ascends; use step='evolve'")
@@ -114,5 +116,7 @@ def _require_fit(
         size = generator.resolution
         raise RequestError(f"rendered has shape {list(rendered.shape)}, not {[faces, 3, size, size]}; reshape it")
     wanted = [faces, len(space.attributes)]
+    if start is not None and (list(start.shape) != wanted or attack.step == "sweep"):
+        raise RequestError(f"start has shape {list(start.shape)}, not [faces, attributes] = {wanted}; reshape it")
     if list(allowed.shape) != wanted:
         raise RequestError(f"allowed has shape {list(allowed.shape)}, not [faces, attributes] = {wanted}; reshape it")

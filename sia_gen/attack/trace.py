@@ -19,12 +19,6 @@ def swept(number: Tensor, steps: int, low: Tensor, high: Tensor) -> Tensor:
     return share * torch.where((number % 2 == 1)[:, None], high, low)
 
 
-def point(change: float, low: float, high: float, steps: int) -> int:
-    """The number of the point of a sweep of ``steps`` at which one ω is ``change``: `swept` the other way round."""
-    outwards = round(change / (high if change > 0 else low) * steps / 2)
-    return 2 * outwards - (change > 0)
-
-
 class Trace:
     """Outputs, failures and changes of the picture ``[N, P]`` of a sweep between ``low`` and ``high`` ``[N, K]``.
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from sia_gen.attack.edit import edit
 from sia_gen.attack.result import AttackResult
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
@@ -20,12 +19,13 @@ from sia_gen.audits.control import EACH, group
 from sia_gen.audits.examples import best_pictures, joint_pictures
 from sia_gen.audits.pairs import Pair, arm_of
 from sia_gen.audits.reference import as_sampled
-from sia_gen.audits.results import ARMS, control_arm, is_control, part_of
+from sia_gen.audits.rendered import Rendered
+from sia_gen.audits.results import ARMS, CONFIRMED, NEEDED, control_arm, is_control, part_of
 from sia_gen.audits.validity import Gate
 from sia_gen.audits.witness import Witness
-from sia_gen.core.executors import Batches, Precision, Progress
-from sia_gen.core.images import to_bytes
+from sia_gen.core.executors import Precision, Progress
 from sia_gen.generators.generator import Codes, Generator
+from sia_gen.studio.factors import NAMES
 
 SINGLE_STEPS = 8  # values of one attribute that are tried: every quarter of the way to both ends of its range
 
@@ -60,12 +60,16 @@ class Arm:
 
 @dataclass(frozen=True)
 class Job:
-    """What every arm of an audit shares; ``space`` are all audited attributes, ``gate`` says what is valid."""
+    """What every arm of an audit shares; ``space`` are all audited attributes, ``gate`` says what is valid.
+
+    ``rendered`` confirms failures, None where no studio can.
+    """
 
     generator: Generator
     witness: Witness
     space: AttributeSpace
     gate: Gate | None = None
+    rendered: Rendered | None = None
     precision: Precision = "no"
 
     def chunk(self, first: int, seeds: Sequence[int]) -> Chunk:
@@ -74,8 +78,13 @@ class Job:
         rendered, reference = as_sampled(self.generator, self.space, codes, self.witness.verified, self.precision)
         return Chunk(first, seeds, codes, rendered, reference)
 
-    def run(self, arm: Arm, chunk: Chunk, progress: Progress) -> dict[str, Tensor]:
-        """Attack a chunk and give its part."""
+    def run(
+        self, arm: Arm, chunk: Chunk, progress: Progress, alone: Sequence[dict[str, Tensor]] = ()
+    ) -> dict[str, Tensor]:
+        """Attack a chunk and give its part; ``alone`` are those of single attributes, from the best of which it starts.
+
+        So what several attributes do is never less than what one of them does.
+        """
         direction = allowed = None
         if is_control(arm.name):
             # One direction at a time, so that a control is as narrow as a single attribute.
@@ -90,30 +99,54 @@ class Job:
             seeds=chunk.seeds,
             allowed=allowed,
             rendered=chunk.rendered,
+            start=best(alone)[:, list(arm.columns)] if alone and arm.columns else None,
             progress=progress,
         )
         width = len(self.space.attributes) + 1
         part = part_of(result, self.witness.target.task, chunk.seeds, arm.columns, width, direction)
-        part |= self.witness.statement(result, self._failing(arm, chunk, result), self.gate, chunk.codes.device)
+        if alone:
+            part |= nearest([part, *alone])
+        part |= self.witness.statement(result, self.gate, chunk.codes.device)
+        part |= self._confirmed(arm, chunk, result)
         if arm.name == "joint":
             part |= joint_pictures(result, chunk.first)
         elif arm.name not in ARMS and direction is None:
             part |= best_pictures(result)
         return part
 
-    @torch.no_grad()
-    def _failing(self, arm: Arm, chunk: Chunk, result: AttackResult) -> Tensor:
-        """uint8 ``[S, 3, R, R]``: the S faces that failed, without pixel residual, at the least change that does it."""
+    def _confirmed(self, arm: Arm, chunk: Chunk, result: AttackResult) -> dict[str, Tensor]:
+        """Which failures the target also shows on the same people, rendered with the same attributes, bool ``[N]``.
+
+        "confirmable" are those that it gets right, rendered as they are. Nothing where no studio is at hand, or where
+        an arm moves something else than the studio's factors. Pixel residuals are not rendered.
+        """
+        if self.rendered is None or not arm.columns or is_control(arm.name) or not {*arm.space.names} <= {*NAMES}:
+            return {}
         rows = result.success.nonzero().flatten()
-        if arm.attack.step != "sweep" or not len(rows):
-            return result.semantic[rows]
-        codes, space = chunk.codes[rows.to(chunk.codes.device)], arm.space.to(chunk.codes.device)
-        omega = result.omega_needed[rows].to(codes.device)
+        part = {name: torch.zeros_like(result.success) for name in ("confirmable", CONFIRMED)}
+        if len(rows):
+            changes = {name: result.omega[rows, index] for index, name in enumerate(arm.space.names)}
+            right, failed = self.rendered.failures([chunk.seeds[row] for row in rows.tolist()], changes)
+            part["confirmable"][rows], part[CONFIRMED][rows] = right, failed & right
+        return part
 
-        def render(part: slice) -> Tensor:
-            return to_bytes(edit(self.generator, space, codes[part], omega[part])).cpu()
 
-        return torch.cat(list(Batches(arm.attack.batch)(len(rows), render)))
+def best(parts: Sequence[dict[str, Tensor]]) -> Tensor:
+    """Of several arms' parts the worst point of each face, ω ``[N, C]``; 0 where nothing was moved."""
+    failed, loss = (torch.stack([part[name] for part in parts]) for name in ("success", "loss_after"))  # [A, N]
+    worst = torch.where(failed == failed.any(dim=0), loss, -torch.inf).argmax(dim=0)  # [N]
+    omega = torch.stack([part["omega"] for part in parts])  # [A, N, C]
+    return omega[worst, torch.arange(len(worst))].nan_to_num()
+
+
+def nearest(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Of the points at which each face fails in any of several arms, what is kept of the least change."""
+    least = torch.stack([part["least"] for part in parts]).nan_to_num(torch.inf).argmin(dim=0)  # [N]
+    faces = torch.arange(len(least))
+    found = {name: torch.stack([part[name] for part in parts])[least, faces] for name in (*NEEDED, "needed")}
+    own = parts[0]["success"][:, None] & ~parts[0]["omega"].isnan()  # what the first arm moves, where it succeeds
+    found["needed"] = torch.where(own, found["needed"].nan_to_num(), torch.nan)
+    return found
 
 
 def arms(
@@ -122,7 +155,7 @@ def arms(
     control: AttributeSpace,
     pairs: Sequence[Pair] = (),
 ) -> list[Arm]:
-    """Joint, semantic, pixel, every attribute alone, random directions in the column after the attributes, and pairs.
+    """Every attribute alone, joint, semantic, pixel, random directions in the column after the attributes, and pairs.
 
     ``control`` are all random directions, a few of which each face is moved along.
     """
@@ -131,10 +164,10 @@ def arms(
     single = replace(attack, epsilon=0.0, stop="never", step="sweep", steps=SINGLE_STEPS, restarts=1, momentum=0.0)
     both = replace(attack, epsilon=0.0, stop="never", restarts=attack.restarts + (attack.step != "evolve"))
     return [
+        *(Arm(name, single, space.select([name]), (index,)) for index, name in enumerate(space.names)),
         Arm("joint", attack, space, tuple(range(count))),
         Arm("semantic", replace(attack, epsilon=0.0), space, tuple(range(count))),
         Arm("pixel", replace(attack, box=0.0), space, ()),
-        *(Arm(name, single, space.select([name]), (index,)) for index, name in enumerate(space.names)),
         *(Arm(control_arm(number), single, control, (count,), number) for number in range(EACH)),
         *(
             Arm(arm_of(pair), both, space.select(pair), tuple(space.names.index(name) for name in pair))

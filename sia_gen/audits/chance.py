@@ -62,7 +62,7 @@ class Chance:
 
         ``most`` ``[N, 2]`` holds for the ways up and down. Between two points of a sweep the largest change of output
         so far is held to grow evenly, past the last one to stay; a face fails if a point does that lies within, to the
-        nearest point, and validly if the least change that makes it fail is valid.
+        nearest point, and validly if the worst point along the whole direction is valid.
         """
         import pyarrow as pa
 

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from sia_gen.audits.finished import fingerprint, probe
 from sia_gen.audits.histogram import histogram
 from sia_gen.audits.pairs import Pair, arm_of, checked, pair_rows
 from sia_gen.audits.reference import reference_of, require_told
+from sia_gen.audits.rendered import Rendered, taught
 from sia_gen.audits.report import write_report
 from sia_gen.audits.results import ARMS, CONTROL, is_control, write_results
 from sia_gen.audits.run_folder import RunFolder
@@ -43,6 +44,7 @@ from sia_gen.core.modules import eval_mode
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
+from sia_gen.studio.makehuman import installed
 from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Target, configured
 
@@ -62,6 +64,7 @@ def audit(
     towards: str | None = None,
     label: str | None = None,
     pairs: Sequence[Pair] = (),
+    confirm: bool | Literal["auto"] = "auto",
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> AuditReport:
@@ -80,12 +83,17 @@ def audit(
     target predicts that does not say so itself, as "smile:0.5" (see `labelled`). Each of ``pairs`` is moved together
     besides.
 
+    Every arm spends all of its steps: what is reported of a face is its worst point, beside it the least change that
+    made it fail. Where the generator was taught on the studio's factors and the head mesh is installed, the failing
+    people are rendered with the same attributes, and a failure that shows there too is confirmed; ``confirm`` asks for
+    that (True), or does without (False).
+
     ``out`` is the run folder. Each (chunk of faces, arm) is kept there as it finishes: after an error, a `Cancelled`
     from ``progress`` or a kill, the same call does what is missing and gives the same bytes. A chunk is
     ``attack.batch`` faces; ``progress`` counts (chunk, arm) pairs.
 
     Raises `RequestError` for unknown names, settings other than those in ``out``, or a place that cannot be written
-    to; `WorkError` when the target or the generator fails, naming the arm and the faces.
+    to, or where ``confirm`` is asked for and no studio can; `WorkError` when the target or the generator fails, naming the arm and the faces.
     """
     attack = attack or SemanticImageAttack()
     seeds = face_seeds(seed, faces)
@@ -103,6 +111,7 @@ def audit(
     modules, said = [part for part in (generator, target) if isinstance(part, nn.Module)], in_training_mode(target)
     witness = Witness.of(target, audited.names, where)
     target = witness.target
+    rendered = _rendered(confirm, generator, target, where)
     settings = {
         "generator": generator.name,
         "target": target.name,
@@ -115,6 +124,7 @@ def audit(
         "single": {"step": "sweep", "steps": SINGLE_STEPS, "directions": EACH},
         "towards": towards,
         "label": label,
+        "confirmed_by": None if rendered is None else f"studio, mesh {rendered.mesh}",
         "pairs": [arm_of(pair) for pair in pairs],
         **witness.settings(),
         "edits": fingerprint(known, audited),
@@ -130,7 +140,7 @@ def audit(
         plan = arms(attack, audited, _control(folder, generator, known, audited, seed), pairs)
         with _blame("unedited faces"):
             gate = witness.gate(folder, generator, seed, where)
-        job = Job(generator, witness, audited, gate, attack.precision)
+        job = Job(generator, witness, audited, gate, rendered, attack.precision)
         chunks = _attack(folder, job, plan, seeds, attack.batch, progress or (lambda done, total, what: None))
         _conclude(folder, audited, plan, chunks, settings, said, witness, pairs)
         report = AuditReport.load(folder.path)
@@ -148,6 +158,15 @@ def _spaces(
     name = generator.name if isinstance(generator, Generator) else generator
     known = load_attributes(name, str(device))
     return known, known if attributes is None else known.select(attributes)
+
+
+def _rendered(
+    confirm: bool | Literal["auto"], generator: Generator, target: Target, device: torch.device
+) -> Rendered | None:
+    """Who confirms failures, where that is asked for or can be done anyway."""
+    if confirm is False or (confirm == "auto" and (not taught(generator) or installed() is None)):
+        return None
+    return Rendered.of(target, generator, device)
 
 
 def _require_work(attack: SemanticImageAttack, audited: AttributeSpace, left_out: Sequence[str]) -> None:
@@ -233,12 +252,20 @@ def _attack(
             what = f"{plan[index].name}, faces {first}…{last - 1}"
             report = partial(progress, done, total, what)
             report()
+            alone = [folder.read(number, other) for other in _alone(plan, plan[index])]
             with _blame(f"arm '{plan[index].name}', faces {first}…{last - 1}"):
-                part = job.run(plan[index], chunk, lambda *steps, report=report: report())
+                part = job.run(plan[index], chunk, lambda *steps, report=report: report(), alone)
             folder.write(number, index, part)
             done += 1
     progress(total, total, "done")
     return len(starts)
+
+
+def _alone(plan: Sequence[Arm], arm: Arm) -> list[int]:
+    """The places of those arms that move one attribute of several that ``arm`` moves; they come before it."""
+    if len(arm.columns) < 2:
+        return []
+    return [place for place, other in enumerate(plan) if len(other.columns) == 1 and {*other.columns} <= {*arm.columns}]
 
 
 def _conclude(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from sia_gen.attack.edit import edit
-from sia_gen.attack.trace import point
 from sia_gen.audits.audit_report import AuditReport
 from sia_gen.audits.finished import FinishedAudit
 from sia_gen.audits.results import read_results
@@ -44,8 +43,9 @@ $images images of $faces generated faces: each as it was ("$unedited"), and move
 - `reference`: $reference;
 - `success`: the target fails on this image; `valid`: and the face still is what it was (null where nothing judged it);
 - `output_before`, `output_after`: the target's output on the unedited face and on this one;
-- `omega_…`: how far each attribute was moved, in its unit: $units. In the semantic arm that is how far the attack went;
-  an attribute alone was moved by the least change that makes the target fail.
+- `omega_…`: how far each attribute was moved, in its unit: $units. Images show the worst point that the attack found.
+- `confirmed`: the target fails, too, where the studio renders the same person with the same changes (null where nothing
+  was rendered, or the target is wrong on the unedited render).
 
 ## How it was made
 
@@ -91,9 +91,8 @@ def export(
         for path in out.glob(HALF_WRITTEN):
             path.unlink()
     pictures.mkdir()
-    ranges = {attribute.name: attribute.within(settings["attack"]["box"]) for attribute in space.attributes}
     arms = ["semantic", *(space.names if alone else [])]
-    rows = _rows(report, arms, ranges, valid)
+    rows = _rows(report, arms, space.names, valid)
     done = 0
     for part in np.array_split(np.arange(len(rows)), max(1, -(-len(rows) // BATCH))):
         chosen = [rows[index] for index in part]
@@ -137,30 +136,24 @@ def _counted(classes: Sequence[str]) -> str:
 
 
 def _rows(
-    report: AuditReport, arms: Sequence[str], ranges: Mapping[str, tuple[float, float]], valid: bool
+    report: AuditReport, arms: Sequence[str], names: Sequence[str], valid: bool
 ) -> list[dict[str, Any]]:
     """A row for each image: every attacked face as it was, then the failures of each of ``arms``.
 
-    ``ranges`` are those of each attribute that the audit tried.
+    ``names`` are the audit's attributes.
     """
-    plain = ["face", "reference", "correct", "success", "valid", "output_before", "output_after"]
-    moved = [f"omega_{name}" for name in ranges]
+    plain = ["face", "reference", "correct", "success", "valid", "confirmed", "output_before", "output_after"]
+    moved = [f"omega_{name}" for name in names]
     found = []
     for arm in ("pixel", *arms):
-        single = arm in ranges
-        more = ["outputs", f"needed_{arm}"] if single else []
-        for row in read_results(report.folder, [*plain, *moved, *more], arm).to_pylist():
+        for row in read_results(report.folder, [*plain, *moved], arm).to_pylist():
             unedited = arm == "pixel"
             wanted = unedited or (row["success"] and (row["valid"] or not valid))
             if not row.pop("correct") or not wanted:
                 continue
             if unedited:
                 row |= {"success": False, "output_after": row["output_before"], **dict.fromkeys(moved, 0.0)}
-                row["valid"] = None
-            elif single:  # what is valid, or not, is the face at the least change that fails
-                omega, outputs = row.pop(f"needed_{arm}"), row.pop("outputs")
-                number = point(omega, *ranges[arm], len(outputs) - 1)
-                row |= {f"omega_{arm}": omega, "output_after": outputs[number]}
+                row |= {"valid": None, "confirmed": None}
             row |= {name: 0.0 for name in moved if row[name] is None or np.isnan(row[name])}
             kind = UNEDITED if unedited else arm
             found.append({"file_name": f"{PICTURES}/{row['face']:08d}-{kind}.png", "arm": kind, **row})

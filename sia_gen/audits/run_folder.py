@@ -16,7 +16,7 @@ from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import HALF_WRITTEN, read_json, read_tensors, writable_folder, write_json, write_tensors
 
 CONFIG = "config.json"
-FORMAT = 4  # of a run: another one's parts mean other things
+FORMAT = 5  # of a run: another one's parts mean other things
 PARTS = "parts"
 # Of the largest number. Runs of the same weights differ by rounding (threads, devices), other weights by more.
 PROBE_TOLERANCE = 0.005

@@ -20,7 +20,7 @@ from sia_gen.audits.reference import (
     shipped_verifier,
     verified_label,
 )
-from sia_gen.audits.results import JUDGED, MEASURED
+from sia_gen.audits.results import LABEL_KEPT, MEASURED, VALID
 from sia_gen.audits.run_folder import RunFolder
 from sia_gen.audits.validity import Gate, identity_for, unedited
 from sia_gen.core.images import from_bytes
@@ -87,14 +87,11 @@ class Witness:
         kept = folder.once(UNEDITED, lambda: {"features": unedited(generator, verifier, seed).cpu()})
         return Gate.of(verifier, self.identity, kept["features"].to(device))
 
-    def statement(
-        self, result: AttackResult, failing: Tensor, gate: Gate | None, device: torch.device
-    ) -> dict[str, Tensor]:
+    def statement(self, result: AttackResult, gate: Gate | None, device: torch.device) -> dict[str, Tensor]:
         """What is kept of a chunk's faces ``[N]`` besides the target's answers; nothing without a verifier.
 
-        It reads faces without the pixel residual: "read" and "end_label_kept" are of the reported point, in the pixel
-        arm of the face as sampled; the rest is of ``failing``, the faces ``[S, 3, R, R]`` that failed, at the least
-        change that does it. Where a label is not kept, the truth moved with the face.
+        It reads faces at the worst point, without the pixel residual: in the pixel arm the face as sampled. Where a
+        label is not kept, the truth moved with the face.
         """
         if self.verifier is None:
             return {}
@@ -105,27 +102,21 @@ class Witness:
         if self.verified is not None:
             before = from_bytes(result.original).to(device)
             with torch.no_grad():
-                part["end_label_kept"] = self.verified.kept(before, values, result.reference).cpu()
+                part[LABEL_KEPT] = self.verified.kept(before, values, result.reference).cpu()
         if gate is not None:
-            part |= self._judged(result, failing, gate, device)
+            part |= self._judged(result, gate)
+            part[VALID] &= part.get(LABEL_KEPT, part[VALID])
         return part
 
     @torch.no_grad()
-    def _judged(self, result: AttackResult, failing: Tensor, gate: Gate, device: torch.device) -> dict[str, Tensor]:
+    def _judged(self, result: AttackResult, gate: Gate) -> dict[str, Tensor]:
         """What the gate says of the faces that failed ``[N]``: NaN and False for the others."""
         rows = result.success.nonzero().flatten()
         part = {name: torch.full(result.success.shape, torch.nan) for name in MEASURED}
-        part |= {name: torch.zeros_like(result.success) for name in JUDGED}
+        part[VALID] = torch.zeros_like(result.success)
         if len(rows):
-            found = gate.judge(result.original[rows], failing)
+            found = gate.judge(result.original[rows], result.semantic[rows])
             for name in MEASURED:
                 part[name][rows] = found[name]
-            part["valid"][rows] = found["passed"]
-            if self.verified is not None:
-                before = from_bytes(result.original[rows]).to(device)
-                kept = self.verified.kept(before, found["read"], result.reference[rows]).cpu()
-                part["label_kept"][rows] = kept
-                part["valid"][rows] &= kept
-        if self.verified is None:
-            del part["label_kept"]
+            part[VALID][rows] = found["passed"]
         return part

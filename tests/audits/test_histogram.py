@@ -44,7 +44,7 @@ def test_zooms_bars_share_out_the_moves_of_the_failures(finished):
     frame = report.to_pandas()
     failed = frame[(frame["arm"] == "semantic") & frame["success"]]
     ranges = {"a0": 1.5, "a1": 3.0, "a2": 4.5, "a3": 6.0}
-    moves = {name: failed[f"needed_{name}"].abs().mean() / ranges[name] for name in shares}
+    moves = {name: failed[f"omega_{name}"].abs().mean() / ranges[name] for name in shares}
     for name, share in shares.items():
         assert share == pytest.approx(moves[name] / sum(moves.values()))
 

@@ -41,7 +41,7 @@ def test_tells_what_was_found_and_how(finished, page):
     assert "Left out: nothing" in text
     assert "sensitivity" in text
     assert "biased" not in text
-    assert "steps 6, box 1, epsilon 0.00392" in text
+    assert "steps 6, box 1, budget 1, epsilon 0.00392" in text
 
 
 def test_settings_are_in_words(finished, page):

@@ -141,16 +141,8 @@ def test_the_value_of_a_regression_is_judged_by_how_far_its_reading_moved(tmp_pa
             codes = problem.generator.sample(range(12))
             after = quantise(edit(problem.generator, problem.space.select([name]), codes, omega))
         stays = (read(after) - read(clean)).abs()[:, 0] <= 25  # half the truth's deviation, halved by the slope
-        assert rows["end_label_kept"].astype(bool).tolist() == stays.tolist()
+        assert rows["label_kept"].astype(bool).tolist() == stays.tolist()
         kept += stays.tolist()
-        failed = rows[rows["success"]]
-        omega = torch.tensor(failed[f"needed_{name}"].to_numpy(), dtype=torch.float32)[:, None]
-        with torch.no_grad():
-            codes = problem.generator.sample(failed["face"].tolist())
-            before = quantise(problem.generator.render(codes))
-            least = quantise(edit(problem.generator, problem.space.select([name]), codes, omega))
-        stays = (read(least) - read(before)).abs()[:, 0] <= 25
-        assert failed["label_kept"].astype(bool).tolist() == stays.tolist()
     assert any(kept)
     assert not all(kept)
     assert (
@@ -158,7 +150,7 @@ def test_the_value_of_a_regression_is_judged_by_how_far_its_reading_moved(tmp_pa
     )
 
 
-def test_a_face_whose_label_moved_counts_in_no_change_and_is_judged_where_it_first_fails(problem, monkeypatch):
+def test_a_face_whose_label_moved_counts_in_no_change_and_is_judged_at_its_worst(problem, monkeypatch):
     def read(images):
         return images[:, :1].mean((2, 3))
 
@@ -173,7 +165,7 @@ def test_a_face_whose_label_moved_counts_in_no_change_and_is_judged_where_it_fir
     frame, flipped = report.to_pandas().query("correct"), 0
     for row in report.histogram["attributes"]:
         rows = frame[frame["arm"] == row["name"]]
-        kept = rows["end_label_kept"].astype(bool)
+        kept = rows["label_kept"].astype(bool)
         change = (rows["output_after"] - rows["output_before"]).abs()
         assert row["counted"] == kept.sum() < row["attempted"]
         assert row["output_change"] == pytest.approx(change[kept].mean(), rel=1e-5)
@@ -181,11 +173,11 @@ def test_a_face_whose_label_moved_counts_in_no_change_and_is_judged_where_it_fir
         against = Chance(report.folder).within(size).change.reshape(EACH, -1).mean(axis=0)
         assert row["excess"] == pytest.approx((change.to_numpy() - against)[kept.to_numpy()].mean(), rel=1e-4)
         space = problem.space.select([row["name"]])
-        failed = rows[rows["success"]]
-        omega = torch.tensor(failed[f"needed_{row['name']}"].to_numpy(), dtype=torch.float32)[:, None]
+        omega = torch.tensor(rows[f"omega_{row['name']}"].to_numpy(), dtype=torch.float32)[:, None]
         with torch.no_grad():
-            shown = quantise(edit(problem.generator, space, problem.generator.sample(failed["face"].tolist()), omega))
-        stays = (read(shown)[:, 0] >= middle).long() == torch.tensor(failed["reference"].astype(int).to_numpy())
-        assert failed["label_kept"].astype(bool).tolist() == stays.tolist()
-        flipped += int((~stays).sum())
+            shown = quantise(edit(problem.generator, space, problem.generator.sample(rows["face"].tolist()), omega))
+        stays = (read(shown)[:, 0] >= middle).long() == torch.tensor(rows["reference"].astype(int).to_numpy())
+        assert kept.tolist() == stays.tolist()
+        flipped += int((~stays[torch.tensor(rows["success"].to_numpy())]).sum())
+        assert not (rows["valid"].astype(bool) & ~kept).any()
     assert flipped > 0
