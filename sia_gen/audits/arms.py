@@ -19,13 +19,13 @@ from sia_gen.audits.control import EACH, group
 from sia_gen.audits.examples import best_pictures, joint_pictures
 from sia_gen.audits.pairs import Pair, arm_of
 from sia_gen.audits.reference import as_sampled
-from sia_gen.audits.rendered import Rendered
-from sia_gen.audits.results import ARMS, CONFIRMED, NEEDED, control_arm, is_control, part_of
+from sia_gen.audits.rendered import Rendered, taught, truth
+from sia_gen.audits.results import ARMS, CONFIRMED, NEEDED, VALID, control_arm, is_control, part_of
 from sia_gen.audits.validity import Gate
 from sia_gen.audits.witness import Witness
 from sia_gen.core.executors import Precision, Progress
 from sia_gen.generators.generator import Codes, Generator
-from sia_gen.studio.factors import NAMES
+from sia_gen.studio.factors import NAMES, sample
 
 SINGLE_STEPS = 8  # values of one attribute that are tried: every quarter of the way to both ends of its range
 
@@ -34,7 +34,8 @@ SINGLE_STEPS = 8  # values of one attribute that are tried: every quarter of the
 class Chunk:
     """Consecutive faces of an audit; ``first`` is the number of the first of them.
 
-    ``rendered`` ``[N, 3, R, R]`` are the unedited ones on the CPU, which every arm begins with.
+    ``rendered`` ``[N, 3, R, R]`` are the unedited ones on the CPU, which every arm begins with. ``known`` ``[N]`` are the
+    classes that were asked of the generator, where its codes say so.
     """
 
     first: int
@@ -42,6 +43,7 @@ class Chunk:
     codes: Codes
     rendered: Tensor
     reference: Tensor | None
+    known: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class Job:
         """The faces of these seeds, with the reference where the verifier reads it."""
         codes = self.generator.sample(seeds)
         rendered, reference = as_sampled(self.generator, self.space, codes, self.witness.verified, self.precision)
-        return Chunk(first, seeds, codes, rendered, reference)
+        known = truth(self.witness.target, sample(seeds).values) if taught(self.generator) else None
+        return Chunk(first, seeds, codes, rendered, reference, known)
 
     def run(
         self, arm: Arm, chunk: Chunk, progress: Progress, alone: Sequence[dict[str, Tensor]] = ()
@@ -107,6 +110,8 @@ class Job:
         if alone:
             part |= nearest([part, *alone])
         part |= self.witness.statement(result, self.gate, chunk.codes.device)
+        if VALID in part and chunk.known is not None:
+            part[VALID] &= chunk.known == result.reference
         part |= self._confirmed(arm, chunk, result)
         if arm.name == "joint":
             part |= joint_pictures(result, chunk.first)

@@ -14,6 +14,7 @@ from sia_gen.core.files import atomic
 from sia_gen.core.images import matrix_sheet
 
 FIGURE, CURVES, MATRIX = "histogram.png", "curves.png", "collateral.png"
+BARS = 12  # at most, the most sensitive attributes; the report's table has all
 COLUMNS, DRAWN = 3, 6  # of the curves: those of the most sensitive attributes
 CUT = 2.0  # times the longest bar, or control: where the whiskers of a few faces end
 BAR, OUTSTANDING = "#cfdae4", "#5f97cc"
@@ -27,7 +28,7 @@ def draw_histogram(content: Mapping[str, Any], folder: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = content["attributes"]
+    rows, left = content["attributes"][:BARS], len(content["attributes"][BARS:])
     figure = Figure(figsize=(8, 1.7 + 0.36 * len(rows)), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -71,7 +72,8 @@ def draw_histogram(content: Mapping[str, Any], folder: Path) -> None:
         "diamonds: random directions that change the picture as much"
     )
     faces = "1 face" if content["correct"] == 1 else f"{content['correct']} faces"
-    axes.set_title(f"{content['target']} on {faces}", loc="left", fontsize=11)
+    weaker = f", {left} weaker attributes left out" if left else ""
+    axes.set_title(f"{content['target']} on {faces}{weaker}", loc="left", fontsize=11)
     with atomic(folder / FIGURE) as partial:
         figure.savefig(partial, metadata={"Software": None})
 

@@ -58,6 +58,11 @@ class VerifiedLabel:
         moved = (after - self.verifier.read(before))[:, self.factor].abs() / factor.follows
         return moved <= STAYS * factor.sd
 
+    def drift(self, before: Images, after: Tensor) -> Tensor:
+        """How far the reading of the label moved ``[B]``, in what the verifier is off by; arguments as for `kept`."""
+        factor = self.verifier.factors[self.factor]
+        return (after - self.verifier.read(before))[:, self.factor].abs() / factor.off
+
     def classify(self, values: Tensor) -> Tensor:
         """The verifier's readings ``[B, F]`` → classes ``[B]``."""
         return classify(values[:, self.factor].float(), self.thresholds)

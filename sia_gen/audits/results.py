@@ -35,7 +35,7 @@ PLAIN = (
 )  # fmt: skip
 NEEDED = ("least", "output_needed")  # of the least change that fails
 LABEL_KEPT = "label_kept"  # where a verifier looked: on all faces, at the worst point
-VALID, MEASURED = "valid", ("likeness", "distance")  # and on those that failed there
+VALID, MEASURED = "valid", ("likeness", "distance", "drift")  # and on those that failed there
 CONFIRMED = "confirmed"  # where these were rendered, of those that the target gets right as renders
 FACIAL = ("parts_before", "parts_after")  # errors by part of the face, where landmarks are found
 CHANGES = "changes"  # of the picture

@@ -57,17 +57,18 @@ class Gate:
         """uint8 faces ``[B, 3, R, R]`` → what is kept of each, ``[B]``.
 
         "likeness": cosine with the face before, NaN without an identity model; "distance": to the nearest of the
-        compared faces, 1 at the limit; "passed": whether both are within bounds.
+        compared faces, 1 at the limit; "passed": whether both are within bounds; "read" ``[B, F]``: the verifier's
+        readings after.
         """
         device = self.mean.device
-        _, features = self.verifier.look(from_bytes(after).to(device))
+        read, features = self.verifier.look(from_bytes(after).to(device))
         distance = torch.cdist((features.float() - self.mean) / self.sd, self.features).amin(dim=1) / self.reach
         passed = distance <= 1
         likeness = torch.full_like(distance, torch.nan)
         if self.identity is not None:
             likeness = self.identity.likeness(from_bytes(before).to(device), from_bytes(after).to(device))
             passed &= likeness >= self.identity.threshold
-        return {"likeness": likeness.cpu(), "distance": distance.cpu(), "passed": passed.cpu()}
+        return {"likeness": likeness.cpu(), "distance": distance.cpu(), "passed": passed.cpu(), "read": read}
 
 
 @torch.no_grad()

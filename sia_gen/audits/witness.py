@@ -116,7 +116,10 @@ class Witness:
         part[VALID] = torch.zeros_like(result.success)
         if len(rows):
             found = gate.judge(result.original[rows], result.semantic[rows])
-            for name in MEASURED:
-                part[name][rows] = found[name]
+            part["likeness"][rows], part["distance"][rows] = found["likeness"], found["distance"]
             part[VALID][rows] = found["passed"]
+            if self.verified is not None and self.verified.thresholds:
+                drift = self.verified.drift(from_bytes(result.original[rows]).to(gate.mean.device), found["read"]).cpu()
+                part["drift"][rows] = drift
+                part[VALID][rows] &= drift <= 1
         return part

@@ -19,6 +19,7 @@ from sia_gen.core.locate import locate
 from sia_gen.targets.pretrained import ImageModel, load_image_model
 
 LEAST = 0.25  # slope of a reading that is worth stretching
+SURE = 0.2  # sd of a factor: no reading is taken to be nearer to the truth
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Factor:
     def follows(self) -> float:
         """``slope``, but no less than what readings are worth stretching by."""
         return max(self.slope, LEAST)
+
+    @property
+    def off(self) -> float:
+        """How far a reading lies from the truth, in the factor's unit: what a regression of this slope leaves open."""
+        return max((1 - self.slope) ** 0.5 if self.slope < 1 else 0.0, SURE) * self.sd
 
     def change(self, before: float, after: float) -> float:
         """How far the truth went between two readings, which follow it by ``slope`` only."""
