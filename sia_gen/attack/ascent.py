@@ -358,5 +358,3 @@ class Ascent:
 
     def _seeds(self, rows: NDArray) -> list[int]:
         return [self.seeds[face] for face in self.faces.face[rows]]
-
-

@@ -64,8 +64,9 @@ class SemanticImageAttack(AttackSettings):
         ``seeds`` ``[N]`` name the faces in errors and give their random starts (default 0 … N − 1). ``allowed`` bool
         ``[N, K]`` says which attributes each face may move (default all). ``rendered`` ``[N, 3, R, R]`` are the
         unedited faces as `edit` gives them, for callers who have them: a batch that begins need not render them where
-        no gradient is asked. ``start`` ``[N, K]`` is an ω known to be good, to which the first step leads. Raises `RequestError` when these do not fit together or the target has no gradients,
-        `WorkError` when one is NaN or Inf.
+        no gradient is asked. ``start`` ``[N, K]`` is an ω known to be good, to which the first step leads. Raises
+        `RequestError` when these do not fit together or the target has no gradients, `WorkError` when one is NaN or
+        Inf.
         """
         faces, attributes = len(codes), len(space.attributes)
         seeds = range(faces) if seeds is None else seeds

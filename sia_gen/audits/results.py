@@ -40,7 +40,13 @@ CONFIRMED = "confirmed"  # where these were rendered, of those that the target g
 FACIAL = ("parts_before", "parts_after")  # errors by part of the face, where landmarks are found
 CHANGES = "changes"  # of the picture
 SWEPT = ("outputs", "failures", CHANGES)  # of every point, where a range was searched
-COLUMNS = ("queries", *NEEDED, VALID, CONFIRMED, *MEASURED)  # what is said of an arm besides what `outcomes` always reads
+COLUMNS = (
+    "queries",
+    *NEEDED,
+    VALID,
+    CONFIRMED,
+    *MEASURED,
+)  # besides what `outcomes` always reads
 ROWS_AT_ONCE = 16_384
 
 

@@ -18,6 +18,7 @@ from sia_gen.core.files import HALF_WRITTEN, read_json, read_tensors, writable_f
 CONFIG = "config.json"
 FORMAT = 5  # of a run: another one's parts mean other things
 PARTS = "parts"
+MADE_OF = "made_of"  # where generator and target are found again
 # Of the largest number. Runs of the same weights differ by rounding (threads, devices), other weights by more.
 PROBE_TOLERANCE = 0.005
 
@@ -57,6 +58,8 @@ class RunFolder:
     def _compare(self, found: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         there, here = dict(_flat(found)), dict(_flat(settings))
         for name in [*here, *(name for name in there if name not in here and name != "probe")]:
+            if name.startswith(f"{MADE_OF}.") or name == MADE_OF:  # a folder may have another place by now
+                continue
             if there.get(name) != here.get(name):
                 raise RequestError(
                     f"'{self.path}' holds a run with {name}={there.get(name)}, not {here.get(name)}; "

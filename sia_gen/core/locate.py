@@ -42,6 +42,13 @@ def locate(kind: str, name: str | Path, *also: str) -> Path | Callable[..., Any]
     raise unknown(kind, text, known, remedy)
 
 
+def lasting(kind: str, name: str | Path) -> str:
+    """Text that `locate` finds the same model by from any other folder: a folder's whole path, else the name itself."""
+    if isinstance(name, str) and (name in shipped(kind) or name.startswith("hf:") or not Path(name).is_dir()):
+        return name
+    return str(Path(name).resolve())
+
+
 def build(kind: str, name: str | Path, factory: Callable[..., Any], device: torch.device | str) -> Any:
     """What a callable from `locate` gives, called with ``device=`` if it takes one; what it raises becomes one line."""
     try:

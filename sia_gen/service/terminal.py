@@ -74,7 +74,18 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
     most = max((row["output_change"] or 0.0 for row in rows), default=0.0)
     show_table(
         f"Sensitivity of '{histogram['target']}': mean |change of output|, each attribute moved alone",
-        ["attribute", "", ">|Δ output|", ">control", ">fail", ">95 %", ">valid", ">confirmed", ">mean change (size)", ">q"],
+        [
+            "attribute",
+            "",
+            ">|Δ output|",
+            ">control",
+            ">fail",
+            ">95 %",
+            ">valid",
+            ">confirmed",
+            ">mean change (size)",
+            ">q",
+        ],
         [
             [
                 ("▸ " if row["stands_out"] else "")

@@ -195,7 +195,9 @@ def test_waiting_faces_take_the_rows_of_those_that_are_done():
     sizes = []
     target = Watched(lambda images: sizes.append(len(images)))
     problem = replace(linear_problem(), target=target)
-    result = run(problem, SemanticImageAttack(budget=10.0, semantic_step=0.05, epsilon=0.0, batch=4, stop="success"), faces=12)
+    result = run(
+        problem, SemanticImageAttack(budget=10.0, semantic_step=0.05, epsilon=0.0, batch=4, stop="success"), faces=12
+    )
     assert sum(sizes) == result.queries.sum()
     assert len(set(result.queries.tolist())) > 1
     # Full as long as faces wait, then only shrinking.

@@ -4,7 +4,7 @@ import pytest
 
 from sia_gen.core import locate as module
 from sia_gen.core.errors import RequestError, WorkError
-from sia_gen.core.locate import build, locate
+from sia_gen.core.locate import build, lasting, locate
 
 
 @pytest.fixture(autouse=True)
@@ -131,3 +131,14 @@ def test_a_callable_that_fails_is_one_line(error, message):
     with pytest.raises(WorkError) as caught:
         build("generator", "a:b", fail, "cpu")
     assert str(caught.value) == message
+
+
+def test_what_lasts_is_found_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "shipped", lambda kind: ["faces-stylegan2"])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "faces-stylegan2").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert lasting("generator", "mine") == lasting("generator", Path("mine")) == str(tmp_path / "mine")
+    assert lasting("generator", "faces-stylegan2") == "faces-stylegan2"  # the shipped one
+    assert lasting("generator", Path("faces-stylegan2")) == str(tmp_path / "faces-stylegan2")
+    assert lasting("target", "package.module:build") == "package.module:build"
