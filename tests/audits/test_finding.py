@@ -1,6 +1,6 @@
 import pytest
 
-from sia_gen.audits.finding import above_control, above_others, finding
+from sia_gen.audits.finding import above_control, above_others, confirmation, finding
 
 SETTINGS = {"settings": {"single": {"directions": 3}}, "measured": "the score, above 0 where found"}
 CONTROL = {"name": "random direction 1", "output_change": 0.10, "success": 0.05}
@@ -129,3 +129,26 @@ def test_a_control_that_gets_less_far_is_said_to():
     rows = [row("age", 0.4, success=0.2, stands_out=True, control={**CONTROL, "reached": 0.6})]
     content = {"attributes": rows, "correct": 9, "faces": 9, "draws": 9} | SETTINGS
     assert "against 0.1 and 5% for random directions that change the picture 60% as much." in finding(content)
+
+
+def confirmed(of, count, interval, by="studio", stands_out=False):
+    found = {"of": of, "confirmed": count, "share": count / of if of else None, "interval": interval}
+    content = SETTINGS | {"settings": SETTINGS["settings"] | {"confirmed_by": by}}
+    content["attributes"] = [row(stands_out=stands_out, valid_confirmed=found)]
+    return confirmation(content | {"arms": {"semantic": {"successes": 9, "valid_confirmed": found}}})
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (confirmed(10, 9, [0.6, 0.98]), "Its failing images are confirmed: of 10 valid failures with all attributes"),
+        (confirmed(9, 0, [0.0, 0.3]), "Its failing images are not confirmed: of 9 valid failures with all attributes"),
+        (confirmed(3, 1, [0.06, 0.79]), "Whether its failing images are true is open: of 3 valid failures"),
+        (confirmed(10, 9, [0.6, 0.98], stands_out=True), "Its failing images are confirmed: of 10 valid failures with"),
+        (confirmed(0, 0, [0.0, 1.0]), "No failing image is confirmed: none with all attributes together was valid"),
+        (confirmed(10, 9, [0.6, 0.98], by=None), "No failure here is confirmed: nobody drew the same people"),
+    ],
+    ids=["yes", "no", "few", "named", "none", "nobody"],
+)  # fmt: skip
+def test_confirmation_is_said_as_far_as_the_interval_tells(said, words):
+    assert said.startswith(words)
