@@ -111,7 +111,8 @@ def finding(content: Mapping[str, Any]) -> str:
 def confirmation(content: Mapping[str, Any]) -> str:
     """In plain sentences, whether failures are of the target's making and not of the generator's.
 
-    Said of the attribute that is named, else of all together; open where the interval holds a half.
+    Said of the attribute that is named, else of all together: of valid failures, or of all where these are too few.
+    Open where the interval holds a half even then.
     """
     if not any(row["successes"] for row in content["arms"].values()):
         return ""
@@ -122,16 +123,20 @@ def confirmation(content: Mapping[str, Any]) -> str:
             f"(pip install --no-deps {PACKAGE}) and audit with --confirm."
         )
     named = [row for row in content["attributes"] if row["stands_out"]]
-    told = (named[0] if named else content["arms"]["semantic"])["valid_confirmed"]
+    row = named[0] if named else content["arms"]["semantic"]
+    told, kind = row["valid_confirmed"], "valid failures"
     what = f"{named[0]['name']} alone" if named else "all attributes together"
-    if not told["of"]:
-        return f"No failing image is confirmed: none with {what} was valid and could be rendered."
     low, high = told["interval"]
+    if low <= CONFIRMED <= high:  # few are valid: all of them may tell
+        told, kind = row["confirmed"], "failures, valid or not,"
+        low, high = told["interval"]
+    if not told["of"]:
+        return f"No failing image is confirmed: none with {what} could be held against a render."
     lead = "Whether its failing images are true is open"
     if low > CONFIRMED or high < CONFIRMED:
         lead = f"Its failing images are {'confirmed' if low > CONFIRMED else 'not confirmed'}"
     return (
-        f"{lead}: of {told['of']} valid failures with {what}, {told['confirmed']} ({told['share']:.0%}, 95 % interval "
+        f"{lead}: of {told['of']} {kind} with {what}, {told['confirmed']} ({told['share']:.0%}, 95 % interval "
         f"{low:.0%} to {high:.0%}) fail, too, where the studio renders the same people with the same changes."
     )
 

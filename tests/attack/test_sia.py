@@ -416,6 +416,8 @@ def test_attributes_of_another_generator_are_refused():
     [
         ({"steps": 0}, "steps=0 should be greater than or equal to 1; change it"),
         ({"box": 1.5}, "box=1.5 should be less than or equal to 1; change it"),
+        ({"budget": 0}, "budget=0 should be greater than 0; change it"),
+        ({"budget": torch.nan}, "budget=nan should be a finite number; change it"),
         ({"norm": "l1"}, "norm='l1' should be 'linf' or 'l2'; change it"),
         ({"epsilon": 2.0}, "epsilon=2 is more than 1, the whole range of a pixel; lower it"),
         ({"epsilon": torch.nan}, "epsilon=nan should be a finite number; change it"),

@@ -131,11 +131,12 @@ def test_a_control_that_gets_less_far_is_said_to():
     assert "against 0.1 and 5% for random directions that change the picture 60% as much." in finding(content)
 
 
-def confirmed(of, count, interval, by="studio", stands_out=False):
+def confirmed(of, count, interval, by="studio", stands_out=False, every=None):
     found = {"of": of, "confirmed": count, "share": count / of if of else None, "interval": interval}
     content = SETTINGS | {"settings": SETTINGS["settings"] | {"confirmed_by": by}}
-    content["attributes"] = [row(stands_out=stands_out, valid_confirmed=found)]
-    return confirmation(content | {"arms": {"semantic": {"successes": 9, "valid_confirmed": found}}})
+    content["attributes"] = [row(stands_out=stands_out, valid_confirmed=found, confirmed=every or found)]
+    arm = {"successes": 9, "valid_confirmed": found, "confirmed": every or found}
+    return confirmation(content | {"arms": {"semantic": arm}})
 
 
 @pytest.mark.parametrize(
@@ -143,12 +144,16 @@ def confirmed(of, count, interval, by="studio", stands_out=False):
     [
         (confirmed(10, 9, [0.6, 0.98]), "Its failing images are confirmed: of 10 valid failures with all attributes"),
         (confirmed(9, 0, [0.0, 0.3]), "Its failing images are not confirmed: of 9 valid failures with all attributes"),
-        (confirmed(3, 1, [0.06, 0.79]), "Whether its failing images are true is open: of 3 valid failures"),
+        (confirmed(3, 1, [0.06, 0.79]), "Whether its failing images are true is open: of 3 failures, valid or not"),
+        (
+            confirmed(1, 0, [0.0, 0.79], every={"of": 23, "confirmed": 0, "share": 0.0, "interval": [0.0, 0.14]}),
+            "Its failing images are not confirmed: of 23 failures, valid or not, with all attributes together, 0 (0%",
+        ),
         (confirmed(10, 9, [0.6, 0.98], stands_out=True), "Its failing images are confirmed: of 10 valid failures with"),
-        (confirmed(0, 0, [0.0, 1.0]), "No failing image is confirmed: none with all attributes together was valid"),
+        (confirmed(0, 0, [0.0, 1.0]), "No failing image is confirmed: none with all attributes together could"),
         (confirmed(10, 9, [0.6, 0.98], by=None), "No failure here is confirmed: nobody drew the same people"),
     ],
-    ids=["yes", "no", "few", "named", "none", "nobody"],
+    ids=["yes", "no", "few", "few valid", "named", "none", "nobody"],
 )  # fmt: skip
 def test_confirmation_is_said_as_far_as_the_interval_tells(said, words):
     assert said.startswith(words)
