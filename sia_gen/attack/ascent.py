@@ -241,7 +241,8 @@ class Ascent:
         finite = torch.isfinite(prediction).reshape(len(loss), -1).all(dim=1) & torch.isfinite(loss)
         best = self.faces.best.get("loss", loss)
         higher = loss > best + NOISE * best.abs()
-        nearer = failed & (self._size(point) < (1 - NOISE) * rows["least"])
+        rows["size"] = self._size(point)
+        nearer = failed & (rows["size"] < (1 - NOISE) * rows["least"])
         told = torch.stack([failed, finite, rows["steady"], higher, nearer]).cpu().numpy()
         failed, finite, steady, higher, nearer = told
         for what, fine in (("loss's gradient", steady), ("prediction or loss", finite)):
@@ -297,7 +298,7 @@ class Ascent:
         original = {f"{name}_before": point[name] for name in ("images", "prediction", "loss")}
         faces.store(original | {"reference": faces.rows["reference"]}, faces.first)
         if verdict.nearer.any():
-            size = self._size(point)
+            size = faces.rows["size"]
             needed = {"least": size, "prediction_needed": point["prediction"]}
             faces.store(needed | ({"omega_needed": point["omega"]} if "omega" in point else {}), verdict.nearer)
             where = torch.from_numpy(verdict.nearer).to(self.device)
@@ -318,13 +319,13 @@ class Ascent:
             if name == "omega":
                 uphill = ascent(gradient, "l2" if self.limited else "linf", self.way)
                 stepped = rows[name] + attack.semantic_step * uphill * self._step(rows)
+                if self.start is not None and self.faces.first.any():
+                    first = torch.from_numpy(self.faces.first).to(self.device)
+                    known = self.start[torch.from_numpy(self.faces.face.clip(min=0)).to(self.device)]
+                    stepped = torch.where(first[:, None], known, stepped)
             else:
                 uphill = ascent(gradient, attack.norm, self.way)
                 stepped = torch.add(rows[name], uphill, alpha=attack.pixel_step * attack.epsilon)
-            if name == "omega" and self.start is not None and self.faces.first.any():
-                first = torch.from_numpy(self.faces.first).to(self.device)
-                known = self.start[torch.from_numpy(self.faces.face.clip(min=0)).to(self.device)]
-                stepped = torch.where(first[:, None], known, stepped)
             moved[name] = self._project(name, stepped, rows)
         rows |= moved
 

@@ -17,7 +17,7 @@ REACHED = 0.95  # of an attribute's change of the picture: a control that gets l
 ONE_WAY = 0.5  # mean change that fails, as a share of its mean size: from here on three in four faces go one way
 NOISE_RATIO = 5.0  # excess over the control to the noise of one answer: the largest of eight may be off by four times
 ENOUGH = 32  # faces that an audit takes by default, where fewer may tell nothing
-CONFIRMED = 0.5  # of valid failures: above it a failing image is more likely right than not
+EVEN = 0.5  # of valid failures: above it a failing image is more likely right than not
 MATERIAL = 0.1  # excess over the control, as a share of the output change at which faces fail
 
 RULE = {
@@ -127,14 +127,14 @@ def confirmation(content: Mapping[str, Any]) -> str:
     told, kind = row["valid_confirmed"], "valid failures"
     what = f"{named[0]['name']} alone" if named else "all attributes together"
     low, high = told["interval"]
-    if low <= CONFIRMED <= high:  # few are valid: all of them may tell
+    if low <= EVEN <= high:  # few are valid: all of them may tell
         told, kind = row["confirmed"], "failures, valid or not,"
         low, high = told["interval"]
     if not told["of"]:
         return f"No failing image is confirmed: none with {what} could be held against a render."
     lead = "Whether its failing images are true is open"
-    if low > CONFIRMED or high < CONFIRMED:
-        lead = f"Its failing images are {'confirmed' if low > CONFIRMED else 'not confirmed'}"
+    if low > EVEN or high < EVEN:
+        lead = f"Its failing images are {'confirmed' if low > EVEN else 'not confirmed'}"
     return (
         f"{lead}: of {told['of']} {kind} with {what}, {told['confirmed']} ({told['share']:.0%}, 95 % interval "
         f"{low:.0%} to {high:.0%}) fail, too, where the studio renders the same people with the same changes."
