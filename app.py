@@ -1,6 +1,6 @@
 """The entry of a Hugging Face Space: builds the interface and launches it."""
 
-from sia_gen.service.interface import launch
+from sia_gen.service.app.interface import launch
 
 if __name__ == "__main__":
     launch()

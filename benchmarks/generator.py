@@ -19,8 +19,9 @@ from sia_gen.core.executors import resolve_device
 from sia_gen.core.files import pretrained_folder
 from sia_gen.core.images import from_bytes, to_bytes
 from sia_gen.generators.load import load_generator
-from sia_gen.studio.factors import FaceSpec, drawn_evenly, sample
+from sia_gen.studio.factors import FaceSpec
 from sia_gen.studio.renders import read_renders
+from sia_gen.studio.sampling import drawn_evenly, sample
 from sia_gen.targets.verifier import load_verifier
 
 NEIGHBOURS = 3

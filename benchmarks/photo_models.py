@@ -48,8 +48,9 @@ from sia_gen.core.images import from_bytes, to_bytes
 from sia_gen.core.seeds import MAX_FACES, face_seeds
 from sia_gen.generators.load import load_generator
 from sia_gen.generators.stylegan2 import StyleGAN2
-from sia_gen.studio.factors import NAMES, FaceSpec, sample, sample_latents
+from sia_gen.studio.factors import NAMES, FaceSpec
 from sia_gen.studio.renders import BATCH, read_renders
+from sia_gen.studio.sampling import sample, sample_latents
 from sia_gen.studio.studio import Studio
 
 SIDE = 384  # pictures are enlarged to about this: dlib's detector finds faces from 80 pixels up

@@ -12,8 +12,8 @@ from multiprocessing import get_context
 import torch
 
 from sia_gen.core.executors import resolve_device
-from sia_gen.studio.factors import sample
 from sia_gen.studio.renders import BATCH, CHUNK
+from sia_gen.studio.sampling import sample
 from sia_gen.studio.studio import Studio
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 _PUBLIC = {
     "AttributeSpace": "sia_gen.attributes.attribute_space",
-    "AuditReport": "sia_gen.audits.audit_report",
+    "AuditReport": "sia_gen.audits.finished.audit_report",
     "Classification": "sia_gen.targets.task",
     "Detection": "sia_gen.targets.task",
     "Keypoints": "sia_gen.targets.points",
@@ -15,8 +15,8 @@ _PUBLIC = {
     "SemanticImageAttack": "sia_gen.attack.sia",
     "Verification": "sia_gen.targets.task",
     "audit": "sia_gen.audits.diagnose",
-    "compare": "sia_gen.audits.comparison",
-    "export": "sia_gen.audits.export",
+    "compare": "sia_gen.audits.finished.comparison",
+    "export": "sia_gen.audits.finished.export",
     "load_attributes": "sia_gen.attributes.load",
     "load_generator": "sia_gen.generators.load",
     "load_target": "sia_gen.targets.load",

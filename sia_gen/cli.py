@@ -16,9 +16,9 @@ import typer
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.memory import hold_memory
-from sia_gen.service.audit_commands import audit, compare, export
-from sia_gen.service.bench_commands import bench
-from sia_gen.service.options import (
+from sia_gen.service.commands.audit_commands import audit, compare, export
+from sia_gen.service.commands.bench_commands import bench
+from sia_gen.service.commands.options import (
     MODEL,
     AsJson,
     Attributes,
@@ -36,7 +36,7 @@ from sia_gen.service.options import (
     print_json,
     resolve,
 )
-from sia_gen.service.recipe_commands import studio, train
+from sia_gen.service.commands.recipe_commands import studio, train
 
 # typer exports only this subclass of the error that every wrong command line raises.
 UsageError = typer.BadParameter.__mro__[1]
@@ -160,9 +160,9 @@ def attack(
     device: Device = "auto",
 ) -> None:
     """Attack one face or a few: before, semantic and adversarial images, and the attributes that were used."""
-    from sia_gen.service.attack_sheet import attack_sheet
-    from sia_gen.service.sheet import require_png
-    from sia_gen.service.terminal import progress_bar, show_attack
+    from sia_gen.service.commands.attack_sheet import attack_sheet
+    from sia_gen.service.commands.sheet import require_png
+    from sia_gen.service.commands.terminal import progress_bar, show_attack
 
     require_png(out)
     wanted = _wanted(seed, face, faces)
@@ -194,10 +194,10 @@ def edit(
 
     What an edit did is read back by the verifier, in units.
     """
-    from sia_gen.service.edit_sheet import change_sheet, sweep_sheet
+    from sia_gen.service.commands.edit_sheet import change_sheet, sweep_sheet
+    from sia_gen.service.commands.sheet import require_png
+    from sia_gen.service.commands.terminal import progress_bar, show_changes, show_sweeps
     from sia_gen.service.editor import load_editor
-    from sia_gen.service.sheet import require_png
-    from sia_gen.service.terminal import progress_bar, show_changes, show_sweeps
 
     require_png(out)
     wanted = _wanted(seed, face, faces)
@@ -223,7 +223,7 @@ def list_models(
 ) -> None:
     """List the shipped generators or targets, or the attributes of a generator."""
     from sia_gen.service import catalogue
-    from sia_gen.service.terminal import show_entries
+    from sia_gen.service.commands.terminal import show_entries
 
     if kind is Kind.attributes:
         entries = catalogue.attributes(generator, resolve(device))
@@ -246,7 +246,7 @@ def serve(
     device: Device = "auto",
 ) -> None:
     """Serve the Gradio app until Ctrl-C."""
-    from sia_gen.service.interface import launch
+    from sia_gen.service.app.interface import launch
 
     launch(
         host,

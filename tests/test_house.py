@@ -4,8 +4,10 @@ import re
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 from huggingface_hub import metadata_load
 from packaging.requirements import Requirement
@@ -19,6 +21,7 @@ TOP_LEVEL = {
 }  # fmt: skip
 HEAVY = ("torch", "transformers", "diffusers", "gradio", "matplotlib")
 MB = 1_000_000
+ROOM = 15  # modules in one folder, at most
 
 
 def lines(name: str) -> list[str]:
@@ -94,3 +97,17 @@ def test_shipped_weights_are_small(tracked):
 
 def test_nothing_of_makehuman_is_tracked(tracked):
     assert [path for path in tracked if path.suffix in {".mhclo", ".obj", ".target"}] == []
+
+
+def test_no_module_needs_itself():
+    graph = grimp.build_graph("sia_gen", cache_dir=None)
+    needs = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    assert sum(map(len, needs.values())) > 300
+    TopologicalSorter(needs).prepare()  # raises CycleError, which names the circle
+
+
+def test_no_room_is_crowded():
+    folders = [path for path in (ROOT / "sia_gen").rglob("*") if path.is_dir()]
+    modules = {str(folder.relative_to(ROOT)): len([*folder.glob("[!_]*.py")]) for folder in folders}
+    assert sum(modules.values()) > 100
+    assert {folder: count for folder, count in modules.items() if count > ROOM} == {}

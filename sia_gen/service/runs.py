@@ -9,7 +9,7 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sia_gen.audits.audit_report import HISTOGRAM, AuditReport
+from sia_gen.audits.finished.audit_report import HISTOGRAM, AuditReport
 from sia_gen.core.errors import unknown
 from sia_gen.core.files import atomic
 

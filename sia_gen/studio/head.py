@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sia_gen.studio.appearance import beard_shown, moustache_shown
 from sia_gen.studio.blend import smooth
 from sia_gen.studio.factors import ASYMMETRY, IDENTITY, FaceSpec
-from sia_gen.studio.hair import beard_region
 from sia_gen.studio.makehuman import GROUPS, MakeHuman, subdivide
-from sia_gen.studio.skin import marks
+from sia_gen.studio.surface.appearance import beard_shown, moustache_shown
+from sia_gen.studio.surface.hair import beard_region
+from sia_gen.studio.surface.skin import marks
 
 ANCESTRIES = ("african", "asian", "caucasian")
 SEXES = ("female", "male")

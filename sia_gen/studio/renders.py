@@ -27,7 +27,8 @@ from sia_gen.core.executors import Batches, Progress, resolve_device
 from sia_gen.core.files import atomic, read_json, writable_folder, write_json
 from sia_gen.core.images import from_pil, to_bytes, to_pil
 from sia_gen.core.seeds import face_seeds
-from sia_gen.studio.factors import NAMES, PERSON, FaceSpec, Skew, drawn_evenly, sample, sample_latents
+from sia_gen.studio.factors import NAMES, PERSON, FaceSpec
+from sia_gen.studio.sampling import Skew, drawn_evenly, sample, sample_latents
 from sia_gen.studio.studio import Studio
 
 CHUNK = 64  # faces that are written together; an interrupted run loses at most these

@@ -18,21 +18,21 @@ from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError
 from sia_gen.core.images import Images
-from sia_gen.studio import appearance
 from sia_gen.studio.backdrop import Backdrop
 from sia_gen.studio.blend import colour, mix, smooth
 from sia_gen.studio.camera import Grain, blurred, compressed, distance_of, encode, project, tone
 from sia_gen.studio.factors import FaceSpec
-from sia_gen.studio.glasses import Glasses
-from sia_gen.studio.hair import Hair, azimuth_of, coverage, ears, greyed, temples
 from sia_gen.studio.head import Head
 from sia_gen.studio.landmarks import landmark_vertices
 from sia_gen.studio.light import Lamps, Surface, unit
 from sia_gen.studio.makehuman import MakeHuman
 from sia_gen.studio.openness import openness
 from sia_gen.studio.raster import Fragments, rasterise
-from sia_gen.studio.skin import marks, relief
-from sia_gen.studio.texture import Noise
+from sia_gen.studio.surface import appearance
+from sia_gen.studio.surface.glasses import Glasses
+from sia_gen.studio.surface.hair import Hair, azimuth_of, coverage, ears, greyed, temples
+from sia_gen.studio.surface.skin import marks, relief
+from sia_gen.studio.surface.texture import Noise
 
 PIVOT = (0.0, -0.45, -0.45)  # the head turns about its middle
 SUPERSAMPLE = 2

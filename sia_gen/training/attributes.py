@@ -25,7 +25,8 @@ from sia_gen.core.modules import device_of
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.load import load_generator
 from sia_gen.generators.stylegan2 import StyleGAN2
-from sia_gen.studio.factors import FACTORS, NAMES, sample, sample_latents
+from sia_gen.studio.factors import FACTORS, NAMES
+from sia_gen.studio.sampling import sample, sample_latents
 from sia_gen.targets.identity import Identity, load_identity
 from sia_gen.targets.verifier import load_verifier
 from sia_gen.training.card import draw_sheet

@@ -9,14 +9,15 @@ import torch
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import Attribute, AttributeSpace
-from sia_gen.audits import finished
-from sia_gen.audits import rendered as module
-from sia_gen.audits.agreement import agreement
 from sia_gen.audits.diagnose import audit
-from sia_gen.audits.rendered import StudioGenerator, studio_space
+from sia_gen.audits.evidence import rendered as module
+from sia_gen.audits.evidence.rendered import StudioGenerator, studio_space
+from sia_gen.audits.finished import inputs
+from sia_gen.audits.proof.agreement import agreement
 from sia_gen.core.errors import RequestError
 from sia_gen.generators.stylegan2 import StyleGAN2, StyleGAN2Config
-from sia_gen.studio.factors import NAMES, sample
+from sia_gen.studio.factors import NAMES
+from sia_gen.studio.sampling import sample
 from sia_gen.targets.module import ModuleTarget
 from sia_gen.targets.points import FACE_POINTS
 from sia_gen.targets.target import Label
@@ -89,9 +90,9 @@ class Taught(StyleGAN2):
 def run(generator, tmp_path, monkeypatch):
     """A finished audit of faces that the studio drew itself."""
     report = audit(generator, target(), space(), faces=12, attack=ATTACK, out=tmp_path / "run")
-    monkeypatch.setattr(finished, "load_generator", lambda name, device: Taught())
-    monkeypatch.setattr(finished, "load_attributes", lambda name, device: space())
-    monkeypatch.setattr(finished, "load_target", lambda name, device: target())
+    monkeypatch.setattr(inputs, "load_generator", lambda name, device: Taught())
+    monkeypatch.setattr(inputs, "load_attributes", lambda name, device: space())
+    monkeypatch.setattr(inputs, "load_target", lambda name, device: target())
     renders_as(monkeypatch, Stripes())
     return report
 
@@ -132,7 +133,7 @@ def test_a_generator_that_misleads_is_found_out(run, monkeypatch):
 
 def test_a_labelled_target_is_held_against_the_true_value(run, monkeypatch):
     judge = target(label=Label("smile", (0.7,)))
-    monkeypatch.setattr(finished, "load_target", lambda name, device: judge)
+    monkeypatch.setattr(inputs, "load_target", lambda name, device: judge)
     content = agreement(run.folder, "makehuman")
     spec = sample(range(12))
     said = judge.predict(Stripes().render(spec).images).argmax(1)
@@ -172,14 +173,14 @@ def test_a_target_that_nothing_moves_has_no_order(run, monkeypatch):
 
 
 def test_another_target_of_the_same_name_is_refused(run, monkeypatch):
-    monkeypatch.setattr(finished, "load_target", lambda name, device: target((3.0, 0.0, 8.0, 2.0)))
+    monkeypatch.setattr(inputs, "load_target", lambda name, device: target((3.0, 0.0, 8.0, 2.0)))
     with pytest.raises(RequestError, match=r"holds a run of other weights .*; name the audited target$"):
         agreement(run.folder, "makehuman")
 
 
 def test_a_run_of_another_kind_of_generator_is_refused(run, monkeypatch):
     tiny = StyleGAN2(StyleGAN2Config(name="other", latents=5, width=8, channels=(4, 4, 4)))
-    monkeypatch.setattr(finished, "load_generator", lambda name, device: tiny)
+    monkeypatch.setattr(inputs, "load_generator", lambda name, device: tiny)
     with pytest.raises(RequestError, match=r"'other' was not trained on the studio's \d+ factors; audit one that was"):
         agreement(run.folder, "makehuman")
 

@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from sia_gen.audits import bench
-from sia_gen.audits.bench import mean_coverage, planted_suite, rate_coverage, row_of, summary
-from sia_gen.audits.statistics import mean_interval, wilson
+from sia_gen.audits.evidence.statistics import mean_interval, wilson
+from sia_gen.audits.proof import bench
+from sia_gen.audits.proof.bench import mean_coverage, planted_suite, rate_coverage, row_of, summary
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import read_json
 from sia_gen.training.planted import Case

@@ -2,10 +2,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sia_gen.audits.audit_report import AuditReport
-from sia_gen.audits.chance import Chance, _within, picture_change, points, typical
-from sia_gen.audits.control import EACH
-from sia_gen.audits.results import SWEPT, Outcomes, outcomes
+from sia_gen.audits.evidence.control import EACH
+from sia_gen.audits.finished.audit_report import AuditReport
+from sia_gen.audits.run.results import SWEPT, Outcomes, outcomes
+from sia_gen.audits.verdict.chance import Chance, _within, picture_change, points, typical
 from tests.problems import linear_problem
 
 CHANGES = [0.0, 0.2, 0.1, 0.4, 0.2, 0.6, 0.3]  # at 0, then up and down in turn

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from sia_gen.audits.checks import checks, in_training_mode
 from sia_gen.audits.diagnose import audit
+from sia_gen.audits.evidence.checks import checks, in_training_mode
 from sia_gen.targets.module import ModuleTarget
 from sia_gen.targets.task import Classification, Detection, MultiLabel
 from tests.audits.conftest import ATTACK

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from sia_gen.audits.chance import typical
-from sia_gen.audits.comparison import compare
-from sia_gen.audits.results import CONTROL
-from sia_gen.audits.statistics import mean_interval
+from sia_gen.audits.evidence.statistics import mean_interval
+from sia_gen.audits.finished.comparison import compare
+from sia_gen.audits.run.results import CONTROL
+from sia_gen.audits.verdict.chance import typical
 from sia_gen.core.errors import RequestError
 from sia_gen.targets.module import ModuleTarget
 from sia_gen.targets.task import Regression
@@ -59,7 +59,7 @@ def test_a_run_does_not_differ_from_itself(runs):
 
 
 def test_faces_of_one_random_direction_are_drawn_together(planted, tmp_path, monkeypatch):
-    monkeypatch.setattr("sia_gen.audits.control.GROUPS", 5)
+    monkeypatch.setattr("sia_gen.audits.evidence.control.GROUPS", 5)
     folders = tmp_path / "before", tmp_path / "after"
     for folder, problem in zip(folders, (planted, fainter(planted, 0.2)), strict=True):
         run(problem, folder, faces=12)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sia_gen.attributes.attribute_space import Attribute, AttributeSpace
-from sia_gen.audits.control import (
+from sia_gen.audits.evidence.control import (
     EACH,
     FURTHEST,
     GROUPS,

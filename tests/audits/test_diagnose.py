@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from sia_gen.attack.sia import SemanticImageAttack
-from sia_gen.audits.audit_report import AuditReport
 from sia_gen.audits.diagnose import audit
-from sia_gen.audits.reference import VerifiedLabel
+from sia_gen.audits.evidence.reference import VerifiedLabel
+from sia_gen.audits.finished.audit_report import AuditReport
 from sia_gen.core.errors import Cancelled, RequestError, WorkError
 from sia_gen.targets.target import Label
 from sia_gen.targets.task import Classification, Regression
@@ -112,7 +112,7 @@ def test_a_longer_audit_begins_with_the_same_faces(problem, tmp_path):
 
 KILLED = f"""
 import sys, torch
-from sia_gen.audits.audit_report import AuditReport
+from sia_gen.audits.finished.audit_report import AuditReport
 from sia_gen.audits.diagnose import audit
 from tests.audits.conftest import ATTACK
 from tests.problems import linear_problem
@@ -347,7 +347,7 @@ def test_a_target_that_is_always_wrong_is_said_to_be(problem, tmp_path, monkeypa
         digest=lambda: "wrong", read=read, look=lambda x: (read(x), x.mean((2, 3))), factors=factors
     )
     verified = VerifiedLabel(wrong, 0, (0.5,))
-    monkeypatch.setattr("sia_gen.audits.witness.verified_label", lambda target, device: verified)
+    monkeypatch.setattr("sia_gen.audits.evidence.witness.verified_label", lambda target, device: verified)
     report = run(problem, tmp_path, faces=3)
     assert report.finding == "The target is wrong on all 3 faces before any edit, so nothing was attempted."
     assert report.histogram["reference"] == "verifier reading"
@@ -365,7 +365,7 @@ def test_a_full_disk_is_said_in_one_line(problem, tmp_path, monkeypatch):
     def full(path, tensors):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sia_gen.audits.run_folder.write_tensors", full)
+    monkeypatch.setattr("sia_gen.audits.run.run_folder.write_tensors", full)
     message = f"cannot write to '{tmp_path}' any more (No space left on device); make room and run the same again"
     with pytest.raises(WorkError, match=re.escape(message)):
         run(problem, tmp_path)

@@ -1,6 +1,6 @@
 import pytest
 
-from sia_gen.audits.finding import above_control, above_others, confirmation, finding
+from sia_gen.audits.verdict.finding import above_control, above_others, confirmation, finding
 
 SETTINGS = {"settings": {"single": {"directions": 3}}, "measured": "the score, above 0 where found"}
 CONTROL = {"name": "random direction 1", "output_change": 0.10, "success": 0.05}

@@ -6,11 +6,11 @@ import torch
 from PIL import Image
 
 from sia_gen.attack.sia import SemanticImageAttack
-from sia_gen.audits.audit_report import AuditReport
-from sia_gen.audits.control import EACH
 from sia_gen.audits.diagnose import audit
-from sia_gen.audits.finding import above_control
-from sia_gen.audits.statistics import wilson
+from sia_gen.audits.evidence.control import EACH
+from sia_gen.audits.evidence.statistics import wilson
+from sia_gen.audits.finished.audit_report import AuditReport
+from sia_gen.audits.verdict.finding import above_control
 from sia_gen.targets.module import ModuleTarget
 from sia_gen.targets.task import Classification, Regression
 from tests.audits.conftest import run
@@ -61,7 +61,7 @@ def test_has_the_keys_of_the_format_and_is_sorted(finished):
 
 
 def test_faces_that_share_directions_count_once_in_the_control(monkeypatch):
-    monkeypatch.setattr("sia_gen.audits.control.GROUPS", 5)
+    monkeypatch.setattr("sia_gen.audits.evidence.control.GROUPS", 5)
     problem = linear_problem(regression=True)
     problem.target.task = Regression(("value",), tolerance=0.1)
     report = run(problem, faces=12)

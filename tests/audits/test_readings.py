@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from sia_gen.audits import reference
-from sia_gen.audits.audit_report import AuditReport
 from sia_gen.audits.diagnose import audit
-from sia_gen.audits.readings import MOVED, explained
+from sia_gen.audits.evidence import reference
+from sia_gen.audits.finished.audit_report import AuditReport
+from sia_gen.audits.verdict.readings import MOVED, explained
 from sia_gen.targets.verifier import Factor
 from tests.audits.conftest import ATTACK
 

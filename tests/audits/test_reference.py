@@ -3,8 +3,8 @@ import re
 import pytest
 import torch
 
-from sia_gen.audits import reference
 from sia_gen.audits.diagnose import audit
+from sia_gen.audits.evidence import reference
 from sia_gen.core.errors import RequestError
 from sia_gen.targets.points import FACE_POINTS, Keypoints
 from sia_gen.targets.target import Label

@@ -6,8 +6,8 @@ import warnings
 import pytest
 
 from sia_gen.attributes.attribute_space import Attribute
-from sia_gen.audits.audit_report import AuditReport
-from sia_gen.audits.report import write_report
+from sia_gen.audits.finished.audit_report import AuditReport
+from sia_gen.audits.pages.report import write_report
 from tests.audits.conftest import run
 
 HOSTILE = "<script>alert('x')</script>"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from sia_gen.audits.statistics import benjamini_hochberg, mean_interval, permutation, rate_difference, wilson
+from sia_gen.audits.evidence.statistics import benjamini_hochberg, mean_interval, permutation, rate_difference, wilson
 
 
 def test_wilson_is_the_score_interval():
@@ -41,7 +41,7 @@ def test_faces_that_share_directions_change_places_together():
 @pytest.mark.parametrize("shape", ["normal", "few do much", "few do much, own as much always"])
 def test_permutation_keeps_its_level(shape, monkeypatch):
     """Under no effect, with faces of a group alike, 5 % of p-values lie below 0.05."""
-    monkeypatch.setattr("sia_gen.audits.statistics.SHUFFLES", 1000)
+    monkeypatch.setattr("sia_gen.audits.evidence.statistics.SHUFFLES", 1000)
     random = np.random.default_rng(0)
     groups = np.arange(48) % 24
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from sia_gen.attack.edit import edit
-from sia_gen.audits import reference, validity
-from sia_gen.audits.chance import Chance, picture_change
-from sia_gen.audits.control import EACH
 from sia_gen.audits.diagnose import audit
-from sia_gen.audits.reference import VerifiedLabel
-from sia_gen.audits.results import SWEPT, outcomes
-from sia_gen.audits.validity import Gate, unedited
+from sia_gen.audits.evidence import reference, validity
+from sia_gen.audits.evidence.control import EACH
+from sia_gen.audits.evidence.reference import VerifiedLabel
+from sia_gen.audits.evidence.validity import Gate, unedited
+from sia_gen.audits.run.results import SWEPT, outcomes
+from sia_gen.audits.verdict.chance import Chance, picture_change
 from sia_gen.core.images import quantise, to_bytes
 from sia_gen.core.seeds import face_seeds, normals, seeds_apart
 from sia_gen.targets.identity import FaceVerifier
@@ -128,7 +128,7 @@ def test_the_value_of_a_regression_is_judged_by_how_far_its_reading_moved(tmp_pa
     reader = SimpleNamespace(
         digest=lambda: "value", read=read, look=lambda x: (read(x), x.mean((2, 3))), factors=(factor,)
     )
-    monkeypatch.setattr("sia_gen.audits.reference.shipped_verifier", lambda device: reader)
+    monkeypatch.setattr("sia_gen.audits.evidence.reference.shipped_verifier", lambda device: reader)
     problem.target.label = Label("value", ())
     report = audit(problem.generator, problem.target, problem.space, faces=12, attack=ATTACK, out=tmp_path)
     assert report.histogram["reference"] == "target's own prediction"
@@ -160,7 +160,7 @@ def test_a_face_whose_label_moved_counts_in_no_change_and_is_judged_at_its_worst
         digest=lambda: "red", read=read, look=lambda x: (read(x), x.mean((2, 3))), factors=(Factor("red", "", 0, 1),)
     )
     verified = VerifiedLabel(reader, 0, (middle,))
-    monkeypatch.setattr("sia_gen.audits.witness.verified_label", lambda target, device: verified)
+    monkeypatch.setattr("sia_gen.audits.evidence.witness.verified_label", lambda target, device: verified)
     report = audit(problem.generator, problem.target, problem.space, faces=24, attack=ATTACK)
     frame, flipped = report.to_pandas().query("correct"), 0
     for row in report.histogram["attributes"]:

@@ -8,8 +8,9 @@ from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.modules import one_seed
 from sia_gen.core.seeds import normals
 from sia_gen.generators.stylegan2 import ModulatedConv, StyleGAN2, StyleGAN2Config, _tents
-from sia_gen.studio.factors import NAMES, sample_latents
+from sia_gen.studio.factors import NAMES
 from sia_gen.studio.people import population
+from sia_gen.studio.sampling import sample_latents
 from tests.contracts import GeneratorSuite
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from sia_gen.core.errors import RequestError
-from sia_gen.service.audit_request import AuditRequest
+from sia_gen.service.app.audit_request import AuditRequest
 
 VALID = {"generator": "g", "target": "hf:owner/t", "attributes": ("age",)}
 

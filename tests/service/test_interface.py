@@ -14,9 +14,9 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from sia_gen.core.errors import RequestError
-from sia_gen.service import interface
-from sia_gen.service.audit_panel import AuditPanel
-from sia_gen.service.jobs import Jobs
+from sia_gen.service.app import interface
+from sia_gen.service.app.audit_panel import AuditPanel
+from sia_gen.service.app.jobs import Jobs
 from sia_gen.service.runs import RunStore
 
 COLOURS = "tests.standins:colours"
@@ -93,7 +93,7 @@ def test_a_fault_of_the_app_gives_the_buttons_back(store, monkeypatch, fault):
     def fail(*arguments):
         raise fault
 
-    monkeypatch.setattr("sia_gen.service.audit_request.AuditRequest.run", fail)
+    monkeypatch.setattr("sia_gen.service.app.audit_request.AuditRequest.run", fail)
     jobs, visitor = Jobs(), SimpleNamespace(session_hash="a")
     with gr.Blocks():
         panel = AuditPanel({COLOURS: ["redness"]}, [IS_RED], store, jobs, "cpu")

@@ -4,7 +4,7 @@ from threading import Event
 import pytest
 
 from sia_gen.core.errors import Cancelled, WorkError
-from sia_gen.service.jobs import WAITING, Jobs, Update
+from sia_gen.service.app.jobs import WAITING, Jobs, Update
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sia_gen import cli
-from sia_gen.studio.factors import Skew
+from sia_gen.studio.sampling import Skew
 from tests.standins import colours
 
 TAIL = ["--out", "out", "--seed", "5", "--device", "cpu"]

@@ -3,7 +3,7 @@ import zipfile
 
 import pytest
 
-from sia_gen.audits.audit_report import AuditReport
+from sia_gen.audits.finished.audit_report import AuditReport
 from sia_gen.core.errors import RequestError
 from sia_gen.core.files import write_json
 from sia_gen.service import runs

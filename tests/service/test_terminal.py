@@ -1,8 +1,8 @@
 import pytest
 
 from sia_gen.core.files import read_json
+from sia_gen.service.commands.terminal import show_audit, show_suite, show_table
 from sia_gen.service.runs import FIRST_RESULT
-from sia_gen.service.terminal import show_audit, show_suite, show_table
 
 
 def share(count, of):

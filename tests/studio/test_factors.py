@@ -7,12 +7,9 @@ from sia_gen.studio.factors import (
     FACTORS,
     NAMES,
     FaceSpec,
-    Skew,
-    drawn_evenly,
-    sample,
-    sample_latents,
     values_of,
 )
+from sia_gen.studio.sampling import Skew, drawn_evenly, sample, sample_latents
 
 
 @pytest.mark.parametrize("factor", FACTORS, ids=lambda factor: factor.name)

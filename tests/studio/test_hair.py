@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 
-from sia_gen.studio.factors import FACTORS, sample, values_of
-from sia_gen.studio.hair import (
+from sia_gen.studio.factors import FACTORS, values_of
+from sia_gen.studio.sampling import sample
+from sia_gen.studio.surface.hair import (
     COLUMNS,
     EDGE,
     HANGING,
@@ -17,7 +18,7 @@ from sia_gen.studio.hair import (
     hangs_loose,
     temples,
 )
-from sia_gen.studio.texture import Noise
+from sia_gen.studio.surface.texture import Noise
 
 
 @pytest.fixture(scope="module")

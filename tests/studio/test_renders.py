@@ -8,8 +8,9 @@ from PIL import Image
 from sia_gen.core.errors import RequestError
 from sia_gen.core.seeds import face_seeds
 from sia_gen.studio import renders
-from sia_gen.studio.factors import NAMES, PERSON, Skew, drawn_evenly, sample, values_of
+from sia_gen.studio.factors import NAMES, PERSON, values_of
 from sia_gen.studio.renders import read_renders, write_renders
+from sia_gen.studio.sampling import Skew, drawn_evenly, sample
 
 
 @pytest.fixture

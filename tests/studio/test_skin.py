@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from sia_gen.studio.factors import sample
-from sia_gen.studio.skin import marks, relief, tint
-from sia_gen.studio.texture import Noise
+from sia_gen.studio.sampling import sample
+from sia_gen.studio.surface.skin import marks, relief, tint
+from sia_gen.studio.surface.texture import Noise
 
 FOREHEAD, CHEEK = (0.0, 0.76, 0.3), (0.75, -0.5, 0.2)
 

@@ -5,12 +5,13 @@ import torch
 
 from sia_gen.core.errors import RequestError
 from sia_gen.core.images import to_bytes
-from sia_gen.studio.appearance import lab_to_linear, skin_colour
 from sia_gen.studio.camera import blurred, compressed, encode, tone
-from sia_gen.studio.factors import AGEING, FACTORS, MIRRORED, FaceSpec, sample, values_of
+from sia_gen.studio.factors import AGEING, FACTORS, MIRRORED, FaceSpec, values_of
 from sia_gen.studio.landmarks import in_a_mirror
 from sia_gen.studio.light import light_direction
+from sia_gen.studio.sampling import sample
 from sia_gen.studio.studio import Studio, rotation
+from sia_gen.studio.surface.appearance import lab_to_linear, skin_colour
 
 
 @pytest.fixture(scope="module")

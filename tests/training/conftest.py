@@ -9,7 +9,8 @@ import torch
 from sia_gen.core.files import write_json
 from sia_gen.core.images import to_pil
 from sia_gen.core.seeds import face_seeds
-from sia_gen.studio.factors import FACTORS, NAMES, sample
+from sia_gen.studio.factors import FACTORS, NAMES
+from sia_gen.studio.sampling import sample
 
 FACES, SIDE = 160, 16
 

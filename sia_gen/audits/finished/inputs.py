@@ -1,0 +1,57 @@
+"""What a finished audit was made of: found again by name, and proven to be the same still."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sia_gen.attributes.attribute_space import AttributeSpace
+from sia_gen.attributes.load import load_attributes
+from sia_gen.audits.evidence.reference import followed
+from sia_gen.audits.finished.audit_report import AuditReport, finished_settings
+from sia_gen.audits.run.run_folder import MADE_OF, fingerprint, probe, require_same_weights
+from sia_gen.core.errors import RequestError
+from sia_gen.core.executors import resolve_device
+from sia_gen.core.seeds import face_seeds
+from sia_gen.generators.generator import Generator
+from sia_gen.generators.load import load_generator
+from sia_gen.targets.load import load_target
+from sia_gen.targets.target import Target, configured
+
+
+@dataclass(frozen=True)
+class FinishedAudit:
+    """A report, and the generator and the attributes that it is of."""
+
+    report: AuditReport
+    settings: dict[str, Any]
+    generator: Generator
+    audited: AttributeSpace
+
+    @classmethod
+    def load(cls, run: str | Path, generator: str | Path | None = None, device: str = "cpu") -> FinishedAudit:
+        """``generator`` is named where the run's name does not find it again.
+
+        Raises `RequestError` where the attributes have changed since, and for a folder without a report.
+        """
+        report = AuditReport.load(run)
+        settings = finished_settings(report)
+        named = generator or settings[MADE_OF]["generator"] or settings["generator"]
+        source, known = load_generator(named, device), load_attributes(named, str(resolve_device(device)))
+        audited = known.select(settings["attributes"])
+        if fingerprint(known, audited) != settings["edits"]:
+            raise RequestError(f"the attributes of '{named}' have changed since '{run}' was made; audit again")
+        return cls(report, settings, source, audited)
+
+    def target(self, name: str | Path | None = None, device: str = "cpu") -> Target:
+        """The audited target, ``name`` given where the run's does not find it again, as the audit asked it.
+
+        Raises `RequestError` where it answers the first face otherwise than it did.
+        """
+        target = load_target(name or self.settings[MADE_OF]["target"] or self.settings["target"], device)
+        target = configured(target, self.settings["label"], self.settings["towards"])
+        target = followed(target, resolve_device(device))
+        said = probe(self.generator, target, face_seeds(self.settings["seed"], 1)[0])
+        require_same_weights(self.report.folder, self.settings["probe"], said, "name the audited target")
+        return target

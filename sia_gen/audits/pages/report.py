@@ -1,0 +1,104 @@
+"""`report.html`: one self-contained page, no scripts, made to be read, sent and printed."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sia_gen.attributes.attribute_space import Attribute
+from sia_gen.audits.evidence.reference import MOVING, VERIFIED
+from sia_gen.audits.pages.figure import CURVES, DRAWN, FIGURE, MATRIX
+from sia_gen.audits.verdict import finding
+from sia_gen.core.files import atomic, read_json
+
+REPORT, RENDERING = "report.html", "rendering.json"
+TEMPLATE = "report.html.jinja"
+SHOWN = 4  # attributes named under a picture
+
+
+def write_report(content: Mapping[str, Any], attributes: Sequence[Attribute], folder: Path) -> None:
+    """Render what `histogram.json` holds, and `rendering.json` where there is one, with every picture inside."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("sia_gen.audits.pages", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=_number, percent=_percent, q=_q, short=_short, words=_words)
+    page = environment.get_template(TEMPLATE).render(
+        content,
+        attribute_list=attributes,
+        rule=finding,
+        measured=content.get("measured", ""),
+        label_read=content["reference"] == VERIFIED,
+        label_judged=content["gate"] is not None and content["gate"]["label"] is not None,
+        landmarks_read=content["reference"] == MOVING,
+        gated=content["gate"] is not None,
+        same_person=content["gate"]["same_person"] if content["gate"] else None,
+        rendering=read_json(folder / RENDERING) if (folder / RENDERING).exists() else None,
+        figure=_data_uri(folder / FIGURE),
+        curves=_data_uri(folder / CURVES) if content["correct"] else "",
+        curved=[row for row in content["attributes"][:DRAWN] if row["curve"]["change"]],
+        moved=_data_uri(folder / MATRIX) if content["collateral"]["names"] else "",
+        picture=lambda name: _data_uri(folder / name),
+        changes=lambda omega: _changes(omega, attributes),
+    )
+    with atomic(folder / REPORT) as partial:
+        partial.write_text(page, encoding="utf-8")
+
+
+def _data_uri(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _changes(omega: Mapping[str, float], attributes: Sequence[Attribute]) -> str:
+    """The largest changes of a face in words, by their share of the safe range: "age +12 years, yaw −8 degrees"."""
+    moved = [a for a in attributes if omega.get(a.name)]
+    moved.sort(key=lambda a: -abs(omega[a.name]) / (a.high - a.low))
+    words = [f"{a.name} {_signed(omega[a.name])} {a.unit}".strip() for a in moved[:SHOWN]]
+    rest = len(moved) - len(words)
+    if rest:
+        words.append(f"and {rest} smaller changes" if rest > 1 else "and a smaller one")
+    return ", ".join(words) or "nothing moved"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2g}".replace("-", "−") if abs(value) < 10 else f"{value:+.0f}".replace("-", "−")
+
+
+def _number(value: float | None, signed: bool = False) -> str:
+    if value is None:
+        return "–"
+    if signed:
+        return _signed(value)
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.3g}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _words(value: Any) -> str:
+    """A setting as one would say it: "none", not None; "steps 4, stop success", not a mapping's braces."""
+    if value is None:
+        return "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name.replace('_', ' ')} {_words(part)}" for name, part in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_words, value)) or "none"
+    return _short(value) if isinstance(value, float) else str(value)
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"
+
+
+def _q(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,58 @@
+"""The arms of an audit: which attack runs on which attributes, and what is kept of it.
+
+Letters: N faces of a chunk, K attributes, M random directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.attributes.attribute_space import AttributeSpace
+from sia_gen.audits.evidence.control import EACH
+from sia_gen.audits.run.pairs import Pair, arm_of
+from sia_gen.audits.run.results import control_arm
+
+SINGLE_STEPS = 8  # values of one attribute that are tried: every quarter of the way to both ends of its range
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One attack of the audit; ``columns`` are its attributes' places among the columns of ω.
+
+    ``number`` says along which of its random directions a face is moved, where it is.
+    """
+
+    name: str
+    attack: SemanticImageAttack
+    space: AttributeSpace
+    columns: tuple[int, ...]
+    number: int = 0
+
+
+def arms(
+    attack: SemanticImageAttack,
+    space: AttributeSpace,
+    control: AttributeSpace,
+    pairs: Sequence[Pair] = (),
+) -> list[Arm]:
+    """Every attribute alone, joint, semantic, pixel, random directions in the column after the attributes, and pairs.
+
+    ``control`` are all random directions, a few of which each face is moved along.
+    """
+    count = len(space.attributes)
+    # One attribute needs no gradient: its range is searched from end to end, and a random direction's in the same way.
+    single = replace(attack, epsilon=0.0, stop="never", step="sweep", steps=SINGLE_STEPS, restarts=1, momentum=0.0)
+    both = replace(attack, epsilon=0.0, stop="never", restarts=attack.restarts + (attack.step != "evolve"))
+    return [
+        *(Arm(name, single, space.select([name]), (index,)) for index, name in enumerate(space.names)),
+        Arm("joint", attack, space, tuple(range(count))),
+        Arm("semantic", replace(attack, epsilon=0.0), space, tuple(range(count))),
+        Arm("pixel", replace(attack, box=0.0), space, ()),
+        *(Arm(control_arm(number), single, control, (count,), number) for number in range(EACH)),
+        *(
+            Arm(arm_of(pair), both, space.select(pair), tuple(space.names.index(name) for name in pair))
+            for pair in pairs
+        ),
+    ]

@@ -1,0 +1,118 @@
+"""From a request to its parts: the run folder and the arms that are planned, and each chunk of faces in each arm."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sia_gen.attributes.attribute_space import AttributeSpace
+from sia_gen.audits.evidence.checks import LOOKED_AT, checks
+from sia_gen.audits.evidence.control import control_space, random_directions, reaches
+from sia_gen.audits.evidence.reference import reference_of
+from sia_gen.audits.run.arms import Arm, arms
+from sia_gen.audits.run.blame import blame
+from sia_gen.audits.run.job import Job
+from sia_gen.audits.run.resolve import Request
+from sia_gen.audits.run.run_folder import MADE_OF, RunFolder, probe
+from sia_gen.core.executors import Batches, Progress
+from sia_gen.core.images import quantise
+
+DIRECTIONS = "control.safetensors"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every arm over every chunk of a request's faces; ``said`` is what the target's checks say."""
+
+    request: Request
+    folder: RunFolder
+    arms: Sequence[Arm]
+    job: Job
+    said: Sequence[str]
+
+    @property
+    def starts(self) -> range:
+        """The number of each chunk's first face."""
+        return range(0, len(self.request.seeds), self.request.attack.batch)
+
+
+def plan(request: Request, path: Path) -> Plan:
+    """Open the run folder at ``path`` and look at the target's first answers.
+
+    Raises `RequestError` where another run lies there, `WorkError` where the target or the generator fails.
+    """
+    generator, witness, audited = request.generator, request.witness, request.audited
+    with blame("the first face"):
+        settings = {**request.settings, MADE_OF: request.made_of}
+        folder = RunFolder(path, settings, probe(generator, witness.target, request.seeds[0]))
+    said, first = [*request.said], request.seeds[: min(LOOKED_AT, request.attack.batch)]
+    with blame(f"the first {len(first)} faces"):
+        said += next(Batches(len(first))(len(first), lambda part: _look(request, first[part])))
+    for what in said:  # at once, not only in the report
+        logging.getLogger(__name__).warning("'%s': %s", witness.target.name, what)
+    planned = arms(request.attack, audited, _control(folder, request), request.pairs)
+    with blame("unedited faces"):
+        gate = witness.gate(folder.once, generator, request.seed, request.device)
+    job = Job(generator, witness, audited, gate, request.rendered, request.attack.precision)
+    return Plan(request, folder, planned, job, said)
+
+
+def run(plan: Plan, progress: Progress) -> Plan:
+    """Do every (chunk, arm) that has no part in the run folder yet; gives the plan, of which nothing is left to do."""
+    folder, starts, seeds = plan.folder, plan.starts, plan.request.seeds
+    total = len(starts) * len(plan.arms)
+    missing = [
+        (chunk, arm) for chunk in range(len(starts)) for arm in range(len(plan.arms)) if not folder.has(chunk, arm)
+    ]
+    done = total - len(missing)
+    for number, jobs in groupby(missing, key=itemgetter(0)):
+        first = starts[number]
+        last = min(first + starts.step, len(seeds))
+        with blame(f"faces {first}…{last - 1}"):
+            chunk = plan.job.chunk(first, seeds[first:last])
+        for _, index in jobs:
+            arm = plan.arms[index]
+            report = partial(progress, done, total, f"{arm.name}, faces {first}…{last - 1}")
+            report()
+            alone = [folder.read(number, other) for other in _alone(plan.arms, arm)]
+            with blame(f"arm '{arm.name}', faces {first}…{last - 1}"):
+                part = plan.job.run(arm, chunk, lambda *steps, report=report: report(), alone)
+            folder.write(number, index, part)
+            done += 1
+    progress(total, total, "done")
+    return plan
+
+
+def _look(request: Request, seeds: Sequence[int]) -> list[str]:
+    """What is to be said of the target before it is audited, from the first faces."""
+    with torch.no_grad():
+        images = quantise(request.generator.render(request.generator.sample(seeds)).float())
+    return checks(request.witness.target, images, reference_of(request.witness.verified, images))
+
+
+def _control(folder: RunFolder, request: Request) -> AttributeSpace:
+    """The run's random directions, drawn once and kept, so that all of its faces meet the same ones."""
+    generator, known, seed = request.generator, request.known, request.seed
+
+    def draw() -> dict[str, Tensor]:
+        directions = random_directions(generator, known, seed)
+        return {"directions": directions, "reach": reaches(generator, known, request.audited, directions, seed)}
+
+    with blame("the control"):
+        kept = folder.once(DIRECTIONS, draw)
+    return control_space(known, kept["directions"], kept["reach"])
+
+
+def _alone(plan: Sequence[Arm], arm: Arm) -> list[int]:
+    """The places of those arms that move one attribute of several that ``arm`` moves; they come before it."""
+    if len(arm.columns) < 2:
+        return []
+    return [place for place, other in enumerate(plan) if len(other.columns) == 1 and {*other.columns} <= {*arm.columns}]

@@ -1,0 +1,153 @@
+"""What is asked of an audit, checked and loaded: the first of its steps, which nothing after it has to doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.attributes.attribute_space import AttributeSpace
+from sia_gen.attributes.load import load_attributes
+from sia_gen.audits.evidence.checks import in_training_mode
+from sia_gen.audits.evidence.control import EACH
+from sia_gen.audits.evidence.reference import require_told
+from sia_gen.audits.evidence.rendered import Rendered, taught
+from sia_gen.audits.evidence.witness import Witness
+from sia_gen.audits.run.arms import SINGLE_STEPS
+from sia_gen.audits.run.pairs import Pair, arm_of, checked
+from sia_gen.audits.run.results import ARMS, CONTROL, is_control
+from sia_gen.audits.run.run_folder import fingerprint
+from sia_gen.core.errors import RequestError
+from sia_gen.core.executors import resolve_device
+from sia_gen.core.locate import lasting
+from sia_gen.core.seeds import face_seeds
+from sia_gen.generators.generator import Generator
+from sia_gen.generators.load import load_generator
+from sia_gen.studio.makehuman import installed
+from sia_gen.targets.load import load_target
+from sia_gen.targets.target import Target, configured
+
+
+@dataclass(frozen=True)
+class Request:
+    """An audit that can be made: ``known`` are the generator's attributes, ``audited`` those that are moved.
+
+    ``settings`` tell this audit from others, ``made_of`` where its models are found again, ``said`` what is to be said
+    of the target already. ``rendered`` is None where no studio confirms failures.
+    """
+
+    generator: Generator
+    witness: Witness
+    rendered: Rendered | None
+    known: AttributeSpace
+    audited: AttributeSpace
+    attack: SemanticImageAttack
+    seeds: Sequence[int]
+    seed: int
+    pairs: Sequence[Pair]
+    device: torch.device
+    settings: dict[str, Any]
+    made_of: dict[str, str | None]
+    said: Sequence[str]
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The networks that are asked, which an audit puts into eval mode."""
+        return [part for part in (self.generator, self.witness.asked) if isinstance(part, nn.Module)]
+
+
+def resolve(
+    generator: str | Path | Generator,
+    target: str | Path | Target,
+    attributes: Sequence[str] | AttributeSpace | None,
+    *,
+    faces: int,
+    seed: int,
+    attack: SemanticImageAttack | None,
+    towards: str | None,
+    label: str | None,
+    pairs: Sequence[Pair],
+    confirm: bool | Literal["auto"],
+    device: str,
+) -> Request:
+    """Load and check what `audit` is given, see there; raises `RequestError`."""
+    attack = attack or SemanticImageAttack()
+    made_of = {
+        "generator": None if isinstance(generator, Generator) else lasting("generator", generator),
+        "target": None if isinstance(target, Target) else lasting("target", target),
+    }
+    seeds = face_seeds(seed, faces)
+    where = resolve_device(device)
+    known, audited = _spaces(generator, attributes, where)
+    generator = generator if isinstance(generator, Generator) else load_generator(generator, device)
+    target = configured(target if isinstance(target, Target) else load_target(target, device), label, towards)
+    if label is not None:
+        require_told(target, known.names, where)
+    attack = attack.suited(target)
+    left_out = [name for name in audited.names if target.label is not None and name == target.label.attribute]
+    audited = audited.select([name for name in audited.names if name not in left_out])
+    _require_work(attack, audited, left_out)
+    pairs = checked(pairs, audited)
+    said = in_training_mode(target)
+    witness = Witness.of(target, audited.names, where)
+    rendered = _confirmer(confirm, generator, witness.target, where)
+    settings = {
+        "generator": generator.name,
+        "target": witness.target.name,
+        "attributes": audited.names,
+        "left_out": left_out,
+        "faces": faces,
+        "seed": seed,
+        "device": where.type,
+        "attack": asdict(attack),
+        "single": {"step": "sweep", "steps": SINGLE_STEPS, "directions": EACH},
+        "towards": towards,
+        "label": label,
+        "confirmed_by": None if rendered is None else f"studio, mesh {rendered.mesh}",
+        "pairs": [arm_of(pair) for pair in pairs],
+        **witness.settings(),
+        "edits": fingerprint(known, audited),
+    }
+    return Request(
+        generator, witness, rendered, known, audited, attack, seeds, seed, pairs, where, settings, made_of, said
+    )
+
+
+def _spaces(
+    generator: str | Path | Generator, attributes: Sequence[str] | AttributeSpace | None, device: torch.device
+) -> tuple[AttributeSpace, AttributeSpace]:
+    """All attributes that are known of the generator, and those that are asked for."""
+    if isinstance(attributes, AttributeSpace):
+        return attributes.to(device), attributes.to(device)
+    name = generator.name if isinstance(generator, Generator) else generator
+    known = load_attributes(name, str(device))
+    return known, known if attributes is None else known.select(attributes)
+
+
+def _confirmer(
+    confirm: bool | Literal["auto"], generator: Generator, target: Target, device: torch.device
+) -> Rendered | None:
+    """Who confirms failures, where that is asked for or can be done anyway."""
+    if confirm is False or (confirm == "auto" and (not taught(generator) or installed() is None)):
+        return None
+    return Rendered.of(target, generator, device)
+
+
+def _require_work(attack: SemanticImageAttack, audited: AttributeSpace, left_out: Sequence[str]) -> None:
+    if attack.box == 0:
+        raise RequestError("box=0 leaves no attribute to move; give an attack with a box above 0")
+    if attack.step == "sweep":
+        raise RequestError(
+            "step='sweep' follows no loss, which an audit's first arms do; choose 'sign' or 'normalised'"
+        )
+    if not audited.attributes:
+        reason = f"'{left_out[0]}' is what the target predicts" if left_out else "none was named"
+        raise RequestError(f"no attribute is left to audit: {reason}; name others")
+    for name in audited.names:
+        if name in ARMS or is_control(name):
+            raise RequestError(f"attribute '{name}' has the name of an arm ({', '.join((*ARMS, CONTROL))}); rename it")

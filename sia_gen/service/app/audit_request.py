@@ -1,0 +1,59 @@
+"""An audit that a visitor asks for, within what a shared machine can give."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+
+from pydantic import Field
+
+from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.audits.diagnose import audit
+from sia_gen.audits.finished.audit_report import AuditReport
+from sia_gen.core.executors import Progress
+from sia_gen.core.seeds import MAX_SEED
+from sia_gen.core.settings import settings
+from sia_gen.service.runs import RunStore, slug
+
+MAX_FACES = 256
+MAX_STEPS = 50
+MAX_EPSILON = 8
+
+
+@settings
+class AuditRequest:
+    """``epsilon`` is in 8-bit steps; a value out of range raises a `RequestError` that names it."""
+
+    generator: str
+    target: str
+    attributes: tuple[str, ...]
+    faces: int = Field(16, ge=1, le=MAX_FACES)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
+    steps: int = Field(10, ge=1, le=MAX_STEPS)
+    box: float = Field(1.0, gt=0, le=1)
+    epsilon: float = Field(1.0, ge=0, le=MAX_EPSILON)
+
+    def __post_init__(self) -> None:
+        if not self.attributes:
+            raise ValueError("no attribute is chosen; choose one or more")
+
+    @property
+    def name(self) -> str:
+        """The run's name: the same request finds the same run."""
+        digest = hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:8]
+        return f"{slug(self.target)}-{self.faces}-{digest}"
+
+    def run(self, store: RunStore, device: str, progress: Progress) -> AuditReport:
+        """Do the audit in the store, or what is missing of it."""
+        return audit(
+            self.generator,
+            self.target,
+            self.attributes,
+            faces=self.faces,
+            seed=self.seed,
+            out=store.path(self.name),
+            attack=SemanticImageAttack(steps=self.steps, box=self.box, epsilon=self.epsilon / 255),
+            device=device,
+            progress=progress,
+        )

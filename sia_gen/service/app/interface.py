@@ -1,0 +1,124 @@
+"""The Gradio app: audit a target, edit a face. It works offline and sends nothing anywhere."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+# Read by gradio when it is imported.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import gradio as gr
+
+from sia_gen.core.errors import RequestError
+from sia_gen.core.seeds import face_seeds
+from sia_gen.service import catalogue
+from sia_gen.service.app.audit_panel import AuditPanel
+from sia_gen.service.app.edit_panel import EditPanel
+from sia_gen.service.app.jobs import Jobs
+from sia_gen.service.commands.options import resolve
+from sia_gen.service.editor import load_editor
+from sia_gen.service.runs import RunStore
+from sia_gen.targets.load import load_target
+
+TITLE = "sia-gen"
+WAITING = 20
+CACHE_SECONDS = 24 * 3600
+HEADER = """# sia-gen: which semantic attributes make a face model fail?
+Synthetic faces are moved along named attributes, and by a bounded pixel residual, up the loss of a target.
+What stands out against random directions that change the picture as much is what the target is *sensitive* to.
+No face here is a real person's.
+"""
+STYLE = """
+#status progress { display: block; width: 100%; margin-top: 4px; }
+.beside { position: sticky; top: 8px; }
+#report iframe { width: 100%; min-height: 40rem; border: 0; background: white; }
+"""
+
+
+def build(
+    generators: Sequence[str],
+    targets: Sequence[str],
+    jobs: Jobs,
+    *,
+    store: RunStore | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+) -> gr.Blocks:
+    """The app for these models; visitors choose among them and can name no others."""
+    editors = {name: load_editor(name, device) for name in generators}
+    attributes = {name: editor.space.names for name, editor in editors.items()}
+    cache = (CACHE_SECONDS, CACHE_SECONDS)
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=cache, fill_width=True) as app:
+        gr.Markdown(HEADER)
+        with gr.Tab("Audit"):
+            audits = AuditPanel(attributes, targets, store or RunStore(), jobs, device, seed)
+        for name, editor in editors.items():
+            with gr.Tab("Edit a face" if len(editors) == 1 else f"Edit a face of {name}"):
+                EditPanel(editor, seed)
+
+        def leave(visitor: gr.Request) -> None:
+            jobs.stop(visitor.session_hash)
+
+        app.unload(leave)
+        app.load(
+            audits.refresh,
+            None,
+            [audits.earlier, *audits.result.components],
+            show_progress="hidden",
+            api_name="newest",
+        )
+    return app
+
+
+def _theme() -> gr.Theme:
+    """The machine's own fonts, so that none are fetched; texts dark enough to be read by everyone."""
+    fonts = {"font": ("system-ui", "sans-serif"), "font_mono": ("ui-monospace", "monospace")}
+    dark_enough = dict.fromkeys(("block_info_text_color", "body_text_color_subdued"), "*neutral_600")
+    return gr.themes.Default(primary_hue="indigo", **fonts).set(**dark_enough)
+
+
+def launch(
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    generators: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    seed: int = 0,
+    device: str = "auto",
+    announce: Callable[[str], None] = print,
+) -> None:
+    """Serve the shipped models, and those named here, until interrupted; ``announce`` is told the address.
+
+    Raises `RequestError` where there is nothing to serve, the port is taken or the seed is out of range.
+    """
+    face_seeds(seed, 1)  # refuses a wrong seed before anything is loaded
+    offered = [entry["name"] for entry in catalogue.generators() if entry["editable"]] + list(generators)
+    audited = [entry["name"] for entry in catalogue.targets()] + list(targets)
+    for kind, names in (("generator", offered), ("target", audited)):
+        if not names:
+            raise RequestError(f"no {kind} is shipped; name one with --{kind}")
+    for name in targets:
+        load_target(name, "cpu")  # refuses what is no target before anything is served
+    jobs = Jobs()
+    app = build(offered, audited, jobs, device=resolve(device), seed=seed).queue(max_size=WAITING)
+    try:
+        _, address, _ = app.launch(
+            server_name=host,
+            server_port=port,
+            quiet=True,
+            show_error=True,
+            prevent_thread_lock=True,
+            ssr_mode=False,
+            footer_links=[],
+            theme=_theme(),
+            css=STYLE,
+        )
+        announce(address)
+        threading.Event().wait()
+    except OSError as error:
+        raise RequestError(f"cannot serve on port {port} of {host} ({error}); choose another --port") from None
+    finally:
+        app.close(verbose=False)
+        jobs.close()

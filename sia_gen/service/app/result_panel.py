@@ -1,0 +1,54 @@
+"""A finished audit on the page: its report, and the run to download."""
+
+from __future__ import annotations
+
+import html
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from sia_gen.audits.finished.audit_report import HISTOGRAM, AuditReport
+from sia_gen.audits.pages.report import REPORT
+from sia_gen.service.runs import pack
+
+NOTHING = "<h3>No run yet</h3><p>Choose a target and press <b>Run the audit</b>.</p>"
+# The report has no scripts and may run none; the page makes room for all of it.
+FRAME = """<iframe srcdoc="{page}" title="Report of the audit" sandbox="allow-same-origin"
+  onload="this.style.height = this.contentDocument.documentElement.scrollHeight + 32 + 'px'"></iframe>"""
+
+
+class ResultPanel:
+    """Components, made where the object is made; `values` fills them, in the order of `components`."""
+
+    def __init__(self, report: AuditReport | None, controls: gr.Column) -> None:
+        # Gradio copies what it serves, so zips live only as long as the app.
+        self._zips = tempfile.TemporaryDirectory(prefix="sia-gen-")
+        page, archive = NOTHING, None
+        if report is not None:
+            page, archive = _frame(report), self._zip(report)
+        with controls:
+            self.download = gr.DownloadButton(
+                "Download this run (zip)", archive, interactive=archive is not None, size="md"
+            )
+        self.report = gr.HTML(page, elem_id="report", container=False)
+
+    @property
+    def components(self) -> list[gr.components.Component]:
+        return [self.report, self.download]
+
+    def values(self, report: AuditReport) -> list[Any]:
+        return [_frame(report), gr.DownloadButton(value=self._zip(report), interactive=True)]
+
+    def _zip(self, report: AuditReport) -> str:
+        path = Path(self._zips.name) / f"{report.folder.name}.zip"
+        made = report.folder / HISTOGRAM  # written last
+        if not path.exists() or path.stat().st_mtime <= made.stat().st_mtime:
+            pack(report, path)
+        return str(path)
+
+
+def _frame(report: AuditReport) -> str:
+    page = (report.folder / REPORT).read_text(encoding="utf-8")
+    return FRAME.format(page=html.escape(page, quote=True))

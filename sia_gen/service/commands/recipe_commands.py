@@ -1,0 +1,306 @@
+"""The commands that make the shipped weights: studio renders first, then what is trained on them.
+
+As in `sia_gen.cli`, everything heavy is imported inside the command that needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sia_gen.core.errors import RequestError
+from sia_gen.service.commands.options import AsJson, Device, Generator, MakeHuman, Seed, print_json, resolve
+
+studio = typer.Typer(help="Labelled synthetic faces from a morphable mesh.", no_args_is_help=True)
+train = typer.Typer(help="The recipes that make the shipped weights.", no_args_is_help=True)
+
+Out = Annotated[Path, typer.Option(help="Folder to write to; the same command goes on where it was stopped.")]
+Renders = Annotated[Path, typer.Option(help="Folder that 'sia-gen studio render' wrote.")]
+Steps = Annotated[int, typer.Option(help="Training steps.")]
+Adversarial = Annotated[
+    int, typer.Option(help="Further steps of the generator against a discriminator, for a GPU; 20000, for example.")
+]
+Batch = Annotated[
+    int | None,
+    typer.Option(help="Faces of a training step; by default 16 to 64 by recipe, on a GPU four times as many."),
+]
+Precision = Annotated[str, typer.Option(help="Of the training: no or bf16, which is fast on a GPU.")]
+Skews = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--skew",
+        help="factor=given:0.9, a planted correlation: how often the factor lies on the given one's side; repeatable.",
+    ),
+]
+
+
+@studio.command()
+def render(
+    out: Out,
+    faces: Annotated[int, typer.Option(help="How many faces to render.")],
+    makehuman: MakeHuman = None,
+    resolution: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,
+    skews: Skews = None,
+    pictures: Annotated[int, typer.Option(help="Faces in a row that are one person.")] = 1,
+    spread: Annotated[
+        float, typer.Option(help="Share of the faces that is spread evenly over all factors; the others are people.")
+    ] = 0.5,
+    workers: Annotated[int | None, typer.Option(help="Processes that share the work; every core by default.")] = None,
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """Render faces with every label exact, as a Hugging Face image folder."""
+    from sia_gen.studio.renders import write_renders
+
+    def work(**common: Any) -> dict[str, Any]:
+        planted = [_skew(text) for text in skews or []]
+        settings = {"resolution": resolution, "skews": planted, "pictures": pictures}
+        settings |= {"spread": spread, "workers": workers}
+        write_renders(makehuman, out, faces, **settings, **common)
+        return {"faces": faces}
+
+    _run(work, out, as_json, seed, device)
+
+
+@studio.command()
+def pack(
+    renders: Renders,
+    out: Annotated[Path, typer.Option(help="Folder to write the data set to.")],
+    faces: Annotated[int, typer.Option(help="How many faces to pack, from the first on.")] = 5000,
+    as_json: AsJson = False,
+) -> None:
+    """Pack renders into one small file, a Hugging Face data set."""
+    from sia_gen.service.commands.terminal import progress_bar
+    from sia_gen.training.pack import pack_renders
+
+    with progress_bar(quiet=as_json) as progress:
+        pack_renders(renders, out, faces, progress)
+    if as_json:
+        print_json({"faces": faces, "out": str(out)})
+    else:
+        print(f"{faces} faces, written to {out}")
+
+
+@train.command()
+def generator(
+    renders: Renders,
+    out: Out,
+    steps: Steps = 26_000,
+    adversarial: Adversarial = 0,
+    batch: Batch = None,
+    precision: Precision = "no",
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train a StyleGAN2 by paired regression on renders, then against a discriminator where asked."""
+    from sia_gen.training.generator import train_generator
+
+    def work(**common: Any) -> Mapping[str, Any]:
+        return train_generator(renders, out, steps=steps, adversarial=adversarial, **common)
+
+    _train(work, out, as_json, seed, device, batch, precision)
+
+
+@train.command()
+def verifier(
+    renders: Renders,
+    out: Out,
+    steps: Steps = 6_000,
+    batch: Batch = None,
+    precision: Precision = "no",
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train the verifier, which reads every factor off an image."""
+    from sia_gen.training.verifier import train_verifier
+
+    def work(**common: Any) -> Mapping[str, Any]:
+        return train_verifier(renders, out, steps=steps, **common)
+
+    _train(work, out, as_json, seed, device, batch, precision)
+
+
+@train.command()
+def identity(
+    renders: Renders,
+    out: Out,
+    steps: Steps = 4_000,
+    batch: Batch = None,
+    precision: Precision = "no",
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train the identity model on renders that show each person several times."""
+    from sia_gen.training.identity import train_identity
+
+    def work(**common: Any) -> Mapping[str, Any]:
+        return train_identity(renders, out, steps=steps, **common)
+
+    _train(work, out, as_json, seed, device, batch, precision)
+
+
+@train.command()
+def landmarks(
+    renders: Renders,
+    out: Out,
+    steps: Steps = 6_000,
+    batch: Batch = None,
+    precision: Precision = "no",
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train a ViTPose that finds the 68 landmarks of a face."""
+    from sia_gen.training.landmarks import train_landmarks
+
+    def work(**common: Any) -> Mapping[str, Any]:
+        return train_landmarks(renders, out, steps=steps, **common)
+
+    _train(work, out, as_json, seed, device, batch, precision)
+
+
+@train.command()
+def target(
+    renders: Renders,
+    out: Out,
+    label: Annotated[str, typer.Option(help="The factor to classify.")] = "smile",
+    thresholds: Annotated[
+        str | None, typer.Option(help="Values of the factor between classes, as 21,37,53; its middle.")
+    ] = None,
+    architecture: Annotated[str, typer.Option(help="resnet or vit.")] = "resnet",
+    planted: Annotated[str | None, typer.Option(help="A factor that follows the label in the training faces.")] = None,
+    strength: Annotated[float, typer.Option(help="In which share of the training faces it does, 0.5…1.")] = 0.95,
+    steps: Steps = 4_000,
+    batch: Batch = None,
+    precision: Precision = "no",
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train a classifier of one factor, with a planted cause or without."""
+    from sia_gen.training.target import RATES, train_target
+
+    if architecture not in RATES:
+        raise RequestError(f"architecture={architecture} is none of {', '.join(RATES)}; choose one of these")
+    try:
+        cuts = [float(part) for part in thresholds.split(",")] if thresholds else None
+    except ValueError:
+        raise RequestError(f"--thresholds {thresholds} are no numbers; write them as 21,37,53") from None
+
+    def work(**common: Any) -> Mapping[str, Any]:
+        settings = {"label": label, "thresholds": cuts, "architecture": architecture}
+        return train_target(renders, out, **settings, planted=planted, strength=strength, steps=steps, **common)
+
+    _train(work, out, as_json, seed, device, batch, precision)
+
+
+@train.command()
+def attributes(
+    out: Out,
+    generator: Generator = "faces-stylegan2",
+    verifier: Annotated[str, typer.Option(help="A shipped name, a folder or hf:owner/name.")] = "verifier",
+    identity: Annotated[
+        str | None, typer.Option(help="An identity model, which says how far edited faces stay the same person.")
+    ] = None,
+    faces: Annotated[int, typer.Option(help="How many faces to measure on.")] = 4096,
+    as_json: AsJson = False,
+    seed: Seed = 1,
+    device: Device = "auto",
+) -> None:
+    """Find a generator's attributes as the verifier reads them."""
+    from sia_gen.training.attributes import fit_attributes
+
+    def work(**common: Any) -> Mapping[str, Any]:
+        space = fit_attributes(generator, verifier, out, identity=identity, faces=faces, **common)
+        return {found.name: {"slope": found.slope, "leakage": found.leakage} for found in space.attributes}
+
+    _run(work, out, as_json, seed, device)
+
+
+@train.command(name="all")
+def everything(
+    out: Out,
+    makehuman: MakeHuman = None,
+    faces: Annotated[int, typer.Option(help="Faces to render and train on.")] = 50_000,
+    jobs: Annotated[
+        int | None, typer.Option(help="Recipes that run side by side; by default all on a GPU, one on a CPU.")
+    ] = None,
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Make all shipped weights: renders, generator, verifier, identity, attributes, landmarks, targets."""
+    from sia_gen.training.everything import train_everything
+
+    def work(**common: Any) -> dict[str, Any]:
+        return train_everything(makehuman, out, faces=faces, jobs=jobs, **common)
+
+    _run(work, out, as_json, seed, device)
+
+
+def _require_precision(precision: str) -> None:
+    if precision not in ("no", "bf16"):
+        raise RequestError(f"precision={precision} is neither no nor bf16; choose one of these")
+
+
+def _train(
+    work: Callable[..., Mapping[str, Any]],
+    out: Path,
+    as_json: bool,
+    seed: int,
+    device: str,
+    batch: int | None,
+    precision: str,
+) -> None:
+    """Do a recipe with this batch and precision; of several processes the first one tells of it."""
+    from sia_gen.training.processes import is_first
+
+    _require_precision(precision)
+    _run(partial(work, batch=batch, precision=precision), out, as_json, seed, device, tells=is_first())
+
+
+def _run(
+    work: Callable[..., Mapping[str, Any]], out: Path, as_json: bool, seed: int, device: str, tells: bool = True
+) -> None:
+    """Do a recipe with a progress bar, and print the figures that it gives."""
+    from sia_gen.service.commands.terminal import progress_bar, show_entries
+
+    with progress_bar(quiet=as_json or not tells) as progress:
+        figures = work(seed=seed, device=resolve(device), progress=progress)
+    if not tells:
+        return
+    if as_json:
+        print_json({**figures, "out": str(out)})
+        return
+    rows = {name: value if isinstance(value, Mapping) else {"value": value} for name, value in figures.items()}
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for name, row in rows.items():
+        alike.setdefault(tuple(row), []).append({"figure": name, **row})
+    for group in alike.values():
+        if len(group) > 1 or len(alike) == 1:
+            show_entries("figures", group)
+        else:  # a row of its own kind reads better upright
+            name = group[0].pop("figure")
+            show_entries(name, [{"figure": key, "value": value} for key, value in group[0].items()])
+    print(f"\nWritten to {out}")
+
+
+def _skew(text: str) -> Any:
+    from sia_gen.studio.sampling import Skew
+
+    factor, _, rest = text.partition("=")
+    given, _, strength = rest.partition(":")
+    try:
+        return Skew(factor, given, float(strength))
+    except ValueError as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(f"--skew {text} is no correlation; write it as factor=given:0.9") from None
