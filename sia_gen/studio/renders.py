@@ -136,8 +136,8 @@ def write_renders(
     return out
 
 
-def read_renders(folder: str | Path) -> RenderSet:
-    """Read a folder that `write_renders` finished or `pack_renders` wrote.
+def read_renders(folder: str | Path, faces: int | None = None) -> RenderSet:
+    """Read a folder that `write_renders` finished or `pack_renders` wrote; with ``faces`` only so many, the first ones.
 
     Raises `RequestError` or `WorkError` when it is neither.
     """
@@ -151,7 +151,7 @@ def read_renders(folder: str | Path) -> RenderSet:
         import pyarrow.parquet as pq
 
         packed = not (folder / METADATA).is_file()
-        table = pq.read_table(folder / (PACKED if packed else METADATA))
+        table = pq.read_table(folder / (PACKED if packed else METADATA))[:faces]
         side = settings["resolution"]
         images = torch.empty(len(table), 3, side, side, dtype=torch.uint8)  # filled in place: a list would double it
         for index, entry in enumerate(table["image" if packed else "file_name"].to_pylist()):

@@ -1,10 +1,16 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import one_hot
 
 from sia_gen.audits.diagnose import audit
-from sia_gen.audits.evidence.checks import checks, in_training_mode
+from sia_gen.audits.evidence.checks import checks, in_training_mode, outread
+from sia_gen.studio.factors import NAMES
+from sia_gen.studio.renders import RenderSet
 from sia_gen.targets.module import ModuleTarget
+from sia_gen.targets.target import Label
 from sia_gen.targets.task import Classification, Detection, MultiLabel
 from tests.audits.conftest import ATTACK
 
@@ -58,6 +64,44 @@ def test_one_class_for_all_faces_is_named_where_no_truth_is_known():
 
 def test_a_black_box_needs_no_gradient():
     assert checks(target(lambda images: logits(images).detach(), differentiable=False), IMAGES, TRUE) == []
+
+
+class Reads:
+    """A verifier that reads a label as ``answer`` does."""
+
+    verifier = SimpleNamespace(mean=torch.zeros(1))
+
+    def __init__(self, answer):
+        self.read = answer
+
+
+@pytest.mark.parametrize(
+    ("target_errs", "verifier_errs", "said"),
+    [(0, 12, True), (3, 20, True), (0, 0, False), (12, 12, False), (12, 0, False), (0, 3, False)],
+)
+def test_a_target_that_reads_its_label_better_than_its_judge_is_named(target_errs, verifier_errs, said):
+    number = torch.arange(100)
+    values = torch.zeros(100, len(NAMES))
+    values[number >= 50, NAMES.index("smile")] = 0.9
+    images = number.to(torch.uint8)[:, None, None, None].expand(100, 3, 4, 4)
+
+    def reads(errs):
+        """Reads the first ``errs`` of the renders wrong."""
+
+        def answer(images):
+            shown = (images[:, 0, 0, 0] * 255).round()
+            return ((shown >= 50) ^ (shown < errs)).long()
+
+        return answer
+
+    judged = target(lambda images: one_hot(reads(target_errs)(images), 2).float(), label=Label("smile", (0.5,)))
+    found = outread(judged, Reads(reads(verifier_errs)), RenderSet(images, values, values, values, values, {}))
+    assert bool(found) == said
+    if said:
+        assert (
+            f"({100 - target_errs:.1f}% right) than the verifier that judges it ({100 - verifier_errs:.1f}%)"
+            in found[0]
+        )
 
 
 def test_a_module_in_training_mode_is_named():

@@ -8,13 +8,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sia_gen.core.images import Images
+from sia_gen.audits.evidence.reference import VerifiedLabel
+from sia_gen.audits.evidence.rendered import class_of
+from sia_gen.core.images import Images, from_bytes
 from sia_gen.core.seeds import normals
+from sia_gen.studio.renders import RenderSet
 from sia_gen.targets.module import ModuleTarget
 from sia_gen.targets.target import Target
 from sia_gen.targets.task import Classification, Detection, Following, MultiLabel
 
 ENOUGH = 32  # faces that an audit takes by default, where fewer may tell nothing
+BATCH = 32  # renders at a time
 LOOKED_AT, FEWEST = 16, 8  # faces, and how many can tell a classifier from a guess
 SAME = 1e-4  # relative: what float32 changes leave between two runs
 UNLIKELY = 0.05  # chance of as many right answers by guessing
@@ -54,6 +58,30 @@ def checks(target: Target, images: Images, reference: Tensor | None) -> list[str
     if target.differentiable:
         said += _of_gradients(target, images)
     return said
+
+
+def outread(target: Target, verified: VerifiedLabel | None, renders: RenderSet) -> list[str]:
+    """What is to be said where a target reads its own label off ``renders`` better than the verifier that judges it."""
+    if verified is None or not isinstance(target.task, Classification):
+        return []
+    truth = class_of(target, renders.values)
+    if truth is None:
+        return []
+    right = torch.zeros(2, len(renders), dtype=torch.bool)  # the target, the verifier
+    with torch.no_grad():
+        for start in range(0, len(renders), BATCH):
+            part = slice(start, start + BATCH)
+            images = from_bytes(renders.images[part]).to(verified.verifier.mean.device)
+            said = torch.stack([target.task.decide(target.predict(images)), verified.read(images)])
+            right[:, part] = said.cpu() == truth[part]
+    alone = [int((right[row] & ~right[1 - row]).sum()) for row in range(2)]  # that only one of the two reads right
+    if not sum(alone) or _tail(alone[0], sum(alone), 0.5) > UNLIKELY:
+        return []
+    share = right.float().mean(dim=1)
+    return [
+        f"it reads its label off {len(renders)} renders better ({share[0]:.1%} right) than the verifier that judges it "
+        f"({share[1]:.1%}): where the two differ about an edited face either may be wrong, so go by what is confirmed"
+    ]
 
 
 def few(correct: int, faces: int) -> list[str]:

@@ -89,8 +89,8 @@ def studio_space(audited: AttributeSpace) -> AttributeSpace:
     return AttributeSpace("studio", SPACE, known.attributes, directions)
 
 
-def truth(target: Target, codes: Codes) -> Tensor | None:
-    """The true class ``[B]`` of rendered faces, or None where the target names no factor's classes."""
+def class_of(target: Target, codes: Codes) -> Tensor | None:
+    """The true class ``[B]`` of faces by their factors ``[B, F]``; None where a target names no factor's classes."""
     if target.label is None or target.label.attribute not in NAMES or not isinstance(target.task, Classification):
         return None
     return classify(codes[:, NAMES.index(target.label.attribute)], target.label.thresholds)
@@ -132,7 +132,7 @@ class Rendered:
             edits[:, NAMES.index(name)] = change.to(edits).nan_to_num()
         before = torch.stack([self._before[seed] for seed in seeds])
         after = self._predicted(codes, edits)
-        task, known = self.target.task, truth(self.target, codes)
+        task, known = self.target.task, class_of(self.target, codes)
         reference = task.decide(before) if known is None else known.to(before.device)
         return eligible(task, before, reference).cpu(), task.failed(after, reference).cpu()
 

@@ -13,7 +13,7 @@ import torch
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.audits.evidence.rendered import Rendered, StudioGenerator, require_taught, studio_space, truth
+from sia_gen.audits.evidence.rendered import Rendered, StudioGenerator, class_of, require_taught, studio_space
 from sia_gen.audits.evidence.statistics import wilson
 from sia_gen.audits.finished.audit_report import AuditReport
 from sia_gen.audits.finished.inputs import FinishedAudit
@@ -109,7 +109,7 @@ def _swept(
     for start in range(0, len(seeds), BATCH):  # no more results at once than are needed
         part = seeds[start : start + BATCH]
         codes = rendered.sample(part)
-        result = attack(rendered, space, target, codes, truth(target, codes), seeds=part)
+        result = attack(rendered, space, target, codes, class_of(target, codes), seeds=part)
         changes.append((result.output_after - result.output_before).abs()[result.correct])
         failed += int(result.success.sum())
     change = torch.cat(changes)

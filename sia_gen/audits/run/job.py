@@ -16,7 +16,7 @@ from sia_gen.attack.result import AttackResult
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.evidence.control import group
 from sia_gen.audits.evidence.reference import as_sampled
-from sia_gen.audits.evidence.rendered import Rendered, taught, truth
+from sia_gen.audits.evidence.rendered import Rendered, class_of, taught
 from sia_gen.audits.evidence.validity import Gate
 from sia_gen.audits.evidence.witness import Witness
 from sia_gen.audits.run.arms import Arm
@@ -62,7 +62,7 @@ class Job:
         """The faces of these seeds, with the reference where the verifier reads it."""
         codes = self.generator.sample(seeds)
         rendered, reference = as_sampled(self.generator, self.space, codes, self.witness.verified, self.precision)
-        known = truth(self.witness.target, sample(seeds).values) if taught(self.generator) else None
+        known = class_of(self.witness.target, sample(seeds).values) if taught(self.generator) else None
         return Chunk(first, seeds, codes, rendered, reference, known)
 
     def run(

@@ -14,18 +14,22 @@ import torch
 from torch import Tensor
 
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.audits.evidence.checks import LOOKED_AT, checks
+from sia_gen.audits.evidence.checks import LOOKED_AT, checks, outread
 from sia_gen.audits.evidence.control import control_space, random_directions, reaches
 from sia_gen.audits.evidence.reference import reference_of
+from sia_gen.audits.evidence.rendered import taught
 from sia_gen.audits.run.arms import Arm, arms
 from sia_gen.audits.run.blame import blame
 from sia_gen.audits.run.job import Job
 from sia_gen.audits.run.resolve import Request
 from sia_gen.audits.run.run_folder import MADE_OF, RunFolder, probe
 from sia_gen.core.executors import Batches, Progress
+from sia_gen.core.files import pretrained_folder
 from sia_gen.core.images import quantise
+from sia_gen.studio.renders import read_renders
 
 DIRECTIONS = "control.safetensors"
+RENDERS, JUDGED = "faces-renders", 400  # of which so many say who reads a label better, the target or the verifier
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,11 @@ def _look(request: Request, seeds: Sequence[int]) -> list[str]:
     """What is to be said of the target before it is audited, from the first faces."""
     with torch.no_grad():
         images = quantise(request.generator.render(request.generator.sample(seeds)).float())
-    return checks(request.witness.target, images, reference_of(request.witness.verified, images))
+    witness = request.witness
+    said = checks(witness.target, images, reference_of(witness.verified, images))
+    if taught(request.generator) and (folder := pretrained_folder() / RENDERS).is_dir():
+        said += outread(witness.target, witness.verified, read_renders(folder, JUDGED))
+    return said
 
 
 def _control(folder: RunFolder, request: Request) -> AttributeSpace:
