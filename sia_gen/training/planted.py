@@ -5,6 +5,7 @@ Letters: N faces.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -78,28 +79,26 @@ PLANTED: tuple[tuple[str, str, Kind], ...] = (
     ("hair_length", "light_azimuth", "noisy"),
     ("glasses", "yaw", "left out"),
 )
-BALANCED = ("smile", "glasses", "hair_length", "age")
 
 
 def cases(models: int) -> list[Case]:
-    """The first ``models`` cases: three planted ones to one balanced, in both architectures, then with other seeds.
+    """The first ``models`` cases: six planted ones, then one of each label without a flaw, and so on.
 
-    Raises `RequestError` for less than one.
+    The next eleven are of the other architecture, the eleven after that have the other six flaws. After 44, 20 of which
+    have none, seeds change. Raises `RequestError` for less than one.
     """
     if models < 1:
         raise RequestError(f"models={models} is below 1; train at least one")
     found: list[Case] = []
-    while len(found) < models:
-        number = len(found)
-        seed, place = divmod(number, 32)
-        turn, slot = divmod(place, 4)
+    half = len(PLANTED) // 2
+    for turn in itertools.count():
         architecture: Literal["resnet", "vit"] = "vit" if turn % 2 else "resnet"
-        if slot == 3:
-            found.append(_case(BALANCED[turn // 2], "balanced", None, architecture, seed))
-        else:
-            label, cause, kind = PLANTED[3 * (turn // 2) + slot]
-            found.append(_case(label, kind, cause, architecture, seed))
-    return found
+        seed, part = divmod(turn // 2, 2)
+        flawed = PLANTED[part * half : (part + 1) * half]
+        found += [_case(label, kind, cause, architecture, seed) for label, cause, kind in flawed]
+        found += [_case(label, "balanced", None, architecture, turn // 2) for label in CLASSED]
+        if len(found) >= models:
+            return found[:models]
 
 
 def _case(label: str, kind: Kind, cause: str | None, architecture: Literal["resnet", "vit"], seed: int) -> Case:

@@ -31,14 +31,15 @@ def above(data, name):
     return data.latents[:, NAMES.index(name)] > 0
 
 
-def test_a_suite_is_three_planted_to_one_balanced_in_both_architectures():
-    found = cases(32)
-    assert len({case.name for case in found}) == 32
-    assert Counter(case.cause is None for case in found) == {False: 24, True: 8}
-    assert Counter(case.architecture for case in found) == {"resnet": 16, "vit": 16}
+def test_of_a_suite_twenty_have_no_flaw_and_half_are_of_either_architecture():
+    found = cases(44)
+    assert len({case.name for case in found}) == 44
+    assert Counter(case.cause is None for case in found) == {False: 24, True: 20}
+    assert Counter(case.cause is None for case in found[:11]) == {False: 6, True: 5}
+    assert Counter(case.architecture for case in found) == {"resnet": 22, "vit": 22}
     assert {case.kind for case in found} == {"balanced", "correlated", "left out", "noisy"}
-    assert cases(40)[:32] == found
-    assert len({case.name for case in cases(64)}) == 64
+    assert cases(50)[:44] == found
+    assert len({case.name for case in cases(140)}) == 140
     with pytest.raises(RequestError, match="models=0 is below 1; train at least one"):
         cases(0)
 

@@ -43,7 +43,7 @@ def planted_suite(
     *,
     renders: str | Path | None = None,
     makehuman: str | Path | None = None,
-    models: int = 32,
+    models: int = 44,
     generator: str | Path | Generator = "faces-stylegan2",
     attributes: Sequence[str] | AttributeSpace | None = None,
     faces: int = 32,
@@ -148,7 +148,17 @@ def _measured(
 ) -> dict[str, Any]:
     target, score, effect = train_case(case, data, folder, steps=steps, device=device)
     report, again = (
-        audit(generator, target, space, faces=faces, seed=other, attack=ATTACK, device=device, out=folder / name)
+        audit(
+            generator,
+            target,
+            space,
+            faces=faces,
+            seed=other,
+            attack=ATTACK,
+            confirm=False,
+            device=device,
+            out=folder / name,
+        )
         for name, other in (("audit", seed), ("again", seed + 1))
     )
     return row_of(case, score, effect, report, again)

@@ -70,7 +70,7 @@ def planted(
     makehuman: Annotated[
         Path | None, typer.Option(help="Folder of a MakeHuman copy: fresh renders are made and trained on instead.")
     ] = None,
-    models: Annotated[int, typer.Option(help="How many targets: three planted ones to one balanced.")] = 32,
+    models: Annotated[int, typer.Option(help="How many targets, of each eleven five without a flaw.")] = 44,
     generator: Generator = "faces-stylegan2",
     faces: Annotated[int, typer.Option(help="Faces of each audit.")] = 32,
     steps: Annotated[int, typer.Option(help="Training steps of each target.")] = 1200,
