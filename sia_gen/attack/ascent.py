@@ -34,9 +34,10 @@ from sia_gen.attack.trace import Trace, swept
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.core.errors import WorkError
 from sia_gen.core.executors import autocast
+from sia_gen.core.foreign import foreign
 from sia_gen.core.images import quantise
 from sia_gen.generators.generator import Codes, Generator
-from sia_gen.targets.target import Target
+from sia_gen.targets.target import Target, ask
 from sia_gen.targets.task import eligible
 
 # Keeps half-precision gradients above their smallest number; steps do not depend on the scale.
@@ -170,7 +171,7 @@ class Ascent:
             if "delta" in variables:  # `semantic` is within [0, 1], so that being clipped before δ too changes nothing
                 images = edit(None, self.space, semantic, delta=variables["delta"])
             images = quantise(images)
-            prediction = self.target.predict(images)
+            prediction = ask(self.target, images)
         return semantic, images, prediction.to(torch.promote_types(prediction.dtype, torch.float32))
 
     @torch.no_grad()
@@ -271,7 +272,8 @@ class Ascent:
                 "predict without no_grad, or set differentiable = False"
             )
         scale = FP16_SCALE if self.attack.precision == "fp16" else 1.0
-        found = torch.autograd.grad(loss.sum() * scale, list(variables.values()), materialize_grads=True)
+        with foreign(f"the gradient of target '{self.target.name}'"):
+            found = torch.autograd.grad(loss.sum() * scale, list(variables.values()), materialize_grads=True)
         gradients = dict(zip(variables, found, strict=True))
         steepest = torch.stack([largest(gradient) for gradient in found]).amax(dim=0)  # [B]
         self.faces.rows["steady"] = torch.isfinite(steepest)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sia_gen.attributes.attribute_space import AttributeSpace
+from sia_gen.core.foreign import foreign
 from sia_gen.core.images import Images
 from sia_gen.generators.generator import Codes, Generator
 
@@ -27,10 +28,10 @@ def edit(
     """
     if generator is None:
         image = codes  # [B, 3, R, R]
-    elif omega is None:
-        image = generator.render(codes)  # [B, 3, R, R]
     else:
-        image = generator.render(codes, space.edits(omega), space.space)  # [B, 3, R, R]
+        with foreign(f"generator '{generator.name}'"):
+            edits = () if omega is None else (space.edits(omega), space.space)
+            image = generator.render(codes, *edits)  # [B, 3, R, R]
     image = image.to(torch.promote_types(image.dtype, torch.float32))  # a half cannot hold the 8-bit grid
     if delta is not None:
         image = image + delta

@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 import torch
 
 from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.foreign import first_line
 
 T = TypeVar("T")
 Precision = Literal["no", "bf16", "fp16"]
@@ -26,7 +27,7 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()  # as "meta" cannot
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise RequestError(f"device '{name}' cannot be used ({reason}); use --device cpu") from None
     return device
 

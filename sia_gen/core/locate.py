@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sia_gen.core.errors import RequestError, WorkError, unknown
 from sia_gen.core.files import pretrained_folder, shipped
+from sia_gen.core.foreign import first_line, foreign
 
 if TYPE_CHECKING:
     import torch
@@ -55,21 +56,8 @@ def build(kind: str, name: str | Path, factory: Callable[..., Any], device: torc
         takes_device = "device" in inspect.signature(factory).parameters
     except (TypeError, ValueError):  # a builtin that tells no signature
         takes_device = False
-    try:
+    with foreign(f"{kind} '{name}'"):
         return factory(device=device) if takes_device else factory()
-    except (RequestError, WorkError):
-        raise
-    except Exception as error:
-        raise _foreign(kind, str(name), error) from error
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what an error says, which may be nothing."""
-    return next(iter(str(error).splitlines()), "")
-
-
-def _foreign(kind: str, text: str, error: Exception) -> WorkError:
-    return WorkError(f"{kind} '{text}' fails ({type(error).__name__}: {first_line(error)}); mend it and run this again")
 
 
 def _download(repository: str) -> Path:
@@ -88,12 +76,17 @@ def _download(repository: str) -> Path:
 def _import(kind: str, text: str) -> Callable[..., Any]:
     module_name, _, attribute = text.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        reason = first_line(error)
-        raise RequestError(f"cannot import {kind} '{text}' ({reason}); write it as package.module:callable") from None
-    except Exception as error:
-        raise _foreign(kind, text, error) from error
+        with foreign(f"{kind} '{text}'"):
+            found = getattr(importlib.import_module(module_name), attribute)
+    except WorkError as error:
+        cause = error.__cause__
+        if isinstance(cause, ModuleNotFoundError) and not f"{module_name}.".startswith(f"{cause.name}."):
+            raise WorkError(f"{kind} '{text}' needs '{cause.name}', which is not installed; install it") from None
+        if isinstance(cause, (ImportError, AttributeError, TypeError, ValueError)):
+            reason = first_line(cause)
+            remedy = "write it as package.module:callable"
+            raise RequestError(f"cannot import {kind} '{text}' ({reason}); {remedy}") from None
+        raise
     if not callable(found):
         raise RequestError(f"{kind} '{text}' is a {type(found).__name__}, not a callable; name a function or class")
     return found

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import read_json, read_tensors, write_json, write_tensors
+from sia_gen.core.foreign import first_line
 from sia_gen.core.images import Images
 from sia_gen.core.population import Population
 from sia_gen.core.seeds import normals
@@ -299,7 +300,7 @@ class StyleGAN2(nn.Module):
             model = cls(StyleGAN2Config(**entries | {"channels": tuple(entries["channels"])}))
             model.load_state_dict({name: value.float() for name, value in tensors.items()})
         except (KeyError, TypeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise WorkError(f"'{folder}' is no StyleGAN2 generator ({reason}); fetch it again") from None
         # The layout in which a CPU's convolutions are fastest, and a GPU's in half precision.
         return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)

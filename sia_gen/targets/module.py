@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.foreign import first_line
 from sia_gen.core.images import Images
 from sia_gen.core.modules import device_of, eval_mode
 from sia_gen.targets.keypoints import decoded
@@ -117,8 +118,7 @@ def infer_classification(module: nn.Module, name: str) -> Classification:
             with torch.no_grad():
                 output = probe.predict(torch.full((2, 3, side, side), 0.5, device=device_of(module)))
         except Exception as error:  # a network that takes one size only says so in its own way
-            reason = (str(error).splitlines() or [""])[0]
-            given.append(f"{type(error).__name__} ({reason}) at {side} px")
+            given.append(f"{type(error).__name__} ({first_line(error)}) at {side} px")
             continue
         if isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] >= 2:
             return Classification(tuple(f"class {index}" for index in range(output.shape[1])))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import read_json
+from sia_gen.core.foreign import first_line
 from sia_gen.core.images import Images, from_pil, to_pil
 from sia_gen.core.seeds import uniforms
 from sia_gen.targets.preprocessing import Preprocessing
@@ -80,8 +81,10 @@ def load_network(folder: Path, kind: Any, trained_as: str) -> nn.Module:
                 dtype=torch.float32,
                 output_loading_info=True,
             )
+    except ImportError as error:  # of a package that transformers needs for it
+        raise WorkError(f"cannot load '{folder}' ({first_line(error)}); mend what is installed") from None
     except Exception as error:  # every reader beneath (safetensors, JSON, torch, transformers) has its own
-        raise WorkError(f"cannot load '{folder}' ({_first_line(error)}); fetch the files again") from None
+        raise WorkError(f"cannot load '{folder}' ({first_line(error).rstrip('.')}); fetch the files again") from None
     missing = sorted(report["missing_keys"])
     if missing:
         raise WorkError(
@@ -99,7 +102,9 @@ def load_processor(folder: Path) -> Any:
         with quiet_transformers():
             return AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
-        raise WorkError(f"cannot load '{folder / PROCESSOR}' ({_first_line(error)}); fetch the file again") from None
+        raise WorkError(
+            f"cannot load '{folder / PROCESSOR}' ({first_line(error).rstrip('.')}); fetch the file again"
+        ) from None
 
 
 def _load_preprocessing(folder: Path) -> Preprocessing:
@@ -125,10 +130,6 @@ def probe(height: int, width: int) -> Tensor:
     """A smooth, colourful image without symmetry, ``[3, height, width]``."""
     coarse = uniforms([0], (3, 6, 6), "preprocessing probe")
     return nn.functional.interpolate(coarse, (height, width), mode="bilinear", align_corners=True)[0]
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
 @contextmanager

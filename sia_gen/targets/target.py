@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from sia_gen.core.errors import RequestError
+from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.foreign import foreign
 from sia_gen.core.images import Images
 from sia_gen.targets.task import Classification, Task
 
@@ -44,6 +45,27 @@ class Target(Protocol):
     def predict(self, images: Images) -> Tensor:
         """Images ``[B, 3, H, W]`` in [0, 1] → prediction ``[B, ...]`` as the task expects it."""
         ...
+
+
+def ask(target: Target, images: Images) -> Tensor:
+    """What a target says of images ``[B, 3, H, W]``, of which it gets a copy of its own: it may write into it.
+
+    Raises `WorkError` where it fails, whatever it raises, or gives something else than real numbers in a dense tensor;
+    of what shape these are to be, its task says.
+    """
+    with foreign(f"target '{target.name}'"):
+        prediction: Any = target.predict(images.clone())
+    if not isinstance(prediction, Tensor):
+        wrong = f"a {type(prediction).__name__}"
+    elif prediction.layout != torch.strided or prediction.is_quantized:
+        wrong = f"a tensor of layout {prediction.layout}".replace("torch.", "")
+    elif prediction.is_complex():
+        wrong = "complex numbers"
+    elif prediction.is_meta:
+        wrong = "a tensor without numbers (device meta)"
+    else:
+        return prediction.to(images.device)
+    raise WorkError(f"target '{target.name}' gave {wrong}; return a dense tensor of real numbers, one row per image")
 
 
 def configured(target: Target, label: str | None, towards: str | None) -> Target:

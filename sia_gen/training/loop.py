@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.executors import Batches, Precision, Progress, autocast
 from sia_gen.core.files import atomic
+from sia_gen.core.foreign import first_line
 from sia_gen.core.modules import device_of
 from sia_gen.core.seeds import stream
 from sia_gen.training.processes import Team
@@ -182,7 +183,7 @@ def _resume(
             for group, pace in zip(optimiser.param_groups, paces, strict=True):
                 group["lr"] = pace
     except Exception as error:  # what a damaged pickle raises is not to be foreseen
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise WorkError(f"cannot read checkpoint '{path}' ({reason}); delete it to start over") from None
     if found != settings:
         raise RequestError(f"'{path}' belongs to a run with {found}; choose another --out or delete it")
@@ -296,7 +297,7 @@ class _Stepper:
                 self._value.copy_(self._add_gradients(kind, inputs))
                 self._optimiser.step()
         except Exception as error:  # of memory, of what may not be captured
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            reason = first_line(error)
             logging.getLogger(__name__).warning("steps are not captured as a CUDA graph (%s): slower", reason)
             self._captures = False
         else:

@@ -99,7 +99,7 @@ def test_only_weights_and_text_are_downloaded(monkeypatch, tmp_path):
     ("line", "message"),
     [
         ("class", "target 'broken:build' fails (SyntaxError: invalid syntax (broken.py, line 1)); mend it"),
-        ("{}['no']", "target 'broken:build' fails (KeyError: 'no'); mend it and run this again"),
+        ("{}['no']", "target 'broken:build' fails (KeyError: 'no'); mend it and run the same again"),
     ],
 )
 def test_a_module_that_fails_is_one_line(pretrained, monkeypatch, line, message):
@@ -118,9 +118,9 @@ def test_a_callable_gets_the_device_if_it_takes_one():
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (KeyError("weights"), "generator 'a:b' fails (KeyError: 'weights'); mend it and run this again"),
-        (AssertionError(), "generator 'a:b' fails (AssertionError: ); mend it and run this again"),
-        (OSError("no file\nat all"), "generator 'a:b' fails (OSError: no file); mend it and run this again"),
+        (KeyError("weights"), "generator 'a:b' fails (KeyError: 'weights'); mend it and run the same again"),
+        (AssertionError(), "generator 'a:b' fails (AssertionError); mend it and run the same again"),
+        (OSError("no file\nat all"), "generator 'a:b' fails (OSError: no file); mend it and run the same again"),
         (WorkError("no room"), "no room"),
     ],
 )

@@ -14,13 +14,13 @@ from sia_gen.core.images import Images, from_bytes
 from sia_gen.core.seeds import normals
 from sia_gen.studio.renders import RenderSet
 from sia_gen.targets.module import ModuleTarget
-from sia_gen.targets.target import Target
+from sia_gen.targets.target import Target, ask
 from sia_gen.targets.task import Classification, Detection, Following, MultiLabel
 
 ENOUGH = 32  # faces that an audit takes by default, where fewer may tell nothing
 BATCH = 32  # renders at a time
 LOOKED_AT, FEWEST = 16, 8  # faces, and how many can tell a classifier from a guess
-SAME = 1e-4  # relative: what float32 changes leave between two runs
+SAME, BESIDE = 1e-4, 1e-3  # relative: what float32 leaves between two runs, and between batches of other sizes
 UNLIKELY = 0.05  # chance of as many right answers by guessing
 
 
@@ -38,7 +38,7 @@ def checks(target: Target, images: Images, reference: Tensor | None) -> list[str
     ``reference`` ``[B]`` is the true label where one is known.
     """
     with torch.no_grad():
-        prediction, again = (_own(target, target.predict(images).float()) for _ in range(2))
+        prediction, again = (_own(target, ask(target, images).float()) for _ in range(2))
     said = []
     size = prediction.abs().amax().clamp(min=1e-6)
     apart = (prediction - again).abs().amax() / size
@@ -46,6 +46,11 @@ def checks(target: Target, images: Images, reference: Tensor | None) -> list[str
         said.append(
             f"it answers the same image differently, by up to {apart:.2g} of its outputs; fix its seed or switch its "
             "randomness off, or what succeeds may be chance"
+        )
+    elif len(images) > 1 and (apart := (prediction - _in_halves(target, images)).abs().amax() / size) > BESIDE:
+        said.append(
+            f"its answer to a face depends on the faces beside it, by up to {apart:.2g} of its outputs; put BatchNorm "
+            "into eval mode and take no mean over the batch, or what succeeds may be the batch's doing"
         )
     elif len(images) > 1 and (prediction - prediction[:1]).abs().amax() <= SAME * size:
         said.append("it says the same of every face; check its weights and that it looks at the image")
@@ -72,7 +77,7 @@ def outread(target: Target, verified: VerifiedLabel | None, renders: RenderSet) 
         for start in range(0, len(renders), BATCH):
             part = slice(start, start + BATCH)
             images = from_bytes(renders.images[part]).to(verified.verifier.mean.device)
-            said = torch.stack([target.task.decide(target.predict(images)), verified.read(images)])
+            said = torch.stack([target.task.decide(ask(target, images)), verified.read(images)])
             right[:, part] = said.cpu() == truth[part]
     alone = [int((right[row] & ~right[1 - row]).sum()) for row in range(2)]  # that only one of the two reads right
     if not sum(alone) or _tail(alone[0], sum(alone), 0.5) > UNLIKELY:
@@ -82,6 +87,12 @@ def outread(target: Target, verified: VerifiedLabel | None, renders: RenderSet) 
         f"it reads its label off {len(renders)} renders better ({share[0]:.1%} right) than the verifier that judges it "
         f"({share[1]:.1%}): where the two differ about an edited face either may be wrong, so go by what is confirmed"
     ]
+
+
+def _in_halves(target: Target, images: Images) -> Tensor:
+    """What the target says of the images asked from the last to the first, in two batches, in the order of images."""
+    halves = [_own(target, ask(target, half).float()) for half in images.flip(0).chunk(2)]
+    return torch.cat(halves).flip(0)
 
 
 def few(correct: int, faces: int) -> list[str]:
@@ -123,7 +134,7 @@ def _of_classes(task: Classification, prediction: Tensor, reference: Tensor | No
 
 def _of_gradients(target: Target, images: Images) -> list[str]:
     asked = images.clone().requires_grad_()
-    prediction = target.predict(asked)
+    prediction = ask(target, asked)
     if not prediction.requires_grad:
         return []  # the attack refuses it with its own words
     ways = normals([0], prediction.shape[1:], "checks").to(prediction.device)  # any mixture of the outputs

@@ -19,7 +19,7 @@ from sia_gen.core.files import shipped
 from sia_gen.core.images import Images, quantise
 from sia_gen.generators.generator import Codes, Generator
 from sia_gen.targets.points import FACE_POINTS, Keypoints
-from sia_gen.targets.target import Label, Target, classify
+from sia_gen.targets.target import Label, Target, ask, classify
 from sia_gen.targets.task import Classification, Following, Regression, Task
 from sia_gen.targets.verifier import Verifier, load_verifier
 
@@ -83,7 +83,7 @@ class Followed:
     label: Label | None = None
 
     def predict(self, images: Images) -> Tensor:
-        points = self.target.predict(images)
+        points = ask(self.target, images)
         self.target.task.check(points.detach().nan_to_num(), len(images))
         with torch.no_grad():
             read = self.verifier.read_landmarks(images)

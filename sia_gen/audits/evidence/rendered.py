@@ -22,7 +22,7 @@ from sia_gen.generators.stylegan2 import StyleGAN2
 from sia_gen.studio.factors import FACTORS, NAMES, FaceSpec
 from sia_gen.studio.sampling import sample
 from sia_gen.studio.studio import Studio
-from sia_gen.targets.target import Label, Target, classify
+from sia_gen.targets.target import Label, Target, ask, classify
 from sia_gen.targets.task import Classification, Following, Task, eligible
 
 SPACE, BATCH = "factors", 4
@@ -76,7 +76,7 @@ class TrueLandmarks:
         self.task: Task = Following(target.task)
 
     def predict(self, images: Images) -> Tensor:
-        points = self.target.predict(images).float()
+        points = ask(self.target, images).float()
         return torch.stack([points, self.rendered.landmarks.to(points)], dim=1)
 
 
@@ -142,7 +142,7 @@ class Rendered:
         def predict(part: slice) -> Tensor:
             with one_thread(self.rendered.device):
                 images = self.rendered.render(codes[part], None if edits is None else edits[part], SPACE)
-            return self.target.predict(quantise(images.float()))
+            return ask(self.target, quantise(images.float()))
 
         return torch.cat(list(Batches(BATCH)(len(codes), predict)))
 

@@ -19,7 +19,7 @@ from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import HALF_WRITTEN, read_json, read_tensors, writable_folder, write_json, write_tensors
 from sia_gen.core.images import from_bytes, to_bytes
 from sia_gen.generators.generator import Generator
-from sia_gen.targets.target import Target
+from sia_gen.targets.target import Target, ask
 
 CONFIG, HISTOGRAM = "config.json", "histogram.json"
 FORMAT = 5  # of a run: another one's parts mean other things
@@ -142,7 +142,7 @@ def fingerprint(*spaces: AttributeSpace) -> str:
 @torch.no_grad()
 def probe(generator: Generator, target: Target, seed: int) -> list[float]:
     """Numbers that the target says about a face: they tell these weights from others of the same name."""
-    prediction = target.predict(from_bytes(to_bytes(generator.render(generator.sample([seed])))))
+    prediction = ask(target, from_bytes(to_bytes(generator.render(generator.sample([seed])))))
     target.task.check(prediction, 1)
     numbers = prediction.flatten().float()
     return [float(f"{value:.7g}") for value in numbers[:: -(-len(numbers) // PROBED)].tolist()]

@@ -1,0 +1,44 @@
+"""Other people's code, run so that whatever it prints, raises or ends with becomes one line of ours."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+
+from sia_gen.core.errors import Cancelled, RequestError, WorkError
+
+OUT_OF_MEMORY = "OutOfMemoryError"  # torch's, which is not imported for a name here
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, where it says anything, else its type."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)
+
+
+@contextmanager
+def one_line(what: str) -> Iterator[None]:
+    """Raise `WorkError` for whatever the block raises, ``what`` being what fails.
+
+    That includes `SystemExit`, which would end the program as if all were done. Ctrl-C, memory that runs out and errors
+    that are one line already pass.
+    """
+    try:
+        yield
+    except (RequestError, WorkError, Cancelled):
+        raise
+    except (Exception, SystemExit) as error:
+        if type(error).__name__ == OUT_OF_MEMORY:
+            raise
+        kind, said = type(error).__name__, first_line(error)
+        raise WorkError(
+            f"{what} fails ({kind if said == kind else f'{kind}: {said}'}); mend it and run the same again"
+        ) from error
+
+
+@contextmanager
+def foreign(what: str) -> Iterator[None]:
+    """Run other people's code: as `one_line`, and what it prints goes to stderr, as stdout is for results."""
+    with one_line(what), redirect_stdout(sys.stderr):
+        yield
