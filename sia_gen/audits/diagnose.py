@@ -73,8 +73,8 @@ def audit(
         pairs=pairs, confirm=confirm, device=device,
     )  # fmt: skip
     with _folder(out) as path, eval_mode(*request.modules):
-        told = tell(judge(run(plan(request, path), progress or (lambda done, total, what: None))))
-        report = AuditReport.load(told)
+        done = run(plan(request, path), progress or (lambda done, total, what: None))
+        report = AuditReport.load(done.folder.path if done.folder.told else tell(judge(done)))
     if out is None:
         weakref.finalize(report, shutil.rmtree, report.folder, ignore_errors=True)
     return report

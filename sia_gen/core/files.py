@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -42,13 +43,29 @@ def writable_folder(path: str | Path) -> Path:
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".probe.{os.getpid()}"
+        probe = path / f".probe.{os.getpid()}.partial"  # as `HALF_WRITTEN`, should the process be killed here
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        reason = "it is no folder" if path.exists() and not path.is_dir() else error.strerror
+        reason = "it is no folder" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
         raise RequestError(f"cannot write to '{path}' ({reason}); choose another --out") from None
     return path
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; False, too, where a folder above it may not be entered."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """The same of a folder."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def write_json(path: str | Path, data: Any) -> None:
@@ -70,6 +87,11 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
     data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, dict(metadata or {}))
     with atomic(path) as partial:
         partial.write_bytes(data)
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Tells tensors from others, by names, shapes and every bit."""
+    return hashlib.sha256(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})).hexdigest()
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

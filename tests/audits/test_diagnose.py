@@ -2,6 +2,7 @@ import dataclasses
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,12 +13,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.audits.diagnose import audit
 from sia_gen.audits.evidence.reference import VerifiedLabel
 from sia_gen.audits.finished.audit_report import AuditReport
 from sia_gen.core.errors import Cancelled, RequestError, WorkError
+from sia_gen.core.files import read_json
 from sia_gen.targets.target import Label
 from sia_gen.targets.task import Classification, Regression
 from sia_gen.targets.verifier import Factor
@@ -108,6 +111,16 @@ def test_a_longer_audit_begins_with_the_same_faces(problem, tmp_path):
             frame = report.to_pandas()
             losses.append(frame[frame["arm"] == arm]["loss_after"].to_numpy()[:3])
         np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def stop_at(part):
+    """A progress that stops the work once so many parts are done."""
+
+    def progress(done, total, what):
+        if done == part:
+            raise Cancelled
+
+    return progress
 
 
 KILLED = f"""
@@ -250,10 +263,100 @@ def test_refuses_attributes_of_the_same_names_with_other_directions(problem, fin
         run(problem, finished)
 
 
-def test_a_damaged_part_is_done_again(problem, finished):
+PART = "parts/00001-003.safetensors"
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def two_bytes(path):
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    data[-9] ^= 128
+    path.write_bytes(bytes(data))
+
+
+def as_another(path):
+    shutil.copy(path.with_name("00001-004.safetensors"), path)
+
+
+def as_before(path):
+    shutil.copy(path.with_name("00000-003.safetensors"), path)
+
+
+def foreign(path):
+    save_file({"omega": torch.zeros(2)}, path)
+
+
+@pytest.mark.parametrize("harm", [cut, two_bytes, as_another, as_before, foreign])
+def test_a_part_that_is_not_what_was_written_is_done_again_and_told_of(problem, finished, caplog, harm):
     written = contents(finished)
-    part = finished / "parts" / "00001-003.safetensors"
-    part.write_bytes(part.read_bytes()[:100])
+    harm(finished / PART)
+    assert contents(finished) != written
+    run(problem, finished)
+    assert contents(finished) == written
+    assert "00001-003.safetensors" in caplog.text
+    assert "it is made again" in caplog.text
+
+
+@pytest.mark.parametrize("harm", [cut, two_bytes, foreign])
+def test_a_control_that_is_not_what_was_drawn_is_drawn_again(problem, finished, harm):
+    written = contents(finished)
+    harm(finished / "control.safetensors")
+    run(problem, finished)
+    assert contents(finished) == written
+
+
+def test_a_part_of_another_run_is_done_again(problem, finished, tmp_path):
+    written = contents(finished)
+    run(problem, tmp_path / "other", seed=5)
+    shutil.copy(tmp_path / "other" / PART, finished / PART)
+    run(problem, finished)
+    assert contents(finished) == written
+
+
+@pytest.mark.parametrize("probe", ["null", "[]", "[NaN]", "[null, 1.0]", '"abc"', "{}"])
+def test_a_config_whose_probe_is_none_is_no_run(problem, finished, probe):
+    config = read_json(finished / "config.json")
+    config.pop("probe")
+    (finished / "config.json").write_text(json.dumps(config)[:-1] + f', "probe": {probe}}}')
+    with pytest.raises(RequestError, match=r"holds something other than a run|of other weights"):
+        run(problem, finished)
+
+
+def test_a_damaged_config_is_named(problem, finished):
+    cut(finished / "config.json")
+    with pytest.raises(WorkError, match=r"^cannot read '.*config.json'"):
+        run(problem, finished)
+
+
+def test_a_run_that_goes_on_elsewhere_says_so(problem, tmp_path, monkeypatch, caplog):
+    with pytest.raises(Cancelled):
+        run(problem, tmp_path, progress=stop_at(5))
+    assert "may differ by rounding" not in caplog.text
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
+    run(problem, tmp_path)
+    assert "threads 99: what is added may differ by rounding" in caplog.text
+    assert read_json(tmp_path / "config.json")["made_with"]["threads"] != 99
+    caplog.clear()
+    run(problem, tmp_path)  # nothing is added
+    assert caplog.text == ""
+
+
+def test_a_finished_run_is_shown_without_writing(problem, finished, monkeypatch):
+    for name in ("writable_folder", "write_json", "write_tensors"):
+        monkeypatch.setattr(f"sia_gen.audits.run.run_folder.{name}", None)
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    report = run(problem, finished)
+    assert report.finding
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+def test_what_was_lost_of_a_finished_run_is_made_again(problem, finished):
+    written = contents(finished)
+    (finished / "report.html").unlink()
+    cut(finished / "histogram.json")
     run(problem, finished)
     assert contents(finished) == written
 
@@ -362,7 +465,7 @@ def test_defaults_resolve_names():
 
 
 def test_a_full_disk_is_said_in_one_line(problem, tmp_path, monkeypatch):
-    def full(path, tensors):
+    def full(path, tensors, metadata):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("sia_gen.audits.run.run_folder.write_tensors", full)

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sia_gen.audits.pages.report import REPORT
 from sia_gen.audits.run.results import read_results
-from sia_gen.audits.run.run_folder import CONFIG, HISTOGRAM, RunFolder, require_format
+from sia_gen.audits.run.run_folder import CONFIG, HISTOGRAM, REPORT, RunFolder, require_format
 from sia_gen.core.errors import RequestError
 from sia_gen.core.files import read_json
 

@@ -10,10 +10,11 @@ from typing import Any
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.audits.evidence.reference import MOVING, VERIFIED
 from sia_gen.audits.pages.figure import CURVES, DRAWN, FIGURE, MATRIX
+from sia_gen.audits.run.run_folder import REPORT
 from sia_gen.audits.verdict import finding
 from sia_gen.core.files import atomic, read_json
 
-REPORT, RENDERING = "report.html", "rendering.json"
+RENDERING = "rendering.json"
 TEMPLATE = "report.html.jinja"
 SHOWN = 4  # attributes named under a picture
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import groupby, product
 from operator import itemgetter
 from pathlib import Path
 
@@ -34,18 +34,18 @@ RENDERS, JUDGED = "faces-renders", 400  # of which so many say who reads a label
 
 @dataclass(frozen=True)
 class Plan:
-    """Every arm over every chunk of a request's faces; ``said`` is what the target's checks say."""
+    """Every arm over every chunk of a request's faces, of which ``starts`` are the numbers of the first ones.
+
+    ``missing`` are the (chunk, arm) that are to do, ``said`` is what the target's checks say.
+    """
 
     request: Request
     folder: RunFolder
     arms: Sequence[Arm]
     job: Job
     said: Sequence[str]
-
-    @property
-    def starts(self) -> range:
-        """The number of each chunk's first face."""
-        return range(0, len(self.request.seeds), self.request.attack.batch)
+    starts: range
+    missing: Sequence[tuple[int, int]]
 
 
 def plan(request: Request, path: Path) -> Plan:
@@ -55,29 +55,28 @@ def plan(request: Request, path: Path) -> Plan:
     """
     generator, witness, audited = request.generator, request.witness, request.audited
     with blame("the first face"):
-        settings = {**request.settings, MADE_OF: request.made_of}
-        folder = RunFolder(path, settings, probe(generator, witness.target, request.seeds[0]))
-    said, first = [*request.said], request.seeds[: min(LOOKED_AT, request.attack.batch)]
-    with blame(f"the first {len(first)} faces"):
-        said += next(Batches(len(first))(len(first), lambda part: _look(request, first[part])))
-    for what in said:  # at once, not only in the report
-        logging.getLogger(__name__).warning("'%s': %s", witness.target.name, what)
+        told = probe(generator, witness.target, request.seeds[0])
+    folder = RunFolder(path, {**request.settings, MADE_OF: request.made_of}, told)
     planned = arms(request.attack, audited, _control(folder, request), request.pairs)
+    starts = range(0, len(request.seeds), request.attack.batch)
+    missing = [
+        (chunk, arm) for chunk in range(len(starts)) for arm in range(len(planned)) if not folder.has(chunk, arm)
+    ]
+    if missing:
+        folder.go_on()
+    said = [] if folder.told else _look(request)
     with blame("unedited faces"):
         gate = witness.gate(folder.once, generator, request.seed, request.device)
     job = Job(generator, witness, audited, gate, request.rendered, request.attack.precision)
-    return Plan(request, folder, planned, job, said)
+    return Plan(request, folder, planned, job, said, starts, missing)
 
 
 def run(plan: Plan, progress: Progress) -> Plan:
-    """Do every (chunk, arm) that has no part in the run folder yet; gives the plan, of which nothing is left to do."""
+    """Do every (chunk, arm) that has no part in the run folder yet; gives the plan, whose parts are all there then."""
     folder, starts, seeds = plan.folder, plan.starts, plan.request.seeds
     total = len(starts) * len(plan.arms)
-    missing = [
-        (chunk, arm) for chunk in range(len(starts)) for arm in range(len(plan.arms)) if not folder.has(chunk, arm)
-    ]
-    done = total - len(missing)
-    for number, jobs in groupby(missing, key=itemgetter(0)):
+    done = total - len(plan.missing)
+    for number, jobs in groupby(plan.missing, key=itemgetter(0)):
         first = starts[number]
         last = min(first + starts.step, len(seeds))
         with blame(f"faces {first}…{last - 1}"):
@@ -95,14 +94,22 @@ def run(plan: Plan, progress: Progress) -> Plan:
     return plan
 
 
-def _look(request: Request, seeds: Sequence[int]) -> list[str]:
-    """What is to be said of the target before it is audited, from the first faces."""
-    with torch.no_grad():
-        images = quantise(request.generator.render(request.generator.sample(seeds)).float())
-    witness = request.witness
-    said = checks(witness.target, images, reference_of(witness.verified, images))
-    if taught(request.generator) and (folder := pretrained_folder() / RENDERS).is_dir():
-        said += outread(witness.target, witness.verified, read_renders(folder, JUDGED))
+def _look(request: Request) -> list[str]:
+    """What is to be said of the target before it is audited, from the first faces; at once, not only in the report."""
+    witness, seeds = request.witness, request.seeds[: min(LOOKED_AT, request.attack.batch)]
+
+    def look(part: slice) -> list[str]:
+        with torch.no_grad():
+            images = quantise(request.generator.render(request.generator.sample(seeds[part])).float())
+        said = checks(witness.target, images, reference_of(witness.verified, images))
+        if taught(request.generator) and (folder := pretrained_folder() / RENDERS).is_dir():
+            said += outread(witness.target, witness.verified, read_renders(folder, JUDGED))
+        return said
+
+    with blame(f"the first {len(seeds)} faces"):
+        said = [*request.said, *next(Batches(len(seeds))(len(seeds), look))]
+    for what in said:
+        logging.getLogger(__name__).warning("'%s': %s", witness.target.name, what)
     return said
 
 

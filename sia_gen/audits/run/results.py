@@ -20,7 +20,7 @@ from torch import Tensor
 from sia_gen.attack.result import AttackResult
 from sia_gen.audits.evidence.statistics import Floats, Groups, wilson
 from sia_gen.audits.evidence.witness import LABEL_KEPT, MEASURED, VALID
-from sia_gen.audits.run.run_folder import RunFolder
+from sia_gen.audits.run.run_folder import RESULTS, RunFolder
 from sia_gen.core.files import atomic
 from sia_gen.targets.points import Keypoints, by_part, normalised_error
 from sia_gen.targets.task import Following, Task
@@ -28,7 +28,6 @@ from sia_gen.targets.task import Following, Task
 if TYPE_CHECKING:
     import pyarrow as pa
 
-RESULTS = "results.parquet"
 CONTROL = "random direction"
 ARMS = ("joint", "semantic", "pixel")
 PLAIN = (

@@ -7,24 +7,38 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import math
+import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.core.errors import RequestError, WorkError
-from sia_gen.core.files import HALF_WRITTEN, read_json, read_tensors, writable_folder, write_json, write_tensors
+from sia_gen.core.files import (
+    HALF_WRITTEN,
+    is_file,
+    read_json,
+    read_tensors,
+    tensors_digest,
+    writable_folder,
+    write_json,
+    write_tensors,
+)
 from sia_gen.core.images import from_bytes, to_bytes
 from sia_gen.generators.generator import Generator
 from sia_gen.targets.target import Target, ask
 
-CONFIG, HISTOGRAM = "config.json", "histogram.json"
-FORMAT = 5  # of a run: another one's parts mean other things
+CONFIG, HISTOGRAM, RESULTS, REPORT = "config.json", "histogram.json", "results.parquet", "report.html"
+FORMAT = 6  # of a run: another one's parts mean other things
 PARTS = "parts"
 MADE_OF = "made_of"  # where generator and target are found again
+MADE_WITH = "made_with"  # what decides how numbers are rounded: the same bytes are promised with the same of it
 # Of the largest number. Runs of the same weights differ by rounding (threads, devices), other weights by more.
 PROBE_TOLERANCE = 0.005
 PROBED = 64  # numbers of the target's first prediction, at most, that tell its weights from others
@@ -39,20 +53,48 @@ class RunFolder:
         Raises `RequestError` where nothing can be written, or if the folder holds a run with other settings.
         """
         settings = json.loads(json.dumps({"format": FORMAT, **settings}))  # as it reads back: tuples are lists
-        self.path = writable_folder(path)
-        if (self.path / CONFIG).exists():
+        self.path = Path(path)
+        if is_file(self.path / CONFIG):
             found = read_json(self.path / CONFIG)
-            if not isinstance(found, dict) or "probe" not in found:
+            if not isinstance(found, dict) or not _finite(found.get("probe")):
                 raise RequestError(f"'{self.path}' holds something other than a run; choose another --out")
             require_format(self.path, found, "choose another --out")
             self._compare(found, settings)
-            self._sweep()
             require_same_weights(self.path, found["probe"], probe, "choose another --out")
-        elif any(not path.name.startswith(".") for path in self.path.iterdir()):
-            raise RequestError(f"'{self.path}' holds files that are no run's; choose another --out or an empty folder")
         else:
-            write_json(self.path / CONFIG, {**settings, "probe": list(probe)})
+            writable_folder(self.path)
+            if any(not path.name.startswith(".") for path in self.path.iterdir()):
+                raise RequestError(
+                    f"'{self.path}' holds files that are no run's; choose another --out or an empty folder"
+                )
+            found = {**settings, "probe": list(probe), MADE_WITH: made_with()}
+            write_json(self.path / CONFIG, found)
+        self._made_with = found.get(MADE_WITH)
+        told = {name: value for name, value in found.items() if name not in (MADE_OF, MADE_WITH)}
+        self._run = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def told(self) -> bool:
+        """Whether the run is finished, so that what it found only has to be shown."""
+        try:
+            return all(is_file(self.path / name) for name in (RESULTS, REPORT)) and bool(
+                read_json(self.path / HISTOGRAM)
+            )
+        except WorkError:
+            return False
+
+    def go_on(self) -> None:
+        """Get ready to write; a folder that is only read is not touched. Tells of what differs since the run began."""
         writable_folder(self.path / PARTS)
+        (self.path / HISTOGRAM).unlink(missing_ok=True)  # where it lies, the run is finished
+        for path in self.path.rglob(HALF_WRITTEN):  # of a run that was killed
+            path.unlink(missing_ok=True)
+        now = made_with()
+        if self._made_with not in (None, now):
+            logging.getLogger(__name__).warning(
+                "'%s' was begun with %s and goes on with %s: what is added may differ by rounding",
+                self.path, _in_words(self._made_with), _in_words(now),
+            )  # fmt: skip
 
     @classmethod
     def like(cls, folder: Path, path: str | Path) -> RunFolder:
@@ -65,7 +107,7 @@ class RunFolder:
     def _compare(self, found: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         there, here = dict(_flat(found)), dict(_flat(settings))
         for name in [*here, *(name for name in there if name not in here and name != "probe")]:
-            if name.startswith(f"{MADE_OF}.") or name == MADE_OF:  # a folder may have another place by now
+            if name.split(".")[0] in (MADE_OF, MADE_WITH):  # a folder may have another place by now
                 continue
             if there.get(name) != here.get(name):
                 raise RequestError(
@@ -73,21 +115,17 @@ class RunFolder:
                     "choose another --out or the same settings"
                 )
 
-    def _sweep(self) -> None:
-        """Clear away what a run that was killed left half written."""
-        for path in self.path.rglob(HALF_WRITTEN):
-            path.unlink(missing_ok=True)
-
     def _part(self, chunk: int, arm: int) -> Path:
         return self.path / PARTS / f"{chunk:05d}-{arm:03d}.safetensors"
 
     def has(self, chunk: int, arm: int) -> bool:
-        """Whether a part is finished; one damaged by a power cut counts as missing."""
+        """Whether a part is finished; one that is damaged, or another's, counts as missing, and is told of."""
         if not self._part(chunk, arm).is_file():
             return False
         try:
             self.read(chunk, arm)
-        except WorkError:
+        except WorkError as error:
+            logging.getLogger(__name__).warning("%s; it is made again", str(error).split(";")[0])
             return False
         return True
 
@@ -97,7 +135,7 @@ class RunFolder:
 
     def _keep(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
         try:
-            write_tensors(path, tensors)
+            write_tensors(path, tensors, self._seal(path, tensors))
         except OSError as error:
             reason = f"cannot write to '{self.path}' any more ({error.strerror})"
             raise WorkError(f"{reason}; make room and run the same again: what is finished stays") from None
@@ -105,13 +143,46 @@ class RunFolder:
     def once(self, name: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Tensors that are made once for the run and kept in a file; again where a power cut damaged it."""
         try:
-            return read_tensors(self.path / name)[0]
+            return self._sealed(self.path / name)
         except WorkError:
             self._keep(self.path / name, make())
-            return read_tensors(self.path / name)[0]
+            return self._sealed(self.path / name)
 
     def read(self, chunk: int, arm: int) -> dict[str, Tensor]:
-        return read_tensors(self._part(chunk, arm))[0]
+        """A finished part; raises `WorkError` for one that is not what was written."""
+        return self._sealed(self._part(chunk, arm))
+
+    def _seal(self, path: Path, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+        """What proves that a file holds what was written to it, in this run and under its name."""
+        return {"seal": f"{self._run}/{path.name} {tensors_digest(tensors)}"}  # one: several have no order
+
+    def _sealed(self, path: Path) -> dict[str, Tensor]:
+        tensors, metadata = read_tensors(path)
+        if metadata != self._seal(path, tensors):
+            raise WorkError(f"'{path}' is not what this run wrote there; remove it and run the same again")
+        return tensors
+
+
+def made_with() -> dict[str, Any]:
+    """The versions, processor and threads that a run's numbers come from: with others they may differ by rounding."""
+    import sia_gen
+
+    return {
+        "sia_gen": sia_gen.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "processor": platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _in_words(made: Any) -> str:
+    return ", ".join(f"{name} {value}" for name, value in made.items()) if isinstance(made, dict) else "nothing known"
+
+
+def _finite(probe: Any) -> bool:
+    """Whether this is what `probe` gives."""
+    return isinstance(probe, list) and all(isinstance(value, float) and math.isfinite(value) for value in probe)
 
 
 def require_format(run: Path, settings: Mapping[str, Any], remedy: str) -> None:

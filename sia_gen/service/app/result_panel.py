@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from sia_gen.audits.finished.audit_report import HISTOGRAM, AuditReport
-from sia_gen.audits.pages.report import REPORT
+from sia_gen.audits.run.run_folder import REPORT
 from sia_gen.service.runs import pack
 
 NOTHING = "<h3>No run yet</h3><p>Choose a target and press <b>Run the audit</b>.</p>"
