@@ -10,12 +10,14 @@ from sia_gen.attack.balls import Norm, Step
 from sia_gen.core.executors import Precision
 from sia_gen.core.settings import settings
 
+MOST = 1_000_000  # of any count: far beyond what is of use, and small enough for every tensor
+
 
 @settings
 class AttackSettings:
     """How far, in which steps and until when an attack goes.
 
-    steps           ascent steps a restart, at least 1
+    steps           ascent steps a restart, 1 or more
     box             fraction 0…1 of each attribute's safe range; 0 leaves ω = 0 (the pixel-only arm, PGD)
     budget          ρ: how far ω may go in all, in half ranges: ‖ω / ((high − low) / 2)‖₂ ≤ ρ. One attribute at an end
                     of its range is about 1 away, K of them are √K away, and a larger budget limits nothing. A sweep
@@ -39,7 +41,7 @@ class AttackSettings:
     precision       of the models, "no", "bf16" or "fp16"; ω, δ and the loss are float32
     """
 
-    steps: int = Field(10, ge=1)
+    steps: int = Field(10, ge=1, le=MOST)
     box: float = Field(1.0, ge=0, le=1)
     budget: float = Field(1.0, gt=0, allow_inf_nan=False)
     epsilon: float = Field(1 / 255, ge=0, allow_inf_nan=False)
@@ -47,11 +49,11 @@ class AttackSettings:
     semantic_step: float = Field(0.2, gt=0, le=2)
     pixel_step: float = Field(0.25, gt=0, le=2)
     step: Step | Literal["sweep", "evolve"] = "sign"
-    pairs: int = Field(8, ge=1)
+    pairs: int = Field(8, ge=1, le=MOST)
     momentum: float = Field(0.0, ge=0, allow_inf_nan=False)
-    restarts: int = Field(1, ge=1)
+    restarts: int = Field(1, ge=1, le=MOST)
     stop: Literal["success", "never"] = "never"
-    batch: int = Field(32, ge=1)
+    batch: int = Field(32, ge=1, le=MOST)
     precision: Precision = "no"
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.core.errors import RequestError
+from sia_gen.core.files import is_file
 from sia_gen.core.locate import build, locate
 
 FILE = "attributes.safetensors"
@@ -16,7 +17,7 @@ def load_attributes(name: str | Path, device: str = "cpu") -> AttributeSpace:
 
     Raises `RequestError` that names what exists, `WorkError` on a damaged file.
     """
-    if Path(name).is_file():
+    if is_file(Path(name)):
         return AttributeSpace.load(name).to(device)
     place = locate("generator", name)
     if not isinstance(place, Path):
@@ -24,6 +25,6 @@ def load_attributes(name: str | Path, device: str = "cpu") -> AttributeSpace:
         if not isinstance(attributes, AttributeSpace):
             raise RequestError(f"'{name}' has no attribute space; give what it returns one as .attributes")
         return attributes
-    if not (place / FILE).is_file():
+    if not is_file(place / FILE):
         raise RequestError(f"'{name}' has no {FILE}; find its attributes with 'sia-gen train attributes'")
     return AttributeSpace.load(place / FILE).to(device)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sia_gen.core.errors import RequestError, WorkError, unknown
-from sia_gen.core.files import pretrained_folder, shipped
+from sia_gen.core.files import is_folder, pretrained_folder, shipped
 from sia_gen.core.foreign import first_line, foreign
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def locate(kind: str, name: str | Path, *also: str) -> Path | Callable[..., Any]
     reached.
     """
     if isinstance(name, Path):
-        if name.is_dir():
+        if is_folder(name):
             return name
         raise RequestError(f"{kind} '{name}' is no folder; name one that is, or give a shipped model's name as text")
     text = name
@@ -35,7 +35,7 @@ def locate(kind: str, name: str | Path, *also: str) -> Path | Callable[..., Any]
         return pretrained_folder() / text
     if text.startswith("hf:"):
         return _download(text.removeprefix("hf:"))
-    if Path(text).is_dir():
+    if text and is_folder(Path(text)):
         return Path(text)
     if ":" in text:
         return _import(kind, text)
@@ -45,7 +45,7 @@ def locate(kind: str, name: str | Path, *also: str) -> Path | Callable[..., Any]
 
 def lasting(kind: str, name: str | Path) -> str:
     """Text that `locate` finds the same model by from any other folder: a folder's whole path, else the name itself."""
-    if isinstance(name, str) and (name in shipped(kind) or name.startswith("hf:") or not Path(name).is_dir()):
+    if isinstance(name, str) and (name in shipped(kind) or name.startswith("hf:") or not is_folder(Path(name))):
         return name
     return str(Path(name).resolve())
 

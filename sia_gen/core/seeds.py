@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +21,19 @@ def face_seeds(seed: int, faces: int) -> list[int]:
 
     Raises `RequestError` outside 1 ≤ faces ≤ 100 000 and 0 ≤ seed < 2**31.
     """
-    if not 0 <= seed <= MAX_SEED:
-        raise RequestError(f"seed={seed} is outside 0…{MAX_SEED}; choose a number in that range")
-    if not 1 <= faces <= MAX_FACES:
-        raise RequestError(f"faces={faces} is outside 1…{MAX_FACES}; choose a number in that range")
+    seed, faces = whole("seed", seed, 0, MAX_SEED), whole("faces", faces, 1, MAX_FACES)
     return [seed * 1_000_000 + index for index in range(faces)]
+
+
+def whole(name: str, value: Any, low: int, high: int) -> int:
+    """A whole number in a range, of whatever integer type; raises `RequestError` for anything else."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise RequestError(f"{name}={value!r} is no whole number; choose one from {low} to {high}") from None
+    if not low <= number <= high:
+        raise RequestError(f"{name}={number} is outside {low}…{high}; choose a number in that range")
+    return number
 
 
 def seeds_apart(seed: int, purpose: str, count: int) -> list[int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sia_gen.audits.finished.audit_report import HISTOGRAM, AuditReport
 from sia_gen.core.errors import unknown
-from sia_gen.core.files import atomic
+from sia_gen.core.files import atomic, is_folder
 
 # What a first visitor sees: sia-gen audit --target smile-classifier-planted, less parts/ and images/.
 FIRST_RESULT = Path(__file__).parent / "first_result"
@@ -28,7 +28,7 @@ def default_folder() -> Path:
 
 def slug(name: str) -> str:
     """A model's name as the name of a folder: ``hf:owner/name`` becomes ``hf-owner-name``."""
-    short = Path(name).name if Path(name).is_dir() else name
+    short = Path(name).name if is_folder(Path(name)) else name
     return re.sub(r"[^a-z0-9]+", "-", short.lower()).strip("-") or "run"
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.executors import Batches, Progress, resolve_device
-from sia_gen.core.files import atomic, read_json, writable_folder, write_json
+from sia_gen.core.files import atomic, is_file, read_json, writable_folder, write_json
 from sia_gen.core.images import from_pil, to_bytes, to_pil
 from sia_gen.core.seeds import face_seeds
 from sia_gen.studio.factors import NAMES, PERSON, FaceSpec
@@ -109,7 +109,7 @@ def write_renders(
     out = Path(out)
     settings = {"seed": seed, "resolution": resolution, "skews": [asdict(skew) for skew in skews], "pictures": pictures}
     settings |= {"spread": spread, "mesh": mesh}
-    if (out / SETTINGS).exists() and read_json(out / SETTINGS) != settings:
+    if is_file(out / SETTINGS) and read_json(out / SETTINGS) != settings:
         raise RequestError(f"'{out}' holds renders of other settings {read_json(out / SETTINGS)}; choose another --out")
     people = [seeds[index - index % pictures] for index in range(faces)]
     chunks = [(start, seeds[start : start + CHUNK]) for start in range(0, faces, CHUNK)]
@@ -144,13 +144,13 @@ def read_renders(folder: str | Path, faces: int | None = None) -> RenderSet:
     from PIL import Image
 
     folder = Path(folder)
-    if not (folder / SETTINGS).is_file():
+    if not is_file(folder / SETTINGS):
         raise RequestError(f"'{folder}' holds no renders; name a folder that 'sia-gen studio render' wrote")
     settings = read_json(folder / SETTINGS)
     try:
         import pyarrow.parquet as pq
 
-        packed = not (folder / METADATA).is_file()
+        packed = not is_file(folder / METADATA)
         table = pq.read_table(folder / (PACKED if packed else METADATA))[:faces]
         side = settings["resolution"]
         images = torch.empty(len(table), 3, side, side, dtype=torch.uint8)  # filled in place: a list would double it

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError, WorkError
-from sia_gen.core.files import read_json
+from sia_gen.core.files import is_file, read_json
 from sia_gen.core.images import Images, from_pil, to_pil
 from sia_gen.targets.points import FACE_POINTS, Keypoints
 from sia_gen.targets.pretrained import PROCESSOR, WEIGHTS, load_network, load_processor, not_reproduced, probe
@@ -55,7 +55,7 @@ def load_keypoints(folder: Path, name: str, device: torch.device) -> KeypointNet
     from transformers import VitPoseForPoseEstimation
 
     for needed in (WEIGHTS, (PROCESSOR,)):
-        if not any((folder / file).is_file() for file in needed):
+        if not any(is_file(folder / file) for file in needed):
             raise RequestError(f"'{folder}' has no {needed[0]}; save the network and its image processor there")
     config, settings = read_json(folder / "config.json"), read_json(folder / PROCESSOR)
     network = load_network(folder, VitPoseForPoseEstimation, "a keypoint network")

@@ -10,7 +10,7 @@ from torch import nn
 
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import resolve_device
-from sia_gen.core.files import read_json
+from sia_gen.core.files import is_file, read_json
 from sia_gen.core.locate import build, locate
 from sia_gen.targets.cascade import PREFIX, load_cascade
 from sia_gen.targets.classifier import load_classifier
@@ -41,7 +41,7 @@ def load_target(name: str | Path | nn.Module, device: torch.device | str = "cpu"
     place = locate("target", name, "identity")
     if isinstance(place, Path):
         shown = text if text.startswith("hf:") else place.name
-        config = read_json(place / "config.json") if (place / "config.json").is_file() else {}
+        config = read_json(place / "config.json") if is_file(place / "config.json") else {}
         if config.get("model_type") == "vitpose":
             return load_keypoints(place, shown, device)
         if config.get("sia_gen", {}).get("kind") == "identity":

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sia_gen.core.errors import RequestError, WorkError
-from sia_gen.core.files import read_json
+from sia_gen.core.files import is_file, read_json
 from sia_gen.core.foreign import first_line
 from sia_gen.core.images import Images, from_pil, to_pil
 from sia_gen.core.seeds import uniforms
@@ -51,11 +51,11 @@ def load_image_model(folder: Path, device: torch.device | str = "cpu") -> ImageM
     Raises `RequestError` for a folder that is no such model, `WorkError` for damaged or incomplete weights and for
     preprocessing that would not be reproduced.
     """
-    if not (folder / "config.json").is_file():
+    if not is_file(folder / "config.json"):
         raise RequestError(f"'{folder}' has no config.json; name the folder of a transformers image classifier")
-    if not any((folder / name).is_file() for name in WEIGHTS):
+    if not any(is_file(folder / name) for name in WEIGHTS):
         raise RequestError(f"'{folder}' has no {WEIGHTS[0]}; save the model with save_pretrained")
-    if not (folder / PROCESSOR).is_file():
+    if not is_file(folder / PROCESSOR):
         raise RequestError(f"'{folder}' has no {PROCESSOR}; save the model's image processor beside it")
     config = read_json(folder / "config.json")
     from transformers import AutoModelForImageClassification

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -92,6 +93,8 @@ def labelled(target: Target, text: str) -> Target:
     attribute, _, rest = text.partition(":")
     try:
         thresholds = tuple(float(part) for part in rest.split(",")) if rest else ()
+        if not all(map(math.isfinite, thresholds)):
+            raise ValueError
     except ValueError:
         raise RequestError(f"label {text} is no attribute and thresholds; write it as smile:0.5 or age:30,60") from None
     needed = len(target.task.classes) - 1 if isinstance(target.task, Classification) else 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sia_gen.audits.run.results import read_results
 from sia_gen.audits.run.run_folder import CONFIG, HISTOGRAM, REPORT, RunFolder, require_format
 from sia_gen.core.errors import RequestError
-from sia_gen.core.files import read_json
+from sia_gen.core.files import is_file, read_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,7 +37,7 @@ class AuditReport:
     @classmethod
     def load(cls, folder: str | Path) -> AuditReport:
         """The report in a run folder; raises `RequestError` where there is none, `WorkError` where it is damaged."""
-        if not (Path(folder) / HISTOGRAM).is_file():
+        if not is_file(Path(folder) / HISTOGRAM):
             raise RequestError(f"'{folder}' holds no finished audit; name another folder, or finish the audit in it")
         return cls(Path(folder), read_json(Path(folder) / HISTOGRAM))
 
