@@ -47,7 +47,7 @@ def writable_folder(path: str | Path) -> Path:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        reason = "it is no folder" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
+        reason = "it is no folder" if isinstance(error, FileExistsError) else error.strerror
         raise RequestError(f"cannot write to '{path}' ({reason}); choose another --out") from None
     return path
 
@@ -78,8 +78,21 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file; raises `WorkError` that names the file if it is missing or damaged."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise WorkError(f"cannot read '{path}' (lists in lists without end); name another folder") from None
     except (OSError, ValueError) as error:
         raise WorkError(f"cannot read '{path}' ({error}); restore the file or name another folder") from None
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """A model's config with what is ours in it, ``sia_gen``, empty where there is none; raises `WorkError`."""
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise WorkError(f"'{path}' is a {type(config).__name__}, not settings by name; fetch the file again")
+    extra = config.setdefault("sia_gen", {})
+    if not isinstance(extra, dict):
+        raise WorkError(f"'{path}' has sia_gen={extra!r}, not settings by name; mend or remove it")
+    return config
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -113,6 +126,6 @@ def shipped(kind: str) -> list[str]:
     """Names of the shipped models of one kind ("generator", "target" or "verifier"), sorted."""
     found = []
     for config in sorted(pretrained_folder().glob("*/config.json")):
-        if read_json(config).get("sia_gen", {}).get("kind") == kind:
+        if read_config(config)["sia_gen"].get("kind") == kind:
             found.append(config.parent.name)
     return found

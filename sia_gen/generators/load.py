@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.executors import resolve_device
-from sia_gen.core.files import read_json
+from sia_gen.core.files import read_config
 from sia_gen.core.locate import build, locate
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.stylegan2 import StyleGAN2
@@ -31,7 +31,7 @@ def load_generator(name: str | Path, device: str = "cpu") -> Generator:
                 "edit_shapes, sample and render"
             )
         return made
-    kind = read_json(place / "config.json").get("sia_gen", {}).get("architecture")
+    kind = read_config(place / "config.json")["sia_gen"].get("architecture")
     if kind not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise WorkError(f"'{place}' holds a generator of architecture '{kind}', not one of {known}; convert it first")

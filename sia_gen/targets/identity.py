@@ -45,7 +45,7 @@ def load_identity(name: str | Path = "identity", device: torch.device | str = "c
     if not isinstance(place, Path):
         raise RequestError(f"identity model '{name}' must be a model folder; see 'sia-gen train identity'")
     model = load_image_model(place, resolve_device(str(device)))
-    extra = model.config.get("sia_gen", {})
+    extra = model.config["sia_gen"]
     if extra.get("kind") != "identity":
         raise RequestError(f"'{name}' is no identity model; train one with 'sia-gen train identity'")
     try:

@@ -18,10 +18,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError, WorkError
-from sia_gen.core.files import is_file, read_json
 from sia_gen.core.images import Images, from_pil, to_pil
 from sia_gen.targets.points import FACE_POINTS, Keypoints
-from sia_gen.targets.pretrained import PROCESSOR, WEIGHTS, load_network, load_processor, not_reproduced, probe
+from sia_gen.targets.pretrained import (
+    PROCESSOR,
+    checked_config,
+    load_network,
+    load_processor,
+    not_reproduced,
+    probe,
+    require_files,
+)
 
 FLOOR = 1e-3  # of a heat map, before its logarithm
 TOLERANCE = 3 / 255  # of what the network sees: processors round to 8 bit
@@ -54,10 +61,9 @@ def load_keypoints(folder: Path, name: str, device: torch.device) -> KeypointNet
     """
     from transformers import VitPoseForPoseEstimation
 
-    for needed in (WEIGHTS, (PROCESSOR,)):
-        if not any(is_file(folder / file) for file in needed):
-            raise RequestError(f"'{folder}' has no {needed[0]}; save the network and its image processor there")
-    config, settings = read_json(folder / "config.json"), read_json(folder / PROCESSOR)
+    config = checked_config(folder)
+    require_files(folder)
+    settings = load_processor(folder).to_dict()
     network = load_network(folder, VitPoseForPoseEstimation, "a keypoint network")
     try:
         size = (int(settings["size"]["height"]), int(settings["size"]["width"]))
@@ -99,7 +105,7 @@ def _require_same_input(folder: Path, size: tuple[int, int], mean: Tensor, std: 
 
 
 def _task(config: dict[str, Any], name: str, points: int) -> Keypoints:
-    known = config.get("sia_gen", {}).get("keypoints")
+    known = config["sia_gen"].get("keypoints")
     if known is None and points == FACE_POINTS.points:
         return FACE_POINTS
     try:

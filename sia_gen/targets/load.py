@@ -10,13 +10,13 @@ from torch import nn
 
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import resolve_device
-from sia_gen.core.files import is_file, read_json
+from sia_gen.core.files import is_file, read_config
 from sia_gen.core.locate import build, locate
 from sia_gen.targets.cascade import PREFIX, load_cascade
 from sia_gen.targets.classifier import load_classifier
 from sia_gen.targets.identity import as_target, load_identity
 from sia_gen.targets.keypoints import load_keypoints
-from sia_gen.targets.module import UNNAMED, ModuleTarget, infer_classification
+from sia_gen.targets.module import UNNAMED, ModuleTarget, infer
 from sia_gen.targets.target import Target
 
 
@@ -41,10 +41,10 @@ def load_target(name: str | Path | nn.Module, device: torch.device | str = "cpu"
     place = locate("target", name, "identity")
     if isinstance(place, Path):
         shown = text if text.startswith("hf:") else place.name
-        config = read_json(place / "config.json") if is_file(place / "config.json") else {}
+        config = read_config(place / "config.json") if is_file(place / "config.json") else {"sia_gen": {}}
         if config.get("model_type") == "vitpose":
             return load_keypoints(place, shown, device)
-        if config.get("sia_gen", {}).get("kind") == "identity":
+        if config["sia_gen"].get("kind") == "identity":
             return as_target(load_identity(place, device), shown)
         return load_classifier(place, shown, device)
     made = build("target", text, place, device)
@@ -58,5 +58,4 @@ def load_target(name: str | Path | nn.Module, device: torch.device | str = "cpu"
 
 
 def _of_module(module: nn.Module, name: str, device: torch.device) -> Target:
-    module = module.to(device)
-    return ModuleTarget(module, infer_classification(module, name), name=name)
+    return infer(module.to(device), name)

@@ -19,6 +19,7 @@ from sia_gen.core.foreign import first_line
 from sia_gen.core.images import Images
 from sia_gen.core.modules import device_of, eval_mode
 from sia_gen.targets.keypoints import decoded
+from sia_gen.targets.outputs import as_logits, task_of
 from sia_gen.targets.points import Keypoints
 from sia_gen.targets.target import Label
 from sia_gen.targets.task import Classification, Task
@@ -56,14 +57,8 @@ class ModuleTarget:
         with frozen:
             output = self._asked(images)
         output = getattr(output, "logits", output)  # transformers' networks return an output class
-        count = len(images)
-        if (
-            isinstance(self.task, Classification)
-            and isinstance(output, Tensor)
-            and output.shape in ((count,), (count, 1))
-        ):
-            output = output.view(count, 1)
-            output = torch.cat([torch.zeros_like(output), output], dim=1)  # one logit is the second class's log-odds
+        if isinstance(self.task, Classification) and isinstance(output, Tensor):
+            output = as_logits(output, len(images))
         if isinstance(self.task, Keypoints) and isinstance(output, Tensor) and output.ndim == 4:  # heat maps
             sides = output.new_tensor([output.shape[3], output.shape[2]])
             output = (decoded(output) * (sides - 1) + 0.5) / sides  # from pixel middles to shares of the picture
@@ -103,14 +98,20 @@ def _in_time(module: Callable[[Images], Any], images: Images, seconds: float) ->
     return answer
 
 
-def infer_classification(module: nn.Module, name: str) -> Classification:
-    """The classes of a module that gives logits: from its transformers config, else one per column of its output.
+def infer(module: nn.Module, name: str) -> ModuleTarget:
+    """A module as a target: as its transformers config says, see `task_of`, else of one class per column it gives.
 
-    Raises `RequestError` where neither tells.
+    Raises `RequestError` where neither tells, `WorkError` for a damaged config.
     """
-    names = getattr(getattr(module, "config", None), "id2label", None)
-    if names:
-        return Classification(tuple(label for _, label in sorted(names.items())))
+    config = getattr(module, "config", None)
+    if getattr(config, "id2label", None):
+        said = config.to_dict() if hasattr(config, "to_dict") else vars(config)
+        task, label = task_of(said, name)
+        return ModuleTarget(module, task, name, label)
+    return ModuleTarget(module, _classes(module, name), name)
+
+
+def _classes(module: nn.Module, name: str) -> Classification:
     probe = ModuleTarget(module, Classification(()))
     given: list[str] = []
     for side in PROBE_SIDES:

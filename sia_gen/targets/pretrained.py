@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,25 +14,36 @@ import torch
 from torch import Tensor, nn
 
 from sia_gen.core.errors import RequestError, WorkError
-from sia_gen.core.files import is_file, read_json
-from sia_gen.core.foreign import first_line
+from sia_gen.core.files import is_file, read_config, read_json
+from sia_gen.core.foreign import first_line, one_line
 from sia_gen.core.images import Images, from_pil, to_pil
 from sia_gen.core.seeds import uniforms
-from sia_gen.targets.preprocessing import Preprocessing
+from sia_gen.targets.preprocessing import Preprocessing, of_timm
 
-PROCESSOR = "preprocessor_config.json"
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+CONFIG, PROCESSOR, NEW_PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+TIMM = "timm_wrapper"
 # Two 8-bit steps: processors round after each pass of resizing, a differentiable one cannot.
 TOLERANCE = 2 / 255
+SHARD = re.compile(r"[\w.-]+\.safetensors")
+DEEPEST = 1000  # layers that a network may be said to have: building more would take for ever
 
 
 @dataclass(frozen=True)
 class ImageModel:
-    """A frozen network in eval mode; called with images ``[B, 3, H, W]`` in [0, 1], it gives its logits."""
+    """A frozen network in eval mode; called with images ``[B, 3, H, W]`` in [0, 1], it gives its logits.
+
+    ``config`` is what stands in its folder. Where the ``preprocessing`` is an image processor's own, it passes no
+    gradient.
+    """
 
     network: nn.Module
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | Processed
     config: dict[str, Any]
+
+    @property
+    def differentiable(self) -> bool:
+        return isinstance(self.preprocessing, Preprocessing)
 
     def __call__(self, images: Images) -> Tensor:
         return self.network(self.preprocessing(images)).logits
@@ -45,25 +57,65 @@ class ImageModel:
         return found.hexdigest()[:16]
 
 
-def load_image_model(folder: Path, device: torch.device | str = "cpu") -> ImageModel:
+class Processed:
+    """A transformers image processor as it is: images ``[B, 3, H, W]`` in [0, 1] → what its network takes."""
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+
+    def __call__(self, images: Images) -> Tensor:
+        pictures = [to_pil(image) for image in images]
+        return self.processor(pictures, return_tensors="pt")["pixel_values"].to(images.device)
+
+
+def load_image_model(folder: Path, device: torch.device | str = "cpu", *, exact: bool = True) -> ImageModel:
     """Load ``AutoModelForImageClassification`` weights (safetensors only) and the preprocessing beside them.
 
-    Raises `RequestError` for a folder that is no such model, `WorkError` for damaged or incomplete weights and for
-    preprocessing that would not be reproduced.
+    Raises `RequestError` for a folder that is no such model, `WorkError` for damaged or incomplete weights and, if it
+    is to be ``exact``, for preprocessing that would not be reproduced; else the processor itself is taken.
     """
-    if not is_file(folder / "config.json"):
-        raise RequestError(f"'{folder}' has no config.json; name the folder of a transformers image classifier")
-    if not any(is_file(folder / name) for name in WEIGHTS):
-        raise RequestError(f"'{folder}' has no {WEIGHTS[0]}; save the model with save_pretrained")
-    if not is_file(folder / PROCESSOR):
-        raise RequestError(f"'{folder}' has no {PROCESSOR}; save the model's image processor beside it")
-    config = read_json(folder / "config.json")
+    config = checked_config(folder)
     from transformers import AutoModelForImageClassification
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as KNOWN
 
+    kind = config.get("model_type")
+    if kind not in KNOWN:
+        raise RequestError(f"'{folder}' holds a model of type {kind!r}, no image classifier; name one that is")
+    require_files(folder, processor=kind != TIMM)
     network = load_network(folder, AutoModelForImageClassification, "an image classifier")
-    preprocessing = _load_preprocessing(folder)
+    preprocessing = of_timm(config) if kind == TIMM else _load_preprocessing(folder, exact)
     network.eval().requires_grad_(False)
-    return ImageModel(network.to(device), preprocessing.to(device), config)
+    if isinstance(preprocessing, Preprocessing):
+        preprocessing = preprocessing.to(device)
+    return ImageModel(network.to(device), preprocessing, config)
+
+
+def checked_config(folder: Path) -> dict[str, Any]:
+    """The config of a transformers model; raises `RequestError` where there is none, `WorkError` for a damaged one."""
+    if not is_file(folder / CONFIG):
+        raise RequestError(f"'{folder}' has no {CONFIG}; name the folder of a transformers image classifier")
+    config = read_config(folder / CONFIG)
+    for name, value in config.items():
+        if "layers" in name and isinstance(value, int) and value > DEEPEST:
+            raise WorkError(f"'{folder / CONFIG}' has {name}={value}, more than {DEEPEST}; fetch the file again")
+    return config
+
+
+def require_files(folder: Path, *, processor: bool = True) -> None:
+    """Raise `RequestError` unless weights as safetensors, and an image processor, lie in a model's folder."""
+    if is_file(folder / INDEX) and not is_file(folder / WEIGHTS):
+        index = read_json(folder / INDEX)
+        parts = index.get("weight_map", {}) if isinstance(index, dict) else {}
+        names = set(parts.values()) if isinstance(parts, dict) else set()
+        strange = [name for name in names if not isinstance(name, str) or not SHARD.fullmatch(name)]
+        if strange or not names:
+            raise WorkError(
+                f"'{folder / INDEX}' names {(strange or ['nothing'])[0]!r}, no safetensors file; save it again"
+            )
+    elif not is_file(folder / WEIGHTS):
+        raise RequestError(f"'{folder}' has no {WEIGHTS}; save the model with save_pretrained")
+    if processor and not any(is_file(folder / name) for name in (PROCESSOR, NEW_PROCESSOR)):
+        raise RequestError(f"'{folder}' has no {PROCESSOR}; save the model's image processor beside it")
 
 
 def load_network(folder: Path, kind: Any, trained_as: str) -> nn.Module:
@@ -107,18 +159,34 @@ def load_processor(folder: Path) -> Any:
         ) from None
 
 
-def _load_preprocessing(folder: Path) -> Preprocessing:
+def _load_preprocessing(folder: Path, exact: bool) -> Preprocessing | Processed:
     processor = load_processor(folder)
-    preprocessing = Preprocessing(processor.to_dict())
-    # Processors differ in more than their settings; an audit must not run on images that the model never saw.
+    try:
+        preprocessing = Preprocessing(processor.to_dict())
+        if _same(processor, preprocessing):
+            return preprocessing
+    except RequestError:  # it asks for something that is not reproduced
+        if exact:
+            raise
+    if exact:
+        raise not_reproduced(folder, processor)
+    with one_line(f"the image processor of '{folder}'"):
+        Processed(processor)(probe(48, 48)[None])
+    return Processed(processor)
+
+
+def _same(processor: Any, preprocessing: Preprocessing) -> bool:
+    """Whether both make the same of a picture: an audit must not run on images that the model never saw."""
     for side in (48, 320):
         image = to_pil(probe(side, side))
-        theirs = processor(image, return_tensors="pt")["pixel_values"]  # [1, 3, h, w]
+        try:
+            theirs = processor(image, return_tensors="pt")["pixel_values"]  # [1, 3, h, w]
+        except Exception:  # of another kind, or with settings that fit no picture
+            return False
         ours = preprocessing(from_pil(image)[None])
-        same = ours.shape == theirs.shape and ((ours - theirs) / preprocessing.scale).abs().max() <= TOLERANCE
-        if not same:
-            raise not_reproduced(folder, processor)
-    return preprocessing
+        if ours.shape != theirs.shape or not ((ours - theirs) / preprocessing.scale).abs().max() <= TOLERANCE:
+            return False
+    return True
 
 
 def not_reproduced(folder: Path, processor: Any) -> WorkError:

@@ -101,7 +101,7 @@ def load_verifier(name: str | Path = "verifier", device: torch.device | str = "c
         raise RequestError(f"verifier '{name}' must be a model folder; see 'sia-gen train verifier'")
     device = resolve_device(str(device))
     model = load_image_model(place, device)
-    extra = model.config.get("sia_gen", {})
+    extra = model.config["sia_gen"]
     if extra.get("kind") != "verifier":
         raise RequestError(f"'{name}' is no verifier; train one with 'sia-gen train verifier'")
     try:

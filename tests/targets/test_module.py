@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sia_gen.core.errors import RequestError, WorkError
-from sia_gen.targets.module import ModuleTarget, infer_classification
+from sia_gen.targets.module import ModuleTarget, infer
 from sia_gen.targets.points import Keypoints
 from sia_gen.targets.target import Target
 from sia_gen.targets.task import Classification, Regression
@@ -93,14 +93,14 @@ def test_a_timeout_is_for_black_boxes(timeout, differentiable):
 
 
 def test_infers_classes_from_the_output():
-    assert infer_classification(Net(side=112), "net") == Classification(("class 0", "class 1", "class 2"))
+    assert infer(Net(side=112), "net").task == Classification(("class 0", "class 1", "class 2"))
 
 
 def test_infers_classes_from_a_config(resnet_folder):
     from transformers import AutoModelForImageClassification
 
     network = AutoModelForImageClassification.from_pretrained(resnet_folder)
-    assert infer_classification(network, "net") == Classification(("neutral", "smile"))
+    assert infer(network, "net").task == Classification(("neutral", "smile"))
     assert ModuleTarget(network, Classification(("neutral", "smile"))).predict(torch.rand(2, 3, 32, 32)).shape == (2, 2)
 
 
@@ -126,7 +126,7 @@ class Sum(nn.Module):
 )
 def test_says_what_it_was_given_when_it_cannot_tell(module, given):
     with pytest.raises(RequestError) as error:
-        infer_classification(module, "net")
+        infer(module, "net")
     assert str(error.value).startswith(f"'net' gives {given}")
     assert str(error.value).endswith(
         ", not logits [B] or [B, C], for images [2, 3, H, W]; "
@@ -138,7 +138,7 @@ def test_says_what_it_was_given_when_it_cannot_tell(module, given):
 def test_one_logit_is_that_of_the_second_class(squeeze):
     net = Net(side=64, outputs=1).eval()
     module = nn.Sequential(net, nn.Flatten(0)) if squeeze else net
-    task = infer_classification(module, "net")
+    task = infer(module, "net").task
     assert task == Classification(("class 0", "class 1"))
     images = torch.rand(3, 3, 64, 64)
     logits = ModuleTarget(module, task).predict(images)

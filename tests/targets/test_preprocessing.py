@@ -2,13 +2,22 @@
 
 import logging
 
+import numpy as np
 import pytest
 import torch
-from transformers import BitImageProcessor, ConvNextImageProcessor, ViTImageProcessor
+from PIL import Image
+from transformers import (
+    BitImageProcessor,
+    ConvNextImageProcessor,
+    EfficientNetImageProcessor,
+    LevitImageProcessor,
+    MobileViTImageProcessor,
+    ViTImageProcessor,
+)
 
-from sia_gen.core.errors import RequestError
+from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.images import from_pil, to_pil
-from sia_gen.targets.preprocessing import Preprocessing
+from sia_gen.targets.preprocessing import BOX, NEAREST, Preprocessing, of_timm, resampling
 
 logging.getLogger("transformers").setLevel(logging.CRITICAL)
 
@@ -22,6 +31,20 @@ PROCESSORS = {
     "crop-fraction": (ConvNextImageProcessor, {"size": {"shortest_edge": 40}, "crop_pct": 0.9}),
     "warp": (ConvNextImageProcessor, {"size": {"shortest_edge": 384}}),
     "no-rescale": (ViTImageProcessor, {"size": {"height": 40, "width": 40}, "do_rescale": False}),
+    "efficientnet": (EfficientNetImageProcessor, {"size": {"height": 50, "width": 50}}),
+    "rescale-offset": (EfficientNetImageProcessor, {"size": {"height": 50, "width": 50}, "rescale_offset": True}),
+    "mobilevit-bgr": (
+        MobileViTImageProcessor,
+        {"size": {"shortest_edge": 40}, "crop_size": {"height": 36, "width": 36}},
+    ),
+    "levit-margin": (LevitImageProcessor, {"size": {"shortest_edge": 40}, "crop_size": {"height": 40, "width": 40}}),
+    "nearest": (ViTImageProcessor, {"size": {"height": 40, "width": 52}, "resample": 0}),
+    "lanczos": (ViTImageProcessor, {"size": {"height": 40, "width": 52}, "resample": 1}),
+    "box": (ViTImageProcessor, {"size": {"height": 40, "width": 52}, "resample": 4}),
+    "hamming": (ViTImageProcessor, {"size": {"height": 40, "width": 52}, "resample": 5}),
+    "shortest-and-longest": (ViTImageProcessor, {"size": {"shortest_edge": 40, "longest_edge": 60}}),
+    "within-bounds": (ViTImageProcessor, {"size": {"max_height": 40, "max_width": 60}}),
+    "one-mean": (ViTImageProcessor, {"size": {"height": 40, "width": 40}, "image_mean": 0.5, "image_std": 0.25}),
     "as-is": (ViTImageProcessor, {"do_resize": False, "do_normalize": False}),
 }
 
@@ -65,7 +88,67 @@ def test_a_row_does_not_depend_on_its_batch():
 
 
 def test_refuses_what_it_does_not_do():
-    with pytest.raises(RequestError, match=r"^resizing to \{'longest_edge': 9\} is not supported; wrap the model as"):
-        Preprocessing({"do_resize": True, "size": {"longest_edge": 9}})
-    with pytest.raises(RequestError, match=r"^resample=1 is not 2 \(bilinear\) or 3 \(bicubic\); wrap the"):
-        Preprocessing({"resample": 1})
+    with pytest.raises(RequestError, match=r"^resizing to \{'longest_side': 9\} is not supported; wrap the model as"):
+        Preprocessing({"do_resize": True, "size": {"longest_side": 9}})
+    with pytest.raises(RequestError, match=r"^resample=9 is none of PIL's filters 0 to 5; wrap the"):
+        Preprocessing({"resample": 9})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"do_resize": True, "size": 0}, "size={'shortest_edge': 0} is not sides of 1 to 4096 pixels"),
+        ({"do_resize": True, "size": {"height": 8, "width": "8"}}, "is not sides of 1 to 4096 pixels"),
+        ({"do_resize": True, "size": {"height": 10**9, "width": 8}}, "is not sides of 1 to 4096 pixels"),
+        ({"do_resize": True, "size": [8, 8]}, "is not sides of 1 to 4096 pixels"),
+        ({"do_center_crop": True, "crop_size": {"height": -1, "width": 8}}, "crop_size="),
+        ({"do_normalize": True}, "image_std=None is not three numbers above 0"),
+        (
+            {"do_normalize": True, "image_mean": [0.5, 0.5], "image_std": 1},
+            "image_mean=[0.5, 0.5] is not three numbers;",
+        ),
+        ({"do_normalize": True, "image_mean": "half", "image_std": 1}, "image_mean='half' is not three numbers;"),
+        ({"do_normalize": True, "image_mean": 0.5, "image_std": [0.2, 0, 0.2]}, "image_std=[0.2, 0, 0.2] is not three"),
+        ({"do_normalize": True, "image_mean": [float("nan")], "image_std": 1}, "image_mean=[nan] is not three"),
+        ({"rescale_factor": "1/255"}, "rescale_factor='1/255' is not a number above 0"),
+        ({"crop_pct": 0}, "crop_pct=0 is not a share"),
+    ],
+)
+def test_damaged_settings_are_named(settings, message):
+    with pytest.raises(WorkError) as caught:
+        Preprocessing(settings)
+    assert message in str(caught.value)
+    assert str(caught.value).endswith("; fetch its file again")
+
+
+def test_nearest_and_box_pick_the_pixels_that_pil_picks():
+    for mode in (NEAREST, BOX):
+        for side in range(5, 60, 7):
+            row = Image.fromarray((torch.arange(side)[None] * 4).to(torch.uint8).numpy())
+            for size in range(3, 90, 5):
+                theirs = torch.tensor(np.array(row.resize((size, 1), mode))[0]).float()
+                ours = resampling(side, size, mode) @ (torch.arange(side).float() * 4)
+                assert (ours - theirs).abs().max() <= (0 if mode == NEAREST else 0.51), (mode, side, size)
+
+
+def test_a_timm_model_is_prepared_for_as_its_config_says():
+    given = {
+        "input_size": [3, 36, 36],
+        "crop_pct": 0.9,
+        "interpolation": "bicubic",
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+    }
+    processor = BitImageProcessor(
+        size={"shortest_edge": 40}, crop_size={"height": 36, "width": 36}, image_mean=[0.5] * 3, image_std=[0.25] * 3
+    )
+    image = to_pil(torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    theirs = processor(image, return_tensors="pt")["pixel_values"]
+    preprocessing = of_timm({"pretrained_cfg": given})
+    assert ((preprocessing(from_pil(image)[None]) - theirs) / preprocessing.scale).abs().max() <= 1.2 / 255
+    with pytest.raises(RequestError, match="crop_mode=squash is not supported"):
+        of_timm({"pretrained_cfg": given | {"crop_mode": "squash"}})
+    with pytest.raises(RequestError, match="resample=random is none of PIL's filters"):
+        of_timm({"pretrained_cfg": given | {"interpolation": "random"}})
+    with pytest.raises(WorkError, match="pretrained_cfg="):
+        of_timm({"pretrained_cfg": "vit"})
