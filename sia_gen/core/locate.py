@@ -45,9 +45,12 @@ def locate(kind: str, name: str | Path, *also: str) -> Path | Callable[..., Any]
 
 def lasting(kind: str, name: str | Path) -> str:
     """Text that `locate` finds the same model by from any other folder: a folder's whole path, else the name itself."""
-    if isinstance(name, str) and (name in shipped(kind) or name.startswith("hf:") or not is_folder(Path(name))):
+    if isinstance(name, Path):
+        return str(name.resolve())
+    place, mark, how = name.partition("?")
+    if place in shipped(kind) or place.startswith("hf:") or not place or not is_folder(Path(place)):
         return name
-    return str(Path(name).resolve())
+    return f"{Path(place).resolve()}{mark}{how}"
 
 
 def build(kind: str, name: str | Path, factory: Callable[..., Any], device: torch.device | str) -> Any:

@@ -12,19 +12,22 @@ from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import resolve_device
 from sia_gen.core.files import is_file, read_config
 from sia_gen.core.locate import build, locate
+from sia_gen.targets.adapted import MARK, Adapted, parted
 from sia_gen.targets.cascade import PREFIX, load_cascade
 from sia_gen.targets.classifier import load_classifier
 from sia_gen.targets.identity import as_target, load_identity
 from sia_gen.targets.keypoints import load_keypoints
 from sia_gen.targets.module import UNNAMED, ModuleTarget, infer
 from sia_gen.targets.target import Target
+from sia_gen.targets.zero_shot import load_zero_shot
 
 
 def load_target(name: str | Path | nn.Module, device: torch.device | str = "cpu") -> Target:
     """The target behind a shipped name, a folder, a hub id ``hf:owner/name``, ``opencv:NAME`` or ``module:callable``.
 
     The callable is called with ``device=`` if it takes one, else with nothing, and gives a target, or a torch module
-    that turns images ``[B, 3, H, W]`` in [0, 1] into logits; such a module may also be given itself. A `ModuleTarget`
+    that turns images ``[B, 3, H, W]`` in [0, 1] into logits; such a module may also be given itself. A name may go on
+    with how the model is shown pictures, or between which classes it decides, see `asked_as`. A `ModuleTarget`
     without a name of its own takes that of the callable. Raises
     `RequestError` that names what exists, `WorkError` on damaged files and for a callable that fails.
     """
@@ -35,6 +38,8 @@ def load_target(name: str | Path | nn.Module, device: torch.device | str = "cpu"
         raise RequestError(
             f"a {type(name).__name__} is no target; wrap it as ModuleTarget(it, task, differentiable=False)"
         )
+    if isinstance(name, str) and MARK in name:
+        return _in_form(name, device)
     text = str(name)
     if text.startswith(PREFIX):
         return load_cascade(text)
@@ -55,6 +60,19 @@ def load_target(name: str | Path | nn.Module, device: torch.device | str = "cpu"
     if isinstance(made, nn.Module):
         return _of_module(made, text, device)
     raise RequestError(f"target '{text}' gave a {type(made).__name__}; return a target or a torch.nn.Module")
+
+
+def _in_form(text: str, device: torch.device) -> Target:
+    """A target whose name says how it is shown pictures."""
+    name, form, classes = parted(text)
+    if classes:
+        place = locate("target", name)
+        if not isinstance(place, Path):
+            raise RequestError(f"'{name}' is no folder of a CLIP or SigLIP model, which take classes; leave them out")
+        target: Target = load_zero_shot(place, text, classes, device)
+    else:
+        target = load_target(name, device)
+    return target if form is None else Adapted.of(target, form, text)
 
 
 def _of_module(module: nn.Module, name: str, device: torch.device) -> Target:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.foreign import first_line
-from sia_gen.core.images import Images
+from sia_gen.core.images import Images, to_bytes
 from sia_gen.core.modules import device_of, eval_mode
 from sia_gen.targets.keypoints import decoded
 from sia_gen.targets.outputs import as_logits, task_of
@@ -35,15 +35,17 @@ class ModuleTarget:
 
     Under `Keypoints` it may give heat maps ``[B, K, h, w]`` over the whole picture instead of points. One that is not
     ``differentiable``, a black box, may give a numpy array or a list of numbers instead of a tensor, and be given a
-    ``timeout`` in seconds for one call.
+    ``timeout`` in seconds for one call. With ``pictures`` it is given what a camera gives, a numpy array of its own,
+    uint8 ``[B, H, W, 3]``, RGB.
     """
 
-    module: Callable[[Images], Any]
+    module: Callable[[Any], Any]
     task: Task
     name: str = UNNAMED
     label: Label | None = None
     differentiable: bool = True
     timeout: float | None = None
+    pictures: bool = False
 
     def __post_init__(self) -> None:
         if self.timeout is not None and (self.differentiable or not 0 < self.timeout < math.inf):
@@ -51,6 +53,9 @@ class ModuleTarget:
                 f"timeout={self.timeout:g} s with differentiable={self.differentiable}; give a time above 0, and only "
                 "to a target with differentiable=False"
             )
+
+        if self.pictures and self.differentiable:
+            raise RequestError("pictures=True passes no gradient; set differentiable=False with it")
 
     def predict(self, images: Images) -> Tensor:
         frozen = eval_mode(self.module) if isinstance(self.module, nn.Module) else nullcontext()
@@ -67,14 +72,16 @@ class ModuleTarget:
     def _asked(self, images: Images) -> Any:
         if self.differentiable:
             return self.module(images)
-        images = images.detach()
-        output = self.module(images) if self.timeout is None else _in_time(self.module, images, self.timeout)
+        shown: Any = images.detach()
+        if self.pictures:
+            shown = np.ascontiguousarray(to_bytes(shown).permute(0, 2, 3, 1).cpu().numpy())
+        output = self.module(shown) if self.timeout is None else _in_time(self.module, shown, self.timeout)
         if isinstance(output, (list, np.ndarray)):  # copied: a box may use its array again
             output = torch.tensor(np.asarray(output), device=images.device)
         return output.float() if isinstance(output, Tensor) and output.is_floating_point() else output
 
 
-def _in_time(module: Callable[[Images], Any], images: Images, seconds: float) -> Any:
+def _in_time(module: Callable[[Any], Any], images: Any, seconds: float) -> Any:
     """What ``module`` gives within that time; raises `WorkError` after it, and leaves the call to itself."""
     answers: Queue[tuple[bool, Any]] = Queue()
 

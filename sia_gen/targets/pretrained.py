@@ -83,7 +83,7 @@ def load_image_model(folder: Path, device: torch.device | str = "cpu", *, exact:
         raise RequestError(f"'{folder}' holds a model of type {kind!r}, no image classifier; name one that is")
     require_files(folder, processor=kind != TIMM)
     network = load_network(folder, AutoModelForImageClassification, "an image classifier")
-    preprocessing = of_timm(config) if kind == TIMM else _load_preprocessing(folder, exact)
+    preprocessing = of_timm(config) if kind == TIMM else load_preprocessing(folder, exact)
     network.eval().requires_grad_(False)
     if isinstance(preprocessing, Preprocessing):
         preprocessing = preprocessing.to(device)
@@ -159,7 +159,8 @@ def load_processor(folder: Path) -> Any:
         ) from None
 
 
-def _load_preprocessing(folder: Path, exact: bool) -> Preprocessing | Processed:
+def load_preprocessing(folder: Path, exact: bool) -> Preprocessing | Processed:
+    """What an image processor does, differentiably, else unless it is to be ``exact`` the processor itself."""
     processor = load_processor(folder)
     try:
         preprocessing = Preprocessing(processor.to_dict())

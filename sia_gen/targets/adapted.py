@@ -1,0 +1,109 @@
+"""A target that is shown pictures in another form: of another size, range of values or order of channels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+from urllib.parse import parse_qsl, quote, urlencode
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from sia_gen.core.errors import RequestError
+from sia_gen.core.images import Images
+from sia_gen.targets.target import Label, Target
+from sia_gen.targets.task import Task
+
+Channels: TypeAlias = Literal["rgb", "bgr"]
+MARK = "?"  # between a target's name and how it is shown pictures
+LARGEST = 4096  # pixels of a side
+
+
+@dataclass(frozen=True)
+class Form:
+    """How pictures are shown: resized to ``size`` (None: as they are), ``low`` to ``high`` in place of 0 to 1.
+
+    Raises `RequestError` for a size outside 1…4096, channels other than "rgb" and "bgr", and an empty range.
+    """
+
+    size: int | None = None
+    channels: Channels = "rgb"
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.size is not None and not 1 <= self.size <= LARGEST:
+            raise RequestError(f"size={self.size} is outside 1…{LARGEST}; give the side of a picture in pixels")
+        if self.channels not in ("rgb", "bgr"):
+            raise RequestError(f"channels={self.channels} is neither rgb nor bgr; choose one of these")
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low != self.high):
+            raise RequestError(f"input range {self.low:g},{self.high:g} holds no values; write it as 0,255 or -1,1")
+
+    def __call__(self, images: Images) -> Tensor:
+        """Images ``[B, 3, H, W]`` in [0, 1] in this form; differentiable."""
+        if self.size is not None and images.shape[-2:] != (self.size, self.size):
+            images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
+        if self.channels == "bgr":
+            images = images.flip(1)
+        return images if (self.low, self.high) == (0, 1) else self.low + images * (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """``target``, shown every picture in another ``form``."""
+
+    target: Target
+    form: Form
+    name: str
+    task: Task
+    differentiable: bool
+    label: Label | None
+
+    @classmethod
+    def of(cls, target: Target, form: Form, name: str) -> Adapted:
+        return cls(target, form, name, target.task, target.differentiable, target.label)
+
+    def predict(self, images: Images) -> Tensor:
+        return self.target.predict(self.form(images))
+
+
+def asked_as(
+    name: str,
+    *,
+    size: int | None = None,
+    channels: str | None = None,
+    input_range: str | None = None,
+    classes: str | None = None,
+) -> str:
+    """A target's name with how it is shown pictures, as ``name?size=224&range=0,255``, which `load_target` reads."""
+    given = {"size": size, "channels": channels, "range": input_range, "classes": classes}
+    told = {key: value for key, value in given.items() if value is not None}
+    return name if not told else f"{name}{MARK}{urlencode(told, safe=',:', quote_via=quote)}"
+
+
+def parted(text: str) -> tuple[str, Form | None, tuple[str, ...]]:
+    """The name, the form and the classes in what `asked_as` gives; raises `RequestError` for other options."""
+    name, mark, query = text.partition(MARK)
+    if not mark:
+        return text, None, ()
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    for key in options:
+        if key not in ("size", "channels", "range", "classes"):
+            raise RequestError(f"target '{text}' has an option '{key}'; there are size, channels, range and classes")
+    classes = tuple(part.strip() for part in options.pop("classes").split(",")) if "classes" in options else ()
+    return name, _form(options) if options else None, classes
+
+
+def _form(options: Mapping[str, str]) -> Form:
+    low, high = options.get("range", "0,1").partition(",")[::2]
+    try:
+        size = int(options["size"]) if "size" in options else None
+        span = float(low), float(high)
+    except ValueError:
+        raise RequestError(
+            f"size={options.get('size', '')} and range={options.get('range', '')} are no numbers; write them as "
+            "size=224 and range=0,255"
+        ) from None
+    return Form(size, options.get("channels", "rgb"), *span)  # type: ignore[arg-type]
