@@ -13,10 +13,12 @@ from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError
 from sia_gen.core.images import Images
+from sia_gen.targets.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from sia_gen.targets.target import Label, Target
 from sia_gen.targets.task import Task
 
 Channels: TypeAlias = Literal["rgb", "bgr"]
+IMAGENET = "imagenet"  # in place of a range
 MARK = "?"  # between a target's name and how it is shown pictures
 LARGEST = 4096  # pixels of a side
 
@@ -25,6 +27,8 @@ LARGEST = 4096  # pixels of a side
 class Form:
     """How pictures are shown: resized to ``size`` (None: as they are), ``low`` to ``high`` in place of 0 to 1.
 
+    With ``imagenet`` each channel is normalised by ImageNet's mean and standard deviation instead.
+
     Raises `RequestError` for a size outside 1…4096, channels other than "rgb" and "bgr", and an empty range.
     """
 
@@ -32,6 +36,7 @@ class Form:
     channels: Channels = "rgb"
     low: float = 0.0
     high: float = 1.0
+    imagenet: bool = False
 
     def __post_init__(self) -> None:
         if self.size is not None and not 1 <= self.size <= LARGEST:
@@ -47,10 +52,13 @@ class Form:
             images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
         if self.channels == "bgr":
             images = images.flip(1)
+        if self.imagenet:
+            mean, sd = (images.new_tensor(each).view(3, 1, 1) for each in (IMAGENET_MEAN, IMAGENET_STD))
+            return (images - mean) / sd
         return images if (self.low, self.high) == (0, 1) else self.low + images * (self.high - self.low)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Adapted:
     """``target``, shown every picture in another ``form``."""
 
@@ -97,13 +105,14 @@ def parted(text: str) -> tuple[str, Form | None, tuple[str, ...]]:
 
 
 def _form(options: Mapping[str, str]) -> Form:
-    low, high = options.get("range", "0,1").partition(",")[::2]
+    imagenet = options.get("range") == IMAGENET
+    low, high = ("0,1" if imagenet else options.get("range", "0,1")).partition(",")[::2]
     try:
         size = int(options["size"]) if "size" in options else None
         span = float(low), float(high)
     except ValueError:
         raise RequestError(
             f"size={options.get('size', '')} and range={options.get('range', '')} are no numbers; write them as "
-            "size=224 and range=0,255"
+            "size=224 and range=0,255 or range=imagenet"
         ) from None
-    return Form(size, options.get("channels", "rgb"), *span)  # type: ignore[arg-type]
+    return Form(size, options.get("channels", "rgb"), *span, imagenet)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from sia_gen.audits.diagnose import audit
 from sia_gen.audits.evidence.checks import checks, in_training_mode, outread
 from sia_gen.studio.factors import NAMES
 from sia_gen.studio.renders import RenderSet
+from sia_gen.targets.adapted import Form
 from sia_gen.targets.module import ModuleTarget
 from sia_gen.targets.target import Label
 from sia_gen.targets.task import Classification, Detection, MultiLabel
@@ -60,6 +61,59 @@ def test_one_class_for_all_faces_is_named_where_no_truth_is_known():
     one = target(lambda images: logits(images) + torch.tensor([1e4, 0.0]))
     assert [text for text in checks(one, IMAGES, None) if "of all 16 unedited faces; check its weights" in text]
     assert checks(target(logits), IMAGES, None) == []
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        (Form(channels="bgr"), "in the order blue, green, red; give --channels bgr"),
+        (Form(high=255), "with values from 0 to 255; give --input-range 0,255"),
+        (Form(low=-1), "with values from -1 to 1; give --input-range -1,1"),
+        (Form(imagenet=True), "normalised as ImageNet's are; give --input-range imagenet"),
+        (Form(size=64), "at 64 px; give --size 64"),
+    ],
+    ids=["bgr", "0-255", "-1-1", "imagenet", "size"],
+)
+def test_a_form_in_which_a_target_reads_faces_better_is_named(form, words):
+    images = torch.rand(32, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    truth = torch.arange(32) % 2
+    wanted = form(images)
+
+    def answer(shown):
+        """Right of faces in this form, always of one class in others."""
+        known = torch.stack([(wanted - one).flatten(1).abs().amax(1).argmin() for one in shown.to(wanted)])
+        same = shown.shape == wanted.shape and torch.allclose(wanted[known], shown, atol=1e-3)
+        return one_hot(truth[known] if same else torch.zeros(len(shown), dtype=torch.long), 2).float() + 0 * shown.sum()
+
+    def sized(shown):
+        if shown.shape[1:] != wanted.shape[1:]:
+            return one_hot(torch.zeros(len(shown), dtype=torch.long), 2).float() + 0 * shown.sum()
+        return answer(shown)
+
+    said = checks(target(sized), images, truth)
+    assert [text for text in said if text.endswith(words)]
+    assert "it is right on 32 of 32 unedited faces, not on 16, if shown" in " ".join(said)
+
+
+def test_a_detector_whose_scores_are_small_is_only_told_so_if_it_finds_a_face_in_grey():
+    def finds(images):
+        return images.std(dim=(1, 2, 3)).clamp(max=0.9) - 0.01
+
+    good = ModuleTarget(finds, Detection())
+    assert not [text for text in checks(good, IMAGES, None) if "scores lie between" in text]
+    always = ModuleTarget(lambda images: finds(images).abs() + 0.05, Detection())
+    assert [text for text in checks(always, IMAGES, None) if "its scores lie between 0 and 1" in text]
+
+
+def test_a_target_whose_answer_depends_on_the_batch_is_named():
+    beside = target(lambda images: logits(images) - logits(images).mean(dim=0))
+    assert [text for text in checks(beside, IMAGES, None) if "depends on the faces beside it, by up to" in text]
+    normalised = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192), nn.Linear(192, 2)).eval()
+
+    def trains(images):
+        return normalised.train()(images)
+
+    assert [text for text in checks(target(trains), IMAGES, None) if "put BatchNorm into eval mode" in text]
 
 
 def test_a_black_box_needs_no_gradient():

@@ -10,16 +10,18 @@ from torch import Tensor, nn
 
 from sia_gen.audits.evidence.reference import VerifiedLabel
 from sia_gen.audits.evidence.rendered import class_of
+from sia_gen.core.errors import WorkError
 from sia_gen.core.images import Images, from_bytes
 from sia_gen.core.seeds import normals
 from sia_gen.studio.renders import RenderSet
+from sia_gen.targets.adapted import Adapted, Form
 from sia_gen.targets.module import ModuleTarget
 from sia_gen.targets.target import Target, ask
 from sia_gen.targets.task import Classification, Detection, Following, MultiLabel
 
 ENOUGH = 32  # faces that an audit takes by default, where fewer may tell nothing
 BATCH = 32  # renders at a time
-LOOKED_AT, FEWEST = 16, 8  # faces, and how many can tell a classifier from a guess
+LOOKED_AT, FEWEST = 32, 8  # faces, and how many can tell a classifier from a guess
 SAME, BESIDE = 1e-4, 1e-3  # relative: what float32 leaves between two runs, and between batches of other sizes
 UNLIKELY = 0.05  # chance of as many right answers by guessing
 
@@ -56,10 +58,12 @@ def checks(target: Target, images: Images, reference: Tensor | None) -> list[str
         said.append("it says the same of every face; check its weights and that it looks at the image")
     if isinstance(target.task, MultiLabel) and (prediction >= 0).all() and (prediction <= 1).all():
         said.append("it seems to give probabilities, where above 0 means yes; return the logits before the sigmoid")
-    if isinstance(target.task, Detection) and (prediction > 0).all() and (prediction <= 1).all():
+    if isinstance(target.task, Detection) and _all_found(target, images, prediction):
         said.append("its scores lie between 0 and 1, where above 0 means found; return them less the limit")
     if isinstance(target.task, Classification):
         said += _of_classes(target.task, prediction, reference)
+        if reference is not None:
+            said += _in_another_form(target, images, reference)
     if target.differentiable:
         said += _of_gradients(target, images)
     return said
@@ -127,9 +131,50 @@ def _of_classes(task: Classification, prediction: Tensor, reference: Tensor | No
         if guessing < 1 and right < (1 + guessing) / 2 * count and _tail(right, count, guessing) > UNLIKELY:
             said.append(
                 f"it is right on {right} of {count} unedited faces, hardly better than always saying the commonest "
-                "class; check its normalisation and the order of its classes"
+                "class; check its normalisation and the order of its classes, unless it was taught on other faces"
             )
     return said
+
+
+FORMS = {
+    "with their channels in the order blue, green, red; give --channels bgr": Form(channels="bgr"),
+    "with values from 0 to 255; give --input-range 0,255": Form(high=255),
+    "with values from -1 to 1; give --input-range -1,1": Form(low=-1),
+    "normalised as ImageNet's are; give --input-range imagenet": Form(imagenet=True),
+    **{f"at {side} px; give --size {side}": Form(size=side) for side in (64, 112, 160, 224)},
+}
+"""Other ways to show a target pictures, and what to do where it is clearly more often right so."""
+
+
+def _in_another_form(target: Target, images: Images, reference: Tensor) -> list[str]:
+    """What is to be said where a classifier reads unedited faces better in a form that it is not shown them in."""
+
+    def right(asked: Target) -> Tensor:
+        return target.task.decide(ask(asked, images)).to(reference.device) == reference
+
+    as_shown, said = right(target), []
+    for how, form in FORMS.items():
+        if _tail(missed := int((~as_shown).sum()), missed, 0.5) > UNLIKELY / len(FORMS):
+            break  # no form could be clearly better
+        try:
+            so = right(Adapted.of(target, form, target.name))
+        except WorkError:  # it takes pictures of one size, or a black box refuses such values
+            continue
+        better, worse = int((so & ~as_shown).sum()), int((~so & as_shown).sum())
+        if better > worse and _tail(better, better + worse, 0.5) <= UNLIKELY / len(FORMS):
+            said.append((int(so.sum()), how))
+    if not said:
+        return []
+    count, how = max(said)
+    return [f"it is right on {count} of {len(reference)} unedited faces, not on {int(as_shown.sum())}, if shown {how}"]
+
+
+def _all_found(target: Target, images: Images, prediction: Tensor) -> bool:
+    """Whether a detector's scores look like probabilities, for all pictures, even one without anything on it."""
+    if not ((prediction > 0).all() and (prediction <= 1).all()):
+        return False
+    with torch.no_grad():
+        return bool((ask(target, torch.full_like(images[:1], 0.5)) > 0).all())
 
 
 def _of_gradients(target: Target, images: Images) -> list[str]:
