@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -24,11 +25,15 @@ from sia_gen.service.commands.options import (
     Attributes,
     Box,
     Budget,
+    Channels,
+    Classes,
     Device,
     Epsilon,
     Generator,
+    InputRange,
     Queries,
     Seed,
+    Size,
     Steps,
     Target,
     attack_of,
@@ -84,6 +89,9 @@ def options(
 def main() -> NoReturn:
     """Run the command line; each error is one line on stderr."""
     hold_memory()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # what an encoding lacks is shown as a question mark, and ends nothing
+            stream.reconfigure(errors="replace")
     if "" not in sys.path:  # a console script, unlike `python -m`, does not see modules of the current folder
         sys.path.insert(0, "")
     try:
@@ -155,6 +163,10 @@ def attack(
     budget: Budget = 1.0,
     epsilon: Epsilon = "1/255",
     queries: Queries = None,
+    size: Size = None,
+    channels: Channels = None,
+    input_range: InputRange = None,
+    classes: Classes = None,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -163,10 +175,12 @@ def attack(
     from sia_gen.service.commands.attack_sheet import attack_sheet
     from sia_gen.service.commands.sheet import require_png
     from sia_gen.service.commands.terminal import progress_bar, show_attack
+    from sia_gen.targets.adapted import asked_as
 
     require_png(out)
     wanted = _wanted(seed, face, faces)
     settings = attack_of(steps, box, budget, epsilon, queries)
+    target = asked_as(target, size=size, channels=channels, input_range=input_range, classes=classes)
     with progress_bar(quiet=as_json) as progress:
         sheet = attack_sheet(generator, target, wanted, names_of(attributes), settings, resolve(device), progress)
     sheet.save(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
@@ -14,6 +15,7 @@ from sia_gen.core.errors import unknown
 from sia_gen.core.files import atomic, is_folder
 
 # What a first visitor sees: sia-gen audit --target smile-classifier-planted, less parts/ and images/.
+LONGEST = 60  # letters of a folder's name
 FIRST_RESULT = Path(__file__).parent / "first_result"
 
 
@@ -29,7 +31,8 @@ def default_folder() -> Path:
 def slug(name: str) -> str:
     """A model's name as the name of a folder: ``hf:owner/name`` becomes ``hf-owner-name``."""
     short = Path(name).name if is_folder(Path(name)) else name
-    return re.sub(r"[^a-z0-9]+", "-", short.lower()).strip("-") or "run"
+    plain = re.sub(r"[\W_]+", "-", short.lower()).strip("-")
+    return plain[:LONGEST] or f"run-{hashlib.sha256(short.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,11 @@
 import dataclasses
 import html
+import os
 import re
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -93,3 +97,21 @@ def test_the_figure_of_one_face_has_room_for_its_bars(problem):
         report = run(problem, faces=1)
     assert report.histogram["attributes"][0]["output_interval"] is None
     assert report.histogram["attributes"][0]["output_change"] > 0
+
+
+def test_charts_are_drawn_whatever_a_notebook_chose_for_its_own(tmp_path):
+    script = (
+        "from sia_gen.audits.pages.figure import _figure; import os; figure = _figure(); figure.add_subplot(); "
+        f"figure.savefig({str(tmp_path / 'a.png')!r}); print(os.environ['MPLBACKEND'])"
+    )
+    chosen = "module://matplotlib_inline.backend_inline"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "MPLBACKEND": chosen},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == chosen
+    assert (tmp_path / "a.png").stat().st_size > 100

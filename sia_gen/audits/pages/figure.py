@@ -4,6 +4,8 @@ output goes along it; `collateral.png`, what else it moves.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,12 +27,8 @@ def draw_histogram(content: Mapping[str, Any], folder: Path) -> None:
 
     What stands out is darker *and* bold with a ▸, so that nothing is said by colour alone.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows, left = content["attributes"][:BARS], len(content["attributes"][BARS:])
-    figure = Figure(figsize=(8, 1.7 + 0.36 * len(rows)), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(figsize=(8, 1.7 + 0.36 * len(rows)), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     sizes = [(row["output_change"] or 0.0, row["control"]["output_change"] or 0.0) for row in rows]
     ends = [max(*both, (row["output_interval"] or [0.0])[-1]) for both, row in zip(sizes, rows, strict=True)]
@@ -86,17 +84,13 @@ def _label(row: Mapping[str, Any]) -> str:
 
 def draw_curves(content: Mapping[str, Any], folder: Path) -> None:
     """Mean output and share of failures along each of the most sensitive attributes, from end to end of its range."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows = [row for row in content["attributes"][:DRAWN] if row["curve"]["change"]]
     if not rows:
         return
     outputs = [value for row in rows for value in row["curve"]["output"]]
     margin = 0.05 * (max(outputs) - min(outputs)) or 0.1
     down = -(-len(rows) // COLUMNS)
-    figure = Figure(figsize=(8, 0.5 + 2.2 * down), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(figsize=(8, 0.5 + 2.2 * down), dpi=150, layout="constrained")
     grid = figure.subplots(down, COLUMNS, squeeze=False).flatten()
     for axes, row in zip(grid, rows, strict=False):
         curve = row["curve"]
@@ -131,3 +125,21 @@ def draw_collateral(content: Mapping[str, Any], folder: Path) -> None:
         rows = [f"{name} moves" for name in found["names"]]
         with atomic(folder / MATRIX) as partial:
             matrix_sheet(torch.tensor(found["moved"]), rows, found["names"]).save(partial, format="PNG")
+
+
+def _figure(**options: Any) -> Any:
+    """An empty figure for files alone, whatever backend the environment chooses.
+
+    A notebook's choice reaches programs that it starts, where it may name a module that is not there, and then
+    matplotlib can't be imported.
+    """
+    chosen = None if "ipykernel" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    finally:
+        if chosen is not None:
+            os.environ["MPLBACKEND"] = chosen
+    figure = Figure(**options)
+    FigureCanvasAgg(figure)
+    return figure

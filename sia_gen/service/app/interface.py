@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 
 # Read by gradio when it is imported.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+if not os.environ.get("GRADIO_TEMP_DIR"):
+    # Its own folder has a name that belongs to whoever served first on the machine. This one goes with the program.
+    files = tempfile.TemporaryDirectory(prefix="sia-gen-app-", ignore_cleanup_errors=True)
+    os.environ["GRADIO_TEMP_DIR"] = files.name
 
 import gradio as gr
 
@@ -116,9 +122,16 @@ def launch(
             css=STYLE,
         )
         announce(address)
-        threading.Event().wait()
+        _until_told()
     except OSError as error:
         raise RequestError(f"cannot serve on port {port} of {host} ({error}); choose another --port") from None
     finally:
         app.close(verbose=False)
         jobs.close()
+
+
+def _until_told() -> None:
+    """Wait for Ctrl-C, or to be told to end, which is taken as such, so that what was begun is cleared away."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    threading.Event().wait()

@@ -15,12 +15,16 @@ from sia_gen.service.commands.options import (
     Attributes,
     Box,
     Budget,
+    Channels,
+    Classes,
     Device,
     Epsilon,
     Generator,
+    InputRange,
     Queries,
     RunGenerator,
     Seed,
+    Size,
     Steps,
     Target,
     attack_of,
@@ -41,6 +45,10 @@ def audit(
     budget: Budget = 1.0,
     epsilon: Epsilon = "1/255",
     queries: Queries = None,
+    size: Size = None,
+    channels: Channels = None,
+    input_range: InputRange = None,
+    classes: Classes = None,
     towards: Annotated[str | None, typer.Option(help="A class that the target is to be driven towards.")] = None,
     label: Annotated[str | None, typer.Option(help="What the target predicts, as smile:0.5 or age:30,60.")] = None,
     pairs: Annotated[str | None, typer.Option(help="Attributes to move together, as age+yaw,smile+glasses.")] = None,
@@ -58,8 +66,10 @@ def audit(
     from sia_gen.audits.diagnose import audit as run
     from sia_gen.service.commands.terminal import progress_bar, show_audit
     from sia_gen.service.runs import RunStore
+    from sia_gen.targets.adapted import asked_as
 
     settings = attack_of(steps, box, budget, epsilon, queries)
+    target = asked_as(target, size=size, channels=channels, input_range=input_range, classes=classes)
     folder = out or RunStore().path(target)
     with progress_bar(quiet=as_json) as progress:
         report = run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +22,13 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
 Generator = Annotated[str, typer.Option(help=MODEL)]
 Target = Annotated[
     str, typer.Option(help="A shipped name, a folder, hf:owner/name, module:callable or opencv:CASCADE.")
+]
+Size = Annotated[int | None, typer.Option(help="Side in pixels at which the target is shown pictures.")]
+Channels = Annotated[str | None, typer.Option(help="Order of its channels: rgb or bgr.")]
+InputRange = Annotated[str | None, typer.Option(help="Values it takes in place of 0,1: 0,255 or -1,1 or imagenet.")]
+Classes = Annotated[
+    str | None,
+    typer.Option(help="Texts that a CLIP or SigLIP model decides between, as 'a smile,a frown'."),
 ]
 Attributes = Annotated[str | None, typer.Option(help="Comma-separated names; all of the generator's by default.")]
 Steps = Annotated[int, typer.Option(help="Ascent steps of the joint, semantic and pixel attack.")]
@@ -41,8 +49,9 @@ MakeHuman = Annotated[
 
 
 def print_json(data: Mapping[str, Any]) -> None:
-    """One readable object on stdout."""
-    print(json.dumps(data, indent=2, ensure_ascii=False), flush=True)
+    """One readable object on stdout, with escapes where its encoding is not Unicode's."""
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
+    print(json.dumps(data, indent=2, ensure_ascii=not unicode), flush=True)
 
 
 def resolve(device: str) -> str:
