@@ -22,7 +22,7 @@ from sia_gen.targets.preprocessing import Preprocessing, of_timm
 
 CONFIG, PROCESSOR, NEW_PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-TIMM = "timm_wrapper"
+TIMM, TEXTUAL = "timm_wrapper", ("clip", "siglip")
 # Two 8-bit steps: processors round after each pass of resizing, a differentiable one cannot.
 TOLERANCE = 2 / 255
 SHARD = re.compile(r"[\w.-]+\.safetensors")
@@ -79,6 +79,8 @@ def load_image_model(folder: Path, device: torch.device | str = "cpu", *, exact:
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as KNOWN
 
     kind = config.get("model_type")
+    if kind in TEXTUAL:
+        raise RequestError(f"'{folder}' holds a model of type '{kind}', which decides between texts; give --classes")
     if kind not in KNOWN:
         raise RequestError(f"'{folder}' holds a model of type {kind!r}, no image classifier; name one that is")
     require_files(folder, processor=kind != TIMM)

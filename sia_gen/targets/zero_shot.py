@@ -18,6 +18,7 @@ from sia_gen.core.foreign import one_line
 from sia_gen.core.images import Images
 from sia_gen.targets.preprocessing import Preprocessing
 from sia_gen.targets.pretrained import (
+    TEXTUAL,
     Processed,
     checked_config,
     load_network,
@@ -26,8 +27,6 @@ from sia_gen.targets.pretrained import (
     require_files,
 )
 from sia_gen.targets.task import Classification
-
-KINDS = ("clip", "siglip")
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def load_zero_shot(folder: Path, name: str, classes: tuple[str, ...], device: to
     Raises `RequestError` for a folder of another kind of model, `WorkError` for damaged files.
     """
     kind = checked_config(folder).get("model_type")
-    if kind not in KINDS:
+    if kind not in TEXTUAL:
         raise RequestError(f"'{folder}' holds a model of type {kind!r}, which takes no classes as text; leave them out")
     if len(set(classes)) < max(2, len(classes)) or not all(classes):
         raise RequestError(f"classes={','.join(classes)} are not two different texts or more; write them as 'a,b'")

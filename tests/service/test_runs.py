@@ -71,7 +71,10 @@ def test_where_runs_lie(monkeypatch):
         ("smile-classifier", "smile-classifier"),
         ("hf:owner/Name_1.0", "hf-owner-name-1-0"),
         ("../../etc/passwd", "etc-passwd"),
-        ("..", "run"),
+        ("..", "run-5ec1f7e7"),
+        ("Лицо/модель", "лицо-модель"),
+        ("顔認識", "顔認識"),
+        ("x" * 300, "x" * 60),
         ("module:callable", "module-callable"),
     ],
 )
