@@ -32,9 +32,11 @@ def one_line(what: str) -> Iterator[None]:
         if type(error).__name__ == OUT_OF_MEMORY:
             raise
         kind, said = type(error).__name__, first_line(error)
-        raise WorkError(
+        failure = WorkError(
             f"{what} fails ({kind if said == kind else f'{kind}: {said}'}); mend it and run the same again"
-        ) from error
+        )
+        # contextlib takes a RuntimeError that StopIteration caused for its own, and raises the cause.
+        raise failure from (None if isinstance(error, StopIteration) else error)
 
 
 @contextmanager

@@ -16,7 +16,9 @@ def eval_mode(*modules: nn.Module) -> Iterator[None]:
     grads = [(parameter, parameter.requires_grad) for module in modules for parameter in module.parameters()]
     try:
         for module in modules:
-            module.eval().requires_grad_(False)
+            module.eval()
+        for parameter, _ in grads:
+            parameter.requires_grad_(False)
         yield
     finally:
         for part, mode in training:
