@@ -65,7 +65,7 @@ def draw(results, out):
         axes.set_xticks(range(len(RHOS)), [f"{rho:g}" for rho in RHOS[:-1]] + ["no limit"])
         axes.set(title=target, xlabel="budget ρ (half ranges)", ylim=(-0.03, 1.03))
     figure.axes[0].set_ylabel("share of attacked faces")
-    figure.axes[0].legend(frameon=False)
+    figure.axes[-1].legend(frameon=False, loc="center right")
     figure.savefig(out, dpi=110)
 
 
