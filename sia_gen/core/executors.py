@@ -24,9 +24,9 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device = torch.device(name)  # TypeError for no text
         torch.zeros(1, device=device).cpu()  # as "meta" cannot
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         reason = first_line(error)
         raise RequestError(f"device '{name}' cannot be used ({reason}); use --device cpu") from None
     return device

@@ -76,10 +76,22 @@ def resolve(
     device: str,
 ) -> Request:
     """Load and check what `audit` is given, see there; raises `RequestError`."""
+    _require("generator", generator, "a name, a folder or a generator", isinstance(generator, str | Path | Generator))
+    modelled = isinstance(target, str | Path | nn.Module | Target)
+    _require("target", target, "a name, a folder, a module or a target", modelled)
+    named = attributes is None or isinstance(attributes, AttributeSpace) or _texts(attributes)
+    _require("attributes", attributes, "names or an attribute space", named)
+    _require("attack", attack, "a SemanticImageAttack", attack is None or isinstance(attack, SemanticImageAttack))
+    _require("towards", towards, "the name of a class", towards is None or isinstance(towards, str))
+    _require("label", label, "text, as 'smile:0.5'", label is None or isinstance(label, str))
+    paired = isinstance(pairs, Sequence) and not isinstance(pairs, str | bytes) and all(map(_texts, pairs))
+    _require("pairs", pairs, "pairs of names", paired)
+    _require("confirm", confirm, "True, False or 'auto'", confirm in (True, False, "auto"))
+    _require("device", device, "the name of a device", isinstance(device, str))
     attack = attack or SemanticImageAttack()
     made_of = {
         "generator": None if isinstance(generator, Generator) else lasting("generator", generator),
-        "target": None if isinstance(target, Target) else lasting("target", target),
+        "target": lasting("target", target) if isinstance(target, str | Path) else None,
     }
     seeds = face_seeds(seed, faces)
     where = resolve_device(device)
@@ -116,6 +128,16 @@ def resolve(
     return Request(
         generator, witness, rendered, known, audited, attack, seeds, seed, pairs, where, settings, made_of, said
     )
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes) and all(isinstance(v, str) for v in value)
+
+
+def _require(name: str, value: Any, wanted: str, fine: bool) -> None:
+    """Raise `RequestError` for an argument of another kind, where Python would fail somewhere within."""
+    if not fine:
+        raise RequestError(f"{name}={value!r} is not {wanted}; give that")
 
 
 def _spaces(
