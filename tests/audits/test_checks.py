@@ -6,13 +6,15 @@ from torch import nn
 from torch.nn.functional import one_hot
 
 from sia_gen.audits.diagnose import audit
-from sia_gen.audits.evidence.checks import checks, in_training_mode, outread
+from sia_gen.audits.evidence.checks import checks, in_training_mode, of_values, outread
+from sia_gen.audits.evidence.reference import VerifiedLabel
 from sia_gen.studio.factors import NAMES
 from sia_gen.studio.renders import RenderSet
 from sia_gen.targets.adapted import Form
 from sia_gen.targets.module import ModuleTarget
 from sia_gen.targets.target import Label
-from sia_gen.targets.task import Classification, Detection, MultiLabel
+from sia_gen.targets.task import Classification, Detection, MultiLabel, Regression
+from sia_gen.targets.verifier import Factor
 from tests.audits.conftest import ATTACK
 
 IMAGES = torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -93,6 +95,26 @@ def test_a_form_in_which_a_target_reads_faces_better_is_named(form, words):
     said = checks(target(sized), images, truth)
     assert [text for text in said if text.endswith(words)]
     assert "it is right on 32 of 32 unedited faces, not on 16, if shown" in " ".join(said)
+
+
+class Ages:
+    """A verifier that reads ages of 0 to 100 off how light a picture is."""
+
+    factors = (Factor("age", "years", 40.0, 20.0, slope=0.9),)
+
+    def read(self, images):
+        return images.mean(dim=(1, 2, 3))[:, None] * 100
+
+
+@pytest.mark.parametrize(("off", "said"), [(0, False), (3, False), (25, True)])
+def test_values_far_from_what_the_verifier_reads_are_named(off, said):
+    ages = ModuleTarget(lambda images: Ages().read(images) + off, Regression(("age",), 5.0), label=Label("age", ()))
+    found = of_values(ages, VerifiedLabel(Ages(), 0, ()), IMAGES)
+    assert bool(found) == said
+    if said:
+        assert (
+            "its values lie 25 years on average from what the verifier reads off the same faces (r = 1.00)" in found[0]
+        )
 
 
 def test_a_detector_whose_scores_are_small_is_only_told_so_if_it_finds_a_face_in_grey():

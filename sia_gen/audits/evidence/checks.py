@@ -17,7 +17,7 @@ from sia_gen.studio.renders import RenderSet
 from sia_gen.targets.adapted import Adapted, Form
 from sia_gen.targets.module import ModuleTarget
 from sia_gen.targets.target import Target, ask
-from sia_gen.targets.task import Classification, Detection, Following, MultiLabel
+from sia_gen.targets.task import Classification, Detection, Following, MultiLabel, Regression
 
 ENOUGH = 32  # faces that an audit takes by default, where fewer may tell nothing
 BATCH = 32  # renders at a time
@@ -90,6 +90,29 @@ def outread(target: Target, verified: VerifiedLabel | None, renders: RenderSet) 
     return [
         f"it reads its label off {len(renders)} renders better ({share[0]:.1%} right) than the verifier that judges it "
         f"({share[1]:.1%}): where the two differ about an edited face either may be wrong, so go by what is confirmed"
+    ]
+
+
+def of_values(target: Target, verified: VerifiedLabel | None, images: Images) -> list[str]:
+    """What is to be said of a regression whose values lie far from what the verifier reads off the same faces."""
+    if (
+        verified is None
+        or not isinstance(target.task, Regression)
+        or len(target.task.values) > 1
+        or len(images) < FEWEST
+    ):
+        return []
+    factor = verified.verifier.factors[verified.factor]
+    with torch.no_grad():
+        told = ask(target, images).float().cpu()[:, 0]
+        read = verified.verifier.read(images)[:, verified.factor].float().cpu()
+    off = float((told - read).abs().mean())
+    if off <= 2 * factor.off or not told.std() > 0:  # as far as two readings of one thing lie apart
+        return []
+    alike = float(torch.corrcoef(torch.stack([told, read]))[0, 1])
+    return [
+        f"its values lie {off:.3g} {factor.unit} on average from what the verifier reads off the same faces (r = "
+        f"{alike:.2f}), but what is right is said by itself: look whether it reads such faces at all"
     ]
 
 

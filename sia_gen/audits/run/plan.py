@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.audits.evidence.checks import LOOKED_AT, checks, outread
+from sia_gen.audits.evidence.checks import LOOKED_AT, checks, of_values, outread
 from sia_gen.audits.evidence.control import control_space, random_directions, reaches
 from sia_gen.audits.evidence.reference import reference_of
 from sia_gen.audits.evidence.rendered import taught
@@ -102,6 +102,7 @@ def _look(request: Request) -> list[str]:
         with torch.no_grad():
             images = quantise(request.generator.render(request.generator.sample(seeds[part])).float())
         said = checks(witness.target, images, reference_of(witness.verified, images))
+        said += of_values(witness.target, witness.verified, images)
         if taught(request.generator) and (folder := pretrained_folder() / RENDERS).is_dir():
             said += outread(witness.target, witness.verified, read_renders(folder, JUDGED))
         return said

@@ -40,7 +40,10 @@ Budget = Annotated[
 ]
 Epsilon = Annotated[str, typer.Option(help="Radius of the pixel residual, as 1/255 or 0.004; 0: attributes only.")]
 Queries = Annotated[
-    int | None, typer.Option(help="Images that a black box may be shown per face, in each of the three ascents.")
+    int | None,
+    typer.Option(
+        help="Images that a black box may be shown per face, in each of three ascents: 171 by default, 31 at least."
+    ),
 ]
 RunGenerator = Annotated[str | None, typer.Option(help="Its generator, if the run's name does not find it.")]
 MakeHuman = Annotated[

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from sia_gen.audits.evidence.reference import OWN
 from sia_gen.audits.verdict import finding
 from sia_gen.core import executors
 from sia_gen.service.words import HOW_READ
@@ -57,6 +58,15 @@ def show_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]
     Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
+def _referee(histogram: Mapping[str, Any]) -> str:
+    """Whose answer a target's is held against, and what follows for validity."""
+    if histogram["reference"] != OWN:
+        return str(histogram["reference"])
+    gate = histogram["gate"]
+    judged = gate is not None and gate["label"] is not None
+    return "model itself, of the unedited face" + ("" if judged else ": 'valid' does not judge the label")
+
+
 def show_audit(histogram: Mapping[str, Any]) -> None:
     """Print an audit's finding, its histogram with bars, and its arms."""
     print(histogram["finding"])
@@ -65,6 +75,7 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
     towards = histogram["settings"].get("towards")
     right = "correct" if towards is None else f"correct and not '{towards}'"
     print(f"{histogram['correct']} of {histogram['faces']} faces {right} before any edit; only these are attacked.")
+    print(f"What is right is said by the {_referee(histogram)}.")
     if histogram["left_out"]:
         print(f"Left out: {', '.join(histogram['left_out'])}, which is what the target predicts.")
     for said in histogram["checks"]:
