@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sia_gen.core.errors import RequestError, WorkError, unknown
-from sia_gen.core.files import is_folder, pretrained_folder, shipped
+from sia_gen.core.files import is_file, is_folder, pretrained_folder, shipped
 from sia_gen.core.foreign import first_line, foreign
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def lasting(kind: str, name: str | Path) -> str:
     if isinstance(name, Path):
         return str(name.resolve())
     place, mark, how = name.partition("?")
-    if place in shipped(kind) or place.startswith("hf:") or not place or not is_folder(Path(place)):
+    there = bool(place) and (is_folder(Path(place)) or is_file(Path(place)))
+    if place in shipped(kind) or place.startswith("hf:") or not there:
         return name
     return f"{Path(place).resolve()}{mark}{how}"
 

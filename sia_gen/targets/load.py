@@ -18,12 +18,14 @@ from sia_gen.targets.classifier import load_classifier
 from sia_gen.targets.identity import as_target, load_identity
 from sia_gen.targets.keypoints import load_keypoints
 from sia_gen.targets.module import UNNAMED, ModuleTarget, infer
+from sia_gen.targets.onnx import SUFFIX, load_onnx
 from sia_gen.targets.target import Target
 from sia_gen.targets.zero_shot import load_zero_shot
 
 
 def load_target(name: str | Path | nn.Module, device: torch.device | str = "cpu") -> Target:
-    """The target behind a shipped name, a folder, a hub id ``hf:owner/name``, ``opencv:NAME`` or ``module:callable``.
+    """The target behind a shipped name, a folder, a hub id ``hf:owner/name``, ``opencv:NAME``, an ``.onnx`` file or
+    ``module:callable``.
 
     The callable is called with ``device=`` if it takes one, else with nothing, and gives a target, or a torch module
     that turns images ``[B, 3, H, W]`` in [0, 1] into logits; such a module may also be given itself. A name may go on
@@ -43,6 +45,8 @@ def load_target(name: str | Path | nn.Module, device: torch.device | str = "cpu"
     text = str(name)
     if text.startswith(PREFIX):
         return load_cascade(text)
+    if text.endswith(SUFFIX) and is_file(Path(text)):
+        return load_onnx(Path(text), Path(text).name, device)
     place = locate("target", name, "identity")
     if isinstance(place, Path):
         shown = text if text.startswith("hf:") else place.name
