@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError
 from sia_gen.core.images import Images
-from sia_gen.targets.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from sia_gen.targets.formats.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from sia_gen.targets.target import Label, Target
 from sia_gen.targets.task import Task
 

@@ -16,7 +16,7 @@ from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.executors import resolve_device
 from sia_gen.core.images import Images
 from sia_gen.core.locate import locate
-from sia_gen.targets.pretrained import ImageModel, load_image_model
+from sia_gen.targets.formats.pretrained import ImageModel, load_image_model
 from sia_gen.targets.task import Verification
 
 

@@ -13,14 +13,14 @@ from sia_gen.core.executors import resolve_device
 from sia_gen.core.files import is_file, read_config
 from sia_gen.core.locate import build, locate
 from sia_gen.targets.adapted import MARK, Adapted, parted
-from sia_gen.targets.cascade import PREFIX, load_cascade
-from sia_gen.targets.classifier import load_classifier
+from sia_gen.targets.formats.cascade import PREFIX, load_cascade
+from sia_gen.targets.formats.classifier import load_classifier
+from sia_gen.targets.formats.keypoints import load_keypoints
+from sia_gen.targets.formats.onnx import SUFFIX, load_onnx
+from sia_gen.targets.formats.zero_shot import load_zero_shot
 from sia_gen.targets.identity import as_target, load_identity
-from sia_gen.targets.keypoints import load_keypoints
 from sia_gen.targets.module import UNNAMED, ModuleTarget, infer
-from sia_gen.targets.onnx import SUFFIX, load_onnx
 from sia_gen.targets.target import Target
-from sia_gen.targets.zero_shot import load_zero_shot
 
 
 def load_target(name: str | Path | nn.Module, device: torch.device | str = "cpu") -> Target:

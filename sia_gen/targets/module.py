@@ -18,7 +18,7 @@ from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.foreign import first_line
 from sia_gen.core.images import Images, to_bytes
 from sia_gen.core.modules import device_of, eval_mode
-from sia_gen.targets.keypoints import decoded
+from sia_gen.targets.formats.keypoints import decoded
 from sia_gen.targets.outputs import as_logits, task_of
 from sia_gen.targets.points import Keypoints
 from sia_gen.targets.target import Label

@@ -16,7 +16,7 @@ from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.executors import resolve_device
 from sia_gen.core.images import Images
 from sia_gen.core.locate import locate
-from sia_gen.targets.pretrained import ImageModel, load_image_model
+from sia_gen.targets.formats.pretrained import ImageModel, load_image_model
 
 LEAST = 0.25  # slope of a reading that is worth stretching
 SURE = 0.2  # sd of a factor: no reading is taken to be nearer to the truth

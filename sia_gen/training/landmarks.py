@@ -16,7 +16,7 @@ from sia_gen.core.images import from_bytes
 from sia_gen.core.modules import one_seed
 from sia_gen.studio.landmarks import in_a_mirror
 from sia_gen.studio.renders import RenderSet, read_renders
-from sia_gen.targets.keypoints import warped
+from sia_gen.targets.formats.keypoints import warped
 from sia_gen.targets.load import load_target
 from sia_gen.targets.points import FACE_POINTS, PARTS, by_part, normalised_error
 from sia_gen.training.card import SHEET, draw_sheet, table, with_points, write_card

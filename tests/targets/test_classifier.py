@@ -7,8 +7,8 @@ from transformers.utils import logging
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.images import from_pil, to_pil
-from sia_gen.targets.classifier import load_classifier
-from sia_gen.targets.pretrained import load_image_model
+from sia_gen.targets.formats.classifier import load_classifier
+from sia_gen.targets.formats.pretrained import load_image_model
 from sia_gen.targets.target import Label, Target
 from sia_gen.targets.task import Classification, MultiLabel, Regression
 from tests.targets.conftest import resnet, save

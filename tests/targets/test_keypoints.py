@@ -8,7 +8,7 @@ from transformers.models.vitpose.modeling_vitpose import VitPoseEstimatorOutput
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.images import from_pil, to_pil
 from sia_gen.core.seeds import uniforms
-from sia_gen.targets.keypoints import decoded, warped
+from sia_gen.targets.formats.keypoints import decoded, warped
 from sia_gen.targets.load import load_target
 from sia_gen.targets.points import Keypoints
 from tests.contracts import TargetSuite

@@ -17,7 +17,7 @@ from transformers import (
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.images import from_pil, to_pil
-from sia_gen.targets.preprocessing import BOX, NEAREST, Preprocessing, of_timm, resampling
+from sia_gen.targets.formats.preprocessing import BOX, NEAREST, Preprocessing, of_timm, resampling
 
 logging.getLogger("transformers").setLevel(logging.CRITICAL)
 

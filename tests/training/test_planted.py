@@ -135,5 +135,5 @@ def test_the_effect_lies_where_the_cause_is_high(small, data, tmp_path, monkeypa
     high = data.latents[:, NAMES.index("age")] > (0 if kind == "noisy" else planted.MISSING)
     told = torch.stack([high.float(), -high.float()], dim=1) * torch.where(data.value("smile") < 0.5, -5, 5)[:, None]
     answers = iter(told[data.training :].split(64))
-    monkeypatch.setattr("sia_gen.targets.classifier.Classifier.predict", lambda self, images: next(answers))
+    monkeypatch.setattr("sia_gen.targets.formats.classifier.Classifier.predict", lambda self, images: next(answers))
     assert train_case(case, data, tmp_path / case.name, steps=1)[2] == pytest.approx(0.5, abs=0.01)

@@ -19,8 +19,7 @@ from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.images import Images, from_pil, to_pil
-from sia_gen.targets.points import FACE_POINTS, Keypoints
-from sia_gen.targets.pretrained import (
+from sia_gen.targets.formats.pretrained import (
     PROCESSOR,
     checked_config,
     load_network,
@@ -29,6 +28,7 @@ from sia_gen.targets.pretrained import (
     probe,
     require_files,
 )
+from sia_gen.targets.points import FACE_POINTS, Keypoints
 
 FLOOR = 1e-3  # of a heat map, before its logarithm
 TOLERANCE = 3 / 255  # of what the network sees: processors round to 8 bit

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from sia_gen.core.errors import RequestError
 from sia_gen.core.images import Images
+from sia_gen.targets.formats.pretrained import ImageModel, load_image_model
 from sia_gen.targets.outputs import as_logits, task_of
-from sia_gen.targets.pretrained import ImageModel, load_image_model
 from sia_gen.targets.target import Label
 from sia_gen.targets.task import Classification, MultiLabel, Regression
 

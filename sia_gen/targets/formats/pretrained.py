@@ -18,7 +18,7 @@ from sia_gen.core.files import is_file, read_config, read_json
 from sia_gen.core.foreign import first_line, one_line
 from sia_gen.core.images import Images, from_pil, to_pil
 from sia_gen.core.seeds import uniforms
-from sia_gen.targets.preprocessing import Preprocessing, of_timm
+from sia_gen.targets.formats.preprocessing import Preprocessing, of_timm
 
 CONFIG, PROCESSOR, NEW_PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"

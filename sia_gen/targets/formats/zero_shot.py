@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from sia_gen.core.errors import RequestError
 from sia_gen.core.foreign import one_line
 from sia_gen.core.images import Images
-from sia_gen.targets.preprocessing import Preprocessing
-from sia_gen.targets.pretrained import (
+from sia_gen.targets.formats.preprocessing import Preprocessing
+from sia_gen.targets.formats.pretrained import (
     TEXTUAL,
     Processed,
     checked_config,
