@@ -29,7 +29,7 @@ from sia_gen.core.images import quantise
 from sia_gen.studio.renders import read_renders
 
 DIRECTIONS = "control.safetensors"
-RENDERS, JUDGED = "faces-renders", 160  # of which so many say who reads a label better, the target or the verifier
+RENDERS, JUDGED = "faces-renders", 96  # of which so many say who reads a label better, the target or the verifier
 
 
 @dataclass(frozen=True)
