@@ -227,6 +227,25 @@ def edit(
         print(f"\nImages: {out}")
 
 
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="NVIDIA's .pkl or rosinality's .pt of a StyleGAN2.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write, new or empty.")],
+    as_json: AsJson = False,
+    seed: Seed = 0,  # every command takes it; a conversion draws nothing
+    device: Device = "auto",
+) -> None:
+    """Convert a StyleGAN checkpoint into a generator's folder; nothing in the file is run."""
+    from sia_gen.generators.foreign.convert import convert as work
+
+    made = work(checkpoint, out)
+    told = {"generator": made.name, "resolution": made.resolution, "source": made.config.source, "out": str(out)}
+    if as_json:
+        print_json(told)
+    else:
+        print(f"'{made.name}' draws {made.resolution} px, written to {out}\nLicence: {made.config.source['licence']}")
+
+
 @app.command("list")
 def list_models(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],

@@ -7,7 +7,8 @@ from pathlib import Path
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.core.errors import RequestError
 from sia_gen.core.files import is_file
-from sia_gen.core.locate import build, locate
+from sia_gen.core.locate import build
+from sia_gen.generators.load import CHECKPOINTS, place_of
 
 FILE = "attributes.safetensors"
 
@@ -17,9 +18,9 @@ def load_attributes(name: str | Path, device: str = "cpu") -> AttributeSpace:
 
     Raises `RequestError` that names what exists, `WorkError` on a damaged file.
     """
-    if is_file(Path(name)):
+    if is_file(Path(name)) and Path(name).suffix not in CHECKPOINTS:
         return AttributeSpace.load(name).to(device)
-    place = locate("generator", name)
+    place = place_of(name)
     if not isinstance(place, Path):
         attributes = getattr(build("generator", name, place, device), "attributes", None)
         if not isinstance(attributes, AttributeSpace):
