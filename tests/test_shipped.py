@@ -7,8 +7,11 @@ import pytest
 import torch
 
 import sia_gen
+from sia_gen.attributes.ways.unlabelled import by_sefa
+from sia_gen.audits.evidence.familiar import familiar
 from sia_gen.core.files import pretrained_folder, shipped
 from sia_gen.core.images import from_bytes, quantise
+from sia_gen.generators.foreign.stylegan2 import StyleGAN2ADA, StyleGAN2ADAConfig
 from sia_gen.service.runs import FIRST_RESULT
 from sia_gen.studio.factors import NAMES
 from sia_gen.studio.renders import PACKED, read_renders
@@ -161,3 +164,17 @@ def test_the_planted_cause_is_found_by_a_small_audit():
     assert (first["name"], first["stands_out"], second["stands_out"]) == ("light_azimuth", True, False)
     assert first["output_change"] > 2 * second["output_change"]
     assert first["output_change"] > 2 * first["control"]["output_change"]
+
+
+def test_the_verifier_knows_the_embedded_faces_and_no_others(generator, verifier, tmp_path, caplog):
+    torch.manual_seed(0)
+    sizes = {"channels": (16, 16, 8, 8, 8), "z_dim": 16, "w_dim": 16, "mapping": (16, 16)}
+    foreign = StyleGAN2ADA(StyleGAN2ADAConfig(name="foreign", **sizes)).eval().requires_grad_(False)
+    assert familiar(generator, verifier) > 0.9
+    assert familiar(foreign, verifier) < 0.1
+    report = sia_gen.audit(foreign, "smile-classifier", by_sefa(foreign, 2), faces=2, out=tmp_path / "run")
+    assert report.histogram["gate"] is None
+    assert report.histogram["reference"] == "target's own prediction"
+    assert "0% of the faces of 'foreign' look so to it: what it reads is left out" in " ".join(
+        report.histogram["checks"]
+    )

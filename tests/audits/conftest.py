@@ -21,6 +21,12 @@ def run(problem, out=None, **changes):
     return audit(problem.generator, problem.target, problem.space, **settings)
 
 
+@pytest.fixture(autouse=True)
+def familiar(monkeypatch):
+    """Pictures here are no faces; verifiers that read them are made for them."""
+    monkeypatch.setattr("sia_gen.audits.evidence.witness.familiar", lambda generator, verifier: 1.0)
+
+
 @pytest.fixture
 def problem():
     return linear_problem()

@@ -32,5 +32,5 @@ def test_an_unknown_name_lists_what_exists():
 
 def test_an_unknown_architecture_is_named(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"sia_gen": {"architecture": "vae"}}))
-    with pytest.raises(WorkError, match="architecture 'vae', not one of stylegan2; convert it first"):
+    with pytest.raises(WorkError, match="architecture 'vae', not one of stylegan2, stylegan2-ada; convert it"):
         load_generator(tmp_path)

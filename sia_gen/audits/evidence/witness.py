@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sia_gen.attack.result import AttackResult
+from sia_gen.audits.evidence.familiar import ENOUGH, familiar
 from sia_gen.audits.evidence.reference import (
     Followed,
     VerifiedLabel,
@@ -19,6 +20,7 @@ from sia_gen.audits.evidence.reference import (
     shipped_verifier,
     verified_label,
 )
+from sia_gen.audits.evidence.rendered import taught
 from sia_gen.audits.evidence.validity import Gate, identity_for, unedited
 from sia_gen.core.images import from_bytes
 from sia_gen.generators.generator import Generator
@@ -47,10 +49,16 @@ class Witness:
     verifier: Verifier | None
     kept: Sequence[str]
     identity: Identity | None
+    said: Sequence[str] = ()
 
     @classmethod
-    def of(cls, target: Target, attributes: Sequence[str], device: torch.device) -> Witness:
-        """Raises `RequestError` for points that the shipped verifier does not read."""
+    def of(
+        cls, target: Target, attributes: Sequence[str], device: torch.device, generator: Generator | None = None
+    ) -> Witness:
+        """Raises `RequestError` for points that the shipped verifier does not read.
+
+        What the verifier says of a ``generator`` whose pictures are not such as it was taught on is left out, and said.
+        """
         target, verified = followed(target, device), verified_label(target, device)
         if verified is not None:
             verifier: Verifier | None = verified.verifier
@@ -58,6 +66,10 @@ class Witness:
             verifier = target.verifier if isinstance(target, Followed) else shipped_verifier(device)
         kept = read_names(verifier, attributes)
         verifier = verifier if kept or verified is not None else None
+        if verifier is not None and not isinstance(target, Followed) and generator is not None:
+            said = _unfamiliar(generator, verifier)
+            if said:
+                return cls(target, None, None, (), None, said)
         return cls(target, verified, verifier, kept, None if verifier is None else identity_for(target, device))
 
     @property
@@ -144,3 +156,14 @@ def read_names(verifier: Verifier | None, attributes: Sequence[str]) -> list[str
     known = [factor.name for factor in verifier.factors]
     kept = [name for name in attributes if name in known]
     return [*kept, *(name for name in SUBGROUPS if name in known and name not in kept)] if kept else []
+
+
+def _unfamiliar(generator: Generator, verifier: Verifier) -> list[str]:
+    """What is to be said of a generator whose faces are not such as the verifier was taught on."""
+    share = 1.0 if taught(generator) else familiar(generator, verifier)
+    if share >= ENOUGH:
+        return []
+    return [
+        f"the verifier was taught on renders, and {share:.0%} of the faces of '{generator.name}' look so to it: "
+        "what it reads is left out, nothing is called valid, and what is right is said by the target's first answer"
+    ]

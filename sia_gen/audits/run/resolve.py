@@ -105,8 +105,8 @@ def resolve(
     audited = audited.select([name for name in audited.names if name not in left_out])
     _require_work(attack, audited, left_out)
     pairs = checked(pairs, audited)
-    said = in_training_mode(target)
-    witness = Witness.of(target, audited.names, where)
+    witness = Witness.of(target, audited.names, where, generator)
+    said = [*in_training_mode(target), *witness.said]
     rendered = _confirmer(confirm, generator, witness.target, where)
     settings = {
         "generator": generator.name,

@@ -1,0 +1,1 @@
+"""Ways to find directions in a generator that nobody labelled: each gives an attribute space."""

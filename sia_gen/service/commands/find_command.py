@@ -1,0 +1,116 @@
+"""The command that finds attributes in a generator that has none.
+
+As in `sia_gen.cli`, everything heavy is imported inside the command that needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sia_gen.core.errors import RequestError
+from sia_gen.service.commands.options import AsJson, Device, Generator, Seed, names_of, print_json, resolve
+
+if TYPE_CHECKING:
+    from sia_gen.attributes.attribute_space import AttributeSpace
+    from sia_gen.attributes.ways.scorer import Scorer
+
+
+class By(StrEnum):
+    scorer = "scorer"
+    sefa = "sefa"
+    contrast = "contrast"
+    file = "file"
+
+
+def find(
+    generator: Generator = "faces-stylegan2",
+    by: Annotated[By, typer.Option(help="How: what a scorer says, SeFa, two sets of faces, or a file.")] = By.scorer,
+    scorer: Annotated[
+        str, typer.Option(help="The shipped verifier or any target; a CLIP folder as FOLDER?classes=a face,a smile.")
+    ] = "verifier",
+    names: Annotated[str | None, typer.Option(help="Which of its scores, comma-separated; all by default.")] = None,
+    faces: Annotated[int, typer.Option(help="How many faces it scores.")] = 2048,
+    count: Annotated[int, typer.Option(help="With sefa: how many directions.")] = 10,
+    name: Annotated[str, typer.Option(help="With contrast: the attribute's name.")] = "contrast",
+    those: Annotated[str, typer.Option(help="With contrast: faces that have it, as 1,5,7.")] = "",
+    others: Annotated[str, typer.Option(help="With contrast: faces that do not.")] = "",
+    file: Annotated[Path | None, typer.Option(help="With file: attributes that somebody found.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; the generator's own by default.")] = None,
+    as_json: AsJson = False,
+    seed: Seed = 1,
+    device: Device = "auto",
+) -> None:
+    """Find a generator's attributes, and write them where audit and edit look for them."""
+    from sia_gen.attributes.attribute_space import AttributeSpace
+    from sia_gen.attributes.load import FILE
+    from sia_gen.attributes.ways.scorer import by_scorer
+    from sia_gen.attributes.ways.unlabelled import by_contrast, by_sefa
+    from sia_gen.core.files import writable_folder
+    from sia_gen.core.seeds import face_seeds
+    from sia_gen.generators.load import load_generator, place_of
+    from sia_gen.service.commands.terminal import progress_bar
+
+    face_seeds(seed, faces)  # refuses wrong numbers before anything is loaded
+    place = resolve(device)
+    source = load_generator(generator, place)
+    folder = out if out is not None else place_of(generator)
+    if not isinstance(folder, Path):
+        raise RequestError(f"'{generator}' is no folder that attributes could be written to; give --out")
+    with progress_bar(quiet=as_json) as progress:
+        if by is By.scorer:
+            asked = names_of(names)
+            space = by_scorer(source, _scorer(scorer, place), asked, faces=faces, seed=seed, progress=progress)
+        elif by is By.sefa:
+            space = by_sefa(source, count, seed)
+        elif by is By.contrast:
+            space = by_contrast(source, name, _numbers("those", those), _numbers("others", others), seed)
+        else:
+            if file is None:
+                raise RequestError("--by file wants --file, the attributes that somebody found; give it")
+            space = _fitting(AttributeSpace.load(file), source.name, source.edit_shapes)
+    writable_folder(folder)
+    space.save(folder / FILE)
+    if as_json:
+        print_json(
+            {"generator": source.name, "attributes": space.names, "space": space.space, "out": str(folder / FILE)}
+        )
+    else:
+        print(f"{len(space.names)} attributes in '{space.space}': {', '.join(space.names)}\nWritten to {folder / FILE}")
+
+
+def _scorer(name: str, device: str) -> Scorer:
+    from sia_gen.attributes.ways.scorer import of_target, of_verifier
+    from sia_gen.core.files import shipped
+    from sia_gen.targets.load import load_target
+    from sia_gen.targets.verifier import load_verifier
+
+    if name in shipped("verifier"):
+        return of_verifier(load_verifier(name, device))
+    return of_target(load_target(name, device))
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    """Seeds of faces from text as ``1,5,7``; raises `RequestError`."""
+    try:
+        found = [int(part) for part in text.split(",") if part]
+    except ValueError:
+        raise RequestError(f"--{option} {text} are no numbers of faces; write them as 1,5,7") from None
+    if any(number < 0 for number in found):
+        raise RequestError(f"--{option} {text} holds a number below 0; faces are counted from there")
+    return found
+
+
+def _fitting(space: AttributeSpace, generator: str, shapes: Mapping[str, Sequence[int]]) -> AttributeSpace:
+    """The same attributes as this generator's; raises `RequestError` where their shape is another's."""
+    from dataclasses import replace
+
+    shape = list(space.directions.shape[1:])
+    if list(shapes.get(space.space, ())) != shape:
+        known = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+        raise RequestError(f"the file's directions are of '{space.space}' {shape}, but '{generator}' has {known}")
+    return replace(space, generator=generator)
