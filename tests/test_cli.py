@@ -1,6 +1,8 @@
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +10,10 @@ from PIL import Image
 
 from sia_gen import cli
 from sia_gen.core.errors import WorkError
+from tests.generators.stylegan2_reference import Generator as Reference
+from tests.generators.stylegan2_reference import persist
 
+ROOT = Path(__file__).parent.parent
 COLOURS = "tests.standins:colours"
 IS_RED = "tests.standins:is_red"
 COMMANDS = [
@@ -264,3 +269,48 @@ def test_audits_and_resumes(run, tmp_path):
     status, _, err = run(*arguments, "--seed", 1)
     assert (status, err.count("\n")) == (2, 1)
     assert "seed=0, not 1; choose another --out" in err
+
+
+def test_a_checkpoint_is_converted_its_attributes_found_and_audited(run, tmp_path):
+    network = Reference()
+    persist({"G_ema": network}, tmp_path / "net.pkl", "raise SystemExit")
+    status, out, _ = run("convert", "net.pkl", "mine", "--json")
+    assert status == 0
+    assert json.loads(out)["resolution"] == 32
+    status, out, _ = run("find", "--generator", "./mine", "--by", "sefa", "--count", "2", "--json")
+    assert status == 0
+    assert json.loads(out)["attributes"] == ["sefa-1", "sefa-2"]
+    status, out, _ = run("audit", "--generator", "./mine", "--target", IS_RED, "--faces", "2", "--out", "run", "--json")
+    assert status == 0
+    assert {row["name"] for row in json.loads(out)["attributes"]} == {"sefa-1", "sefa-2"}
+    status, _, err = run("convert", "net.pkl", "mine")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "'mine' is not empty; choose another folder" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--by", "sefa"], "'colours' has no styles to factorise; find directions by a scorer"),
+        (["--by", "contrast", "--those", "1,x"], "--those 1,x are no numbers of faces; write them as 1,5,7"),
+        (["--by", "contrast", "--those", "1,-2"], "--those 1,-2 holds a number below 0"),
+        (["--by", "file"], "--by file wants --file, the attributes that somebody found; give it"),
+        (["--faces", "0"], "faces=0 is outside 1…100000"),
+        (["--by", "magic"], "Invalid value for '--by'"),
+    ],
+)
+def test_a_wrong_way_to_find_attributes_is_one_line(run, arguments, message):
+    status, _, err = run("find", "--generator", COLOURS, "--out", "found", *arguments)
+    assert status == 2
+    assert message in err
+
+
+def test_what_an_encoding_lacks_ends_nothing(run, monkeypatch, capsys):
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    command = [sys.executable, "-m", "sia_gen.cli", "list", "attributes", "--generator", "faces-stylegan2"]
+    for extra in ([], ["--json"]):
+        done = subprocess.run(command + extra, env=environment, cwd=ROOT, capture_output=True, check=True)
+        text = done.stdout.decode("latin-1")
+        assert "skin_tone" in text
+        if extra:
+            assert json.loads(text)["attributes"]
