@@ -16,17 +16,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sia_gen.attributes.attribute_space import Attribute, AttributeSpace
 from sia_gen.core.errors import RequestError, unknown
-from sia_gen.core.executors import Progress
+from sia_gen.core.executors import Batches, Progress
 from sia_gen.core.images import Images, quantise
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Codes, Generator, StyleGenerator
 
+BATCH, PARTS = 32, 4  # faces at a time; faces that each principal part of a middle block is told by
 RIDGE = 1e-3  # of the mean variance of a code's numbers
 CORRECTIONS = 2
 CHANNELS = 0.3  # share of a style's channels, those moved most, to which an attribute is cut down in s
@@ -74,16 +76,16 @@ def find_directions(
     seed: int = 1,
     progress: Progress | None = None,
 ) -> AttributeSpace:
-    """The attribute space of ``wanted`` in ``generator``'s s where it has one, else in its w.
+    """The attribute space of ``wanted`` in ``generator``'s s where it has one, else in its w, or in h.
 
     All F labels take part in the fit on ``faces`` faces, also those that become no attribute, so that an attribute
     drags none of them. The attributes are then corrected by what they do to ``trials`` other faces, moved by one sd
     down and up. Slope, leakage and response curves are read off as many others again, and the safe range is what of
     each one's reach it answers evenly in.
     """
-    if "w" not in generator.edit_shapes:
+    if not {"w", "h"} & {*generator.edit_shapes}:
         raise RequestError(
-            f"'{generator.name}' has no w to edit, only {', '.join(generator.edit_shapes)}; name another"
+            f"'{generator.name}' has no w or h to edit, only {', '.join(generator.edit_shapes)}; name another"
         )
     for want in wanted:
         if want.name not in labels.names:
@@ -91,17 +93,14 @@ def find_directions(
     if faces < 4 * len(labels.names) or trials < 1:
         raise RequestError(f"faces={faces} are too few to fit {len(labels.names)} labels; give 4 times as many")
     seeds, draw = face_seeds(seed, faces), labels.draw or generator.sample
-    codes = draw(seeds)[:, 0].cpu()  # [N, D]: w is the same in every layer
     values = labels.of(seeds)
     scaled = (values - values.mean(0)) / labels.sd  # [N, F] in sd
-    centred = codes - codes.mean(0)
-    covariance = centred.T @ centred / faces
-    ridge = RIDGE * covariance.diagonal().mean() * torch.eye(codes.shape[1])
-    read_out = torch.linalg.solve(covariance + ridge, centred.T @ scaled / faces).T  # R [F, D]
-    spread = covariance @ read_out.T  # Σ Rᵀ [D, F]
-    directions = torch.linalg.solve(read_out @ spread, spread.T)  # [F, D], one sd each
     columns = [list(labels.names).index(want.name) for want in wanted]
-    directions, space = directions[columns, None].repeat(1, generator.edit_shapes["w"][0], 1), "w"  # [K, L, D]
+    if "w" in generator.edit_shapes:
+        fitted = fit(draw(seeds)[:, 0].cpu(), scaled)  # w is the same in every layer
+        directions, space = fitted[columns, None].repeat(1, generator.edit_shapes["w"][0], 1), "w"  # [K, L, D]
+    else:
+        directions, space = _in_middle(generator, draw(seeds), scaled)[columns], "h"  # [K, *h]
     correcting = draw(face_seeds(seed + 2, trials))
     scaling, fresh = (generator.sample(face_seeds(seed + step, trials)) for step in (2, 1))
     for _ in range(CORRECTIONS):
@@ -141,6 +140,26 @@ def find_directions(
         )
     per_unit = directions / labels.sd[columns].view(-1, *[1] * (directions.ndim - 1))
     return AttributeSpace(generator.name, space, tuple(attributes), per_unit)
+
+
+def fit(codes: Tensor, scaled: Tensor) -> Tensor:
+    """Codes ``[N, D]``, standardised labels ``[N, F]`` → the edit that moves each label alone by one, ``[F, D]``."""
+    faces = len(codes)
+    centred = codes - codes.mean(0)
+    covariance = centred.T @ centred / faces
+    ridge = RIDGE * covariance.diagonal().mean() * torch.eye(codes.shape[1])
+    read_out = torch.linalg.solve(covariance + ridge, centred.T @ scaled / faces).T  # R [F, D]
+    spread = covariance @ read_out.T  # Σ Rᵀ [D, F]
+    return torch.linalg.solve(read_out @ spread, spread.T)
+
+
+def _in_middle(generator: Any, codes: Codes, scaled: Tensor) -> Tensor:
+    """The same for the middle block of a diffusion model, ``[F, *h]``: `fit` among the faces' own principal parts."""
+    parts = Batches(BATCH)(len(codes), lambda part: generator.semantics(codes[part]).flatten(1).cpu())
+    middles = torch.cat(list(parts))  # [N, E]
+    centred = middles - middles.mean(0)
+    axes = torch.linalg.svd(centred, full_matrices=False).Vh[: max(1, len(codes) // PARTS)]  # [P, E]
+    return (fit(centred @ axes.T, scaled) @ axes).view(-1, *generator.edit_shapes["h"])
 
 
 def _corrected(directions: Tensor, response: Tensor) -> Tensor:

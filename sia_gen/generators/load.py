@@ -11,6 +11,7 @@ from sia_gen.core.executors import resolve_device
 from sia_gen.core.files import is_file, read_config
 from sia_gen.core.locate import build, locate
 from sia_gen.generators.foreign.convert import converted
+from sia_gen.generators.foreign.diffusion import INDEX, load_diffusion
 from sia_gen.generators.foreign.stylegan2 import ARCHITECTURE as ADA
 from sia_gen.generators.foreign.stylegan2 import StyleGAN2ADA
 from sia_gen.generators.generator import Generator
@@ -46,6 +47,8 @@ def load_generator(name: str | Path, device: str = "cpu") -> Generator:
                 "edit_shapes, sample and render"
             )
         return made
+    if is_file(place / INDEX):
+        return load_diffusion(place).to(resolve_device(device))
     kind = read_config(place / "config.json")["sia_gen"].get("architecture")
     if kind not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)

@@ -52,6 +52,32 @@ def test_a_scorer_gives_attributes_in_its_unit_that_move_what_they_name():
     assert space.attributes[0].sd == pytest.approx(8, abs=1)
 
 
+class Middle:
+    """A generator without w: its middle block's eight numbers are two of each quarter's light."""
+
+    name, resolution = "middle", 16
+    edit_shapes = {"h": torch.Size([2, 2, 2])}  # noqa: RUF012
+
+    def sample(self, seeds):
+        return 0.5 + 0.08 * normals(seeds, (4,), "middle")
+
+    def semantics(self, codes):
+        return codes.repeat(1, 2).view(-1, 2, 2, 2)
+
+    def render(self, codes, edits=None, space=None):
+        light = codes if edits is None else codes + edits.flatten(1).view(-1, 2, 4).mean(dim=1)
+        return Bands().render(light[:, None].expand(-1, 2, -1))
+
+
+def test_a_diffusion_models_middle_block_is_read_and_moved():
+    space = by_scorer(Middle(), PERCENT, ["a", "c"], faces=64, trials=16)
+    assert space.space == "h"
+    codes = Middle().sample(range(500, 520))
+    before = quarters(Middle().render(codes))
+    after = quarters(Middle().render(codes, space.edits(torch.tensor([[0.0, 5.0]]).expand(20, 2)), "h"))
+    torch.testing.assert_close((after - before).mean(0), torch.tensor([0.0, 0.0, 5.0, 0.0]), atol=0.4, rtol=0)
+
+
 def test_sefa_finds_what_styles_move_most_in_their_order():
     space = by_sefa(Bands(), 3)
     assert space.names == ["sefa-1", "sefa-2", "sefa-3"]
