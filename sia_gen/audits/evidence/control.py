@@ -55,8 +55,9 @@ def random_directions(generator: Generator, known: AttributeSpace, seed: int) ->
     What it shares with any direction in ``known`` is taken out of it. Raises `WorkError` where that leaves nothing.
     """
     drawn, axes = _draw(generator, known.space, seed)  # [M, E], [A, D]
-    drawn, axes = drawn.to(known.directions), axes.to(known.directions)
-    directions = _unrelated(drawn.flatten(1).double(), known.directions.flatten(1).double(), axes.double())
+    drawn = drawn.to(known.directions)
+    axes = None if axes is None else axes.to(known.directions).double()
+    directions = _unrelated(drawn.flatten(1).double(), known.directions.flatten(1).double(), axes)
     return directions.float().view_as(drawn)
 
 
@@ -91,14 +92,17 @@ def group(face: Tensor) -> Tensor:
     return EACH * (face % GROUPS)[:, None] + torch.arange(EACH)
 
 
-def _draw(generator: Generator, space: str, seed: int) -> tuple[Tensor, Tensor]:
-    """M random directions ``[M, E]``, and ``[A, D]`` the axes along which codes vary, as long as their deviations."""
+def _draw(generator: Generator, space: str, seed: int) -> tuple[Tensor, Tensor | None]:
+    """M random directions ``[M, E]``, and ``[A, D]`` the axes along which codes vary, as long as their deviations.
+
+    None where codes do not live in the space, all of whose axes are then alike.
+    """
     count = GROUPS * EACH
     seeds = seeds_apart(seed, "control directions", 2 * count)
     codes = generator.sample(seeds)
     shape = generator.edit_shapes[space]
     if not _carries(generator, space):
-        return normals(seeds[:count], shape, "control"), torch.eye(shape.numel())
+        return normals(seeds[:count], shape, "control"), None
     many = generator.sample(seeds_apart(seed, "control axes", SAMPLED)).flatten(1).float()  # [., D]
     many = many - many.mean(dim=0)
     _, span = _principal(many[:SPANNED])
@@ -122,21 +126,22 @@ def _principal(rows: Tensor) -> tuple[Tensor, Tensor]:
     return lengths[kept] / math.sqrt(len(rows)), axes[kept]
 
 
-def _unrelated(drawn: Tensor, known: Tensor, axes: Tensor) -> Tensor:
+def _unrelated(drawn: Tensor, known: Tensor, axes: Tensor | None) -> Tensor:
     """``drawn`` ``[M, D]`` less what it shares with ``known`` ``[K, D]``, measured where all axes are equally long.
 
     There "orthogonal" means "uncorrelated among faces": a linear reading of a known attribute off the codes stays put.
     Orthogonal in the codes themselves would still move attributes along the axes in which faces vary most.
     """
-    into = torch.linalg.pinv(axes)  # [D, A]
-    basis = known @ into  # [K, A]
-    if torch.linalg.matrix_rank(basis) >= len(axes):
+    into = None if axes is None else torch.linalg.pinv(axes)  # [D, A]
+    basis = known if into is None else known @ into  # [K, A]
+    if torch.linalg.matrix_rank(basis) >= basis.shape[1]:
         raise WorkError(
-            f"{len(known)} attributes fill the whole edit space of {len(axes)} axes, which leaves no direction for the "
-            "control; give fewer attributes or a larger edit space"
+            f"{len(known)} attributes fill the whole edit space of {basis.shape[1]} axes, which leaves no direction "
+            "for the control; give fewer attributes or a larger edit space"
         )
-    coordinates = drawn @ into  # [M, A]
-    return (coordinates - coordinates @ torch.linalg.pinv(basis) @ basis) @ axes
+    coordinates = drawn if into is None else drawn @ into  # [M, A]
+    left = coordinates - coordinates @ torch.linalg.pinv(basis) @ basis
+    return left if axes is None else left @ axes
 
 
 def _picture_change(
