@@ -21,7 +21,7 @@ demo: $(VENV)/.installed
 	@echo "Open runs/smile-classifier-planted/report.html and runs/smile-classifier/report.html in a browser."
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check
