@@ -61,7 +61,7 @@ def show_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]
 def _referee(histogram: Mapping[str, Any]) -> str:
     """Whose answer a target's is held against, and what follows for validity."""
     if histogram["reference"] != OWN:
-        return str(histogram["reference"])
+        return "verifier, which reads it off the face"
     gate = histogram["gate"]
     judged = gate is not None and gate["label"] is not None
     return "model itself, of the unedited face" + ("" if judged else ": 'valid' does not judge the label")
