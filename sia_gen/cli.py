@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.foreign import OUT_OF_MEMORY
 from sia_gen.core.memory import hold_memory
 from sia_gen.service.commands.audit_commands import audit, compare, export
 from sia_gen.service.commands.bench_commands import bench
@@ -106,7 +107,7 @@ def main() -> NoReturn:
     except (WorkError, OSError) as error:
         _stop(str(error), 1)
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's: it is not imported for a name here
+        if type(error).__name__ != OUT_OF_MEMORY:  # torch's: it is not imported for a name here
             raise
         reason = ". ".join(str(error).split(". ")[:2])  # what follows is advice on an allocator
         _stop(f"out of memory where no smaller batch helps ({reason}); use --device cpu or a smaller model", 1)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.executors import Batches, Progress, resolve_device
-from sia_gen.core.files import atomic, is_file, read_json, writable_folder, write_json
+from sia_gen.core.files import atomic, is_file, pretrained_folder, read_json, writable_folder, write_json
 from sia_gen.core.images import from_pil, to_bytes, to_pil
 from sia_gen.core.seeds import face_seeds
 from sia_gen.studio.factors import NAMES, PERSON, FaceSpec
@@ -34,6 +34,7 @@ from sia_gen.studio.studio import Studio
 CHUNK = 64  # faces that are written together; an interrupted run loses at most these
 BATCH = 4  # faces rendered at once on a CPU, where a small batch stays in the cache
 HELD_OUT, FEWEST = 0.05, 40
+SHIPPED = "faces-renders"
 METADATA, SETTINGS = "metadata.parquet", "studio.json"
 PACKED = "data/train-00000-of-00001.parquet"  # where a packed data set has its only file
 
@@ -134,6 +135,12 @@ def write_renders(
     with atomic(out / METADATA) as partial:
         pq.write_table(pa.concat_tables([pq.read_table(path) for path in parts]), partial)
     return out
+
+
+def shipped_renders() -> Path | None:
+    """The folder of renders that comes with the package, where one does."""
+    folder = pretrained_folder() / SHIPPED
+    return folder if folder.is_dir() else None
 
 
 def read_renders(folder: str | Path, faces: int | None = None) -> RenderSet:

@@ -215,6 +215,6 @@ def test_with_makehuman_fresh_faces_are_rendered_and_trained_on(suite, monkeypat
 
 
 def test_without_renders_it_says_what_to_do(suite, tmp_path, monkeypatch):
-    monkeypatch.setattr(bench, "pretrained_folder", lambda: tmp_path / "nothing")
+    monkeypatch.setattr("sia_gen.studio.renders.pretrained_folder", lambda: tmp_path / "nothing")
     with pytest.raises(RequestError, match="no 'faces-renders' are shipped here; name renders with --renders DIR"):
         suite(renders=None)

@@ -52,6 +52,10 @@ class Gate:
         reach = float(apart.amin(dim=1).quantile(USUAL))
         return cls(verifier, identity, mean, sd, scaled, reach)
 
+    def distance(self, features: Tensor) -> Tensor:
+        """How far features ``[B, F]`` lie from the nearest of the compared faces ``[B]``, 1 at the limit."""
+        return torch.cdist((features.float() - self.mean) / self.sd, self.features).amin(dim=1) / self.reach
+
     @torch.no_grad()
     def judge(self, before: Tensor, after: Tensor) -> dict[str, Tensor]:
         """uint8 faces ``[B, 3, R, R]`` → what is kept of each, ``[B]``.
@@ -62,7 +66,7 @@ class Gate:
         """
         device = self.mean.device
         read, features = self.verifier.look(from_bytes(after).to(device))
-        distance = torch.cdist((features.float() - self.mean) / self.sd, self.features).amin(dim=1) / self.reach
+        distance = self.distance(features)
         passed = distance <= 1
         likeness = torch.full_like(distance, torch.nan)
         if self.identity is not None:
@@ -72,9 +76,11 @@ class Gate:
 
 
 @torch.no_grad()
-def unedited(generator: Generator, verifier: Verifier, seed: int) -> Tensor:
-    """Features ``[R, F]`` of faces that are no part of the audit."""
-    codes = generator.sample(seeds_apart(seed, "gate", COMPARED))
+def unedited(
+    generator: Generator, verifier: Verifier, seed: int, purpose: str = "gate", count: int | None = None
+) -> Tensor:
+    """Features ``[R, F]`` of ``count`` faces, by default as many as a gate compares, that are no part of the audit."""
+    codes = generator.sample(seeds_apart(seed, purpose, COMPARED if count is None else count))
 
     def features(part: slice) -> Tensor:
         return verifier.look(quantise(generator.render(codes[part]).float()))[1].float()

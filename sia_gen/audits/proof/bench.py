@@ -19,14 +19,14 @@ from sia_gen.audits.run.run_folder import FORMAT
 from sia_gen.audits.verdict.finding import RULE
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
-from sia_gen.core.files import pretrained_folder, read_json, writable_folder, write_json
+from sia_gen.core.files import read_json, writable_folder, write_json
 from sia_gen.core.seeds import MAX_SEED, face_seeds
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
-from sia_gen.studio.renders import RenderSet, read_renders, write_renders
+from sia_gen.studio.renders import SHIPPED, RenderSet, read_renders, shipped_renders, write_renders
 from sia_gen.training.planted import PLANT, SIDE, Case, cases, shrunk, train_case
 
-RENDERS, FRESH = "faces-renders", "renders"  # the shipped ones, and those made in the suite's folder
+FRESH = "renders"  # those made in the suite's folder
 RENDERED = 5000  # fresh renders, as many as are shipped
 FAR = 1000  # how far the seeds of fresh renders, and those of audits from them, are from what recipes are given
 ATTRIBUTES = (
@@ -93,7 +93,10 @@ def planted_suite(
     if makehuman is not None:
         fresh: dict[str, Any] = {"seed": seed + FAR, "resolution": SIDE, "device": device, "progress": progress}
         renders = write_renders(makehuman, Path(out) / FRESH, RENDERED, **fresh)
-    data = shrunk(read_renders(_shipped_renders() if renders is None else renders))
+    renders = shipped_renders() if renders is None else renders
+    if renders is None:
+        raise RequestError(f"no '{SHIPPED}' are shipped here; name renders with --renders DIR")
+    data = shrunk(read_renders(renders))
     settings["renders"] = data.settings
     _require_same_suite(Path(out), settings)
     out = writable_folder(out)
@@ -112,13 +115,6 @@ def planted_suite(
     content = {"settings": settings, **summary(rows), "models": rows}
     write_json(out / RESULT, content)
     return content
-
-
-def _shipped_renders() -> Path:
-    folder = pretrained_folder() / RENDERS
-    if not folder.is_dir():
-        raise RequestError(f"no '{RENDERS}' are shipped here; name renders with --renders DIR")
-    return folder
 
 
 def _require_same_suite(out: Path, settings: Mapping[str, Any]) -> None:

@@ -24,12 +24,11 @@ from sia_gen.audits.run.job import Job
 from sia_gen.audits.run.resolve import Request
 from sia_gen.audits.run.run_folder import MADE_OF, RunFolder, probe
 from sia_gen.core.executors import Batches, Progress
-from sia_gen.core.files import pretrained_folder
 from sia_gen.core.images import quantise
-from sia_gen.studio.renders import read_renders
+from sia_gen.studio.renders import read_renders, shipped_renders
 
 DIRECTIONS = "control.safetensors"
-RENDERS, JUDGED = "faces-renders", 96  # of which so many say who reads a label better, the target or the verifier
+JUDGED = 96  # shipped renders that say who reads a label better, the target or the verifier
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def _look(request: Request) -> list[str]:
             images = quantise(request.generator.render(request.generator.sample(seeds[part])).float())
         said = checks(witness.target, images, reference_of(witness.verified, images))
         said += of_values(witness.target, witness.verified, images)
-        if taught(request.generator) and (folder := pretrained_folder() / RENDERS).is_dir():
+        if taught(request.generator) and (folder := shipped_renders()) is not None:
             said += outread(witness.target, witness.verified, read_renders(folder, JUDGED))
         return said
 
