@@ -231,7 +231,7 @@ def edit(
 
 @app.command()
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="NVIDIA's .pkl or rosinality's .pt of a StyleGAN2.")],
+    checkpoint: Annotated[Path, typer.Argument(help="NVIDIA's .pkl or rosinality's .pt of a StyleGAN.")],
     out: Annotated[Path, typer.Argument(help="Folder to write, new or empty.")],
     as_json: AsJson = False,
     seed: Seed = 0,  # every command takes it; a conversion draws nothing

@@ -14,12 +14,15 @@ from sia_gen.generators.foreign.convert import converted
 from sia_gen.generators.foreign.diffusion import INDEX, load_diffusion
 from sia_gen.generators.foreign.stylegan2 import ARCHITECTURE as ADA
 from sia_gen.generators.foreign.stylegan2 import StyleGAN2ADA
+from sia_gen.generators.foreign.stylegan3 import ARCHITECTURE as ALIAS_FREE
+from sia_gen.generators.foreign.stylegan3 import StyleGAN3
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.stylegan2 import StyleGAN2
 
 ARCHITECTURES = {
     "stylegan2": StyleGAN2.load,
     ADA: StyleGAN2ADA.load,
+    ALIAS_FREE: StyleGAN3.load,
 }
 
 

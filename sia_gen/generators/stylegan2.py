@@ -244,6 +244,7 @@ class StyleGAN2(nn.Module):
         self.config = config
         self.name = config.name
         self.resolution = config.resolution
+        self.latents = config.latents
         self._population = None if config.population is None else Population.from_json(config.population)
         self.edit_shapes = {"w": torch.Size((config.layers, config.width))}
         self.mapping = Mapping(config)
@@ -258,8 +259,11 @@ class StyleGAN2(nn.Module):
             z = self._population.draw(z)
         return self.codes(z.to(self.synthesis.start.weight.device))
 
-    def codes(self, z: Tensor) -> Codes:
-        """Latents ``[B, Z]`` → w+ ``[B, L, W]``, in double precision first: rounding then hides the batch's size."""
+    def codes(self, z: Tensor, seeds: Sequence[int] | None = None) -> Codes:
+        """Latents ``[B, Z]`` → w+ ``[B, L, W]``, in double precision first: rounding then hides the batch's size.
+
+        Nothing is left to the faces' ``seeds``.
+        """
         double = {name: parameter.double() for name, parameter in self.mapping.named_parameters()}
         with torch.no_grad():
             w = torch.func.functional_call(self.mapping, double, (z.double(),)).to(self.synthesis.start.weight.dtype)

@@ -23,12 +23,14 @@ from sia_gen.core.images import matrix_sheet, quantise
 from sia_gen.core.locate import locate
 from sia_gen.core.modules import device_of
 from sia_gen.core.seeds import face_seeds
+from sia_gen.generators.foreign.diffusion import Diffusion
 from sia_gen.generators.load import load_generator
 from sia_gen.generators.stylegan2 import StyleGAN2
 from sia_gen.studio.factors import FACTORS, NAMES
 from sia_gen.studio.sampling import sample, sample_latents
 from sia_gen.targets.identity import Identity, load_identity
 from sia_gen.targets.verifier import load_verifier
+from sia_gen.training import diffusion
 from sia_gen.training.card import draw_sheet
 from sia_gen.training.generator import describe
 
@@ -64,7 +66,7 @@ def fit_attributes(
     """
     source, reader = load_generator(generator, device), load_verifier(verifier, device)
     person = None if identity is None else load_identity(identity, device)
-    if not isinstance(source, StyleGAN2) or source.config.latents != len(NAMES):
+    if not isinstance(source, StyleGAN2 | Diffusion) or source.latents != len(NAMES):
         raise RequestError(f"'{generator}' was not trained on the studio's {len(NAMES)} factors; name one that was")
     out = writable_folder(out)
     if tuple(factor.name for factor in reader.factors) != NAMES:
@@ -77,7 +79,7 @@ def fit_attributes(
         lambda seeds: sample(seeds, spread=1.0).values,
         lambda images: (reader.read(images) / slope).cpu(),
         # Directions are fitted to faces spread evenly, in whom nothing goes together, and measured on people.
-        lambda seeds: source.codes(sample_latents(seeds, spread=1.0).to(device_of(source))),
+        lambda seeds: source.codes(sample_latents(seeds, spread=1.0).to(device_of(source)), seeds),
     )
     entries = {factor.name: factor for factor in FACTORS}
     wanted = [Wanted(name, entries[name].unit, entries[name].negative, entries[name].positive) for name in ATTRIBUTES]
@@ -90,12 +92,14 @@ def fit_attributes(
     _draw_response(source, labels, space, seed, out / RESPONSE)
     place = locate("generator", generator)
     if isinstance(place, Path) and place.resolve() == out.resolve():
-        describe(out, space.attributes, seed)
+        (describe if isinstance(source, StyleGAN2) else diffusion.describe)(out, space.attributes, seed)
     return space
 
 
 @torch.inference_mode()
-def _same_person(generator: StyleGAN2, identity: Identity, space: AttributeSpace, seed: int) -> AttributeSpace:
+def _same_person(
+    generator: StyleGAN2 | Diffusion, identity: Identity, space: AttributeSpace, seed: int
+) -> AttributeSpace:
     """The same space, its attributes with the cosine between faces and the same moved by one sd down and up."""
     codes = generator.sample(face_seeds(seed + 3, MEASURED))
     faces, there = quantise(generator.render(codes)), space.to(codes.device)
@@ -110,7 +114,9 @@ def _same_person(generator: StyleGAN2, identity: Identity, space: AttributeSpace
     return replace(space, attributes=tuple(replace(attribute, identity=value) for attribute, value in pairs))
 
 
-def _draw_response(generator: StyleGAN2, labels: Labels, space: AttributeSpace, seed: int, path: Path) -> None:
+def _draw_response(
+    generator: StyleGAN2 | Diffusion, labels: Labels, space: AttributeSpace, seed: int, path: Path
+) -> None:
     """The matrix of what each attribute moves, in sd per sd, on faces that neither fit nor figures saw."""
     codes = generator.sample(face_seeds(seed + 3, MEASURED))
     sd = torch.tensor([attribute.sd for attribute in space.attributes]).to(space.directions)
@@ -122,7 +128,7 @@ def _draw_response(generator: StyleGAN2, labels: Labels, space: AttributeSpace, 
 
 
 @torch.inference_mode()
-def _draw_people(generator: StyleGAN2, seed: int, folder: Path) -> None:
+def _draw_people(generator: StyleGAN2 | Diffusion, seed: int, folder: Path) -> None:
     """People as they are drawn; and a few of them at several ages and as either sex, all else being equal."""
     seeds = face_seeds(seed + 4, SHOWN)
     draw_sheet(folder / PEOPLE, generator.render(generator.sample(seeds)).cpu().split(COLUMNS))
@@ -138,7 +144,7 @@ def _draw_people(generator: StyleGAN2, seed: int, folder: Path) -> None:
 
 
 @torch.inference_mode()
-def _draw_sweeps(generator: StyleGAN2, space: AttributeSpace, path: Path) -> None:
+def _draw_sweeps(generator: StyleGAN2 | Diffusion, space: AttributeSpace, path: Path) -> None:
     """A row an attribute: each of a few faces moved by −2…2 standard deviations, within the safe range."""
     codes = generator.sample(PICTURED).repeat_interleave(5, dim=0)
     rows, space = [], space.to(codes.device)

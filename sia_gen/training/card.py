@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.core.files import atomic
 from sia_gen.core.images import Images, contact_sheet
 
@@ -49,6 +50,26 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
+
+
+def attribute_table(attributes: Sequence[Attribute]) -> str:
+    """What was measured of each attribute."""
+    header = [
+        "attribute", "unit", "safe range of a change", "sd over faces", "slope", "leakage", "Spearman", "same person"
+    ]  # fmt: skip
+    rows = [
+        (
+            a.name,
+            a.unit,
+            f"{a.low:g}…{a.high:+g}",
+            a.sd,
+            f"{a.slope:.2f}",
+            f"{a.leakage:.2f}",
+            *("–" if value is None else f"{value:.2f}" for value in (a.monotony, a.identity)),
+        )
+        for a in attributes
+    ]
+    return table(header, rows)
 
 
 def _filled(template: str, values: Mapping[str, object]) -> str:

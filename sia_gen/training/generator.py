@@ -29,7 +29,7 @@ from sia_gen.studio.landmarks import in_a_mirror
 from sia_gen.studio.people import population
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.training.adversary import sharpen
-from sia_gen.training.card import SHEET, draw_sheet, table, write_card
+from sia_gen.training.card import SHEET, attribute_table, draw_sheet, write_card
 from sia_gen.training.loop import CHECKPOINT, Lessons, batch_for, fit
 from sia_gen.training.network import either, mirrored_at_random
 from sia_gen.training.processes import TRAINING, first_writes, training_device
@@ -239,33 +239,5 @@ def describe(folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int =
         psnr=figures["psnr_db"],
         fit_seed=fit_seed,
         identity=" --identity ./identity" if any(a.identity is not None for a in attributes) else "",
-        attributes=table(
-            [
-                "attribute",
-                "unit",
-                "safe range of a change",
-                "sd over faces",
-                "slope",
-                "leakage",
-                "Spearman",
-                "same person",
-            ],
-            [
-                (
-                    a.name,
-                    a.unit,
-                    f"{a.low:g}…{a.high:+g}",
-                    a.sd,
-                    f"{a.slope:.2f}",
-                    f"{a.leakage:.2f}",
-                    _share(a.monotony),
-                    _share(a.identity),
-                )
-                for a in attributes
-            ],
-        ),
+        attributes=attribute_table(attributes),
     )
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"

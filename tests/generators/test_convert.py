@@ -1,4 +1,4 @@
-"""Checkpoints of others against StyleGAN2 as the papers state it, and files that would do harm. B faces."""
+"""Checkpoints of others against StyleGAN2 and 3 as the papers state them, and files that would do harm. B faces."""
 
 import math
 import os
@@ -12,7 +12,9 @@ from sia_gen import load_generator
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.generators.foreign.convert import convert
 from sia_gen.generators.foreign.stylegan2 import StyleGAN2ADA, StyleGAN2ADAConfig
+from sia_gen.generators.foreign.stylegan3 import StyleGAN3
 from tests.contracts import GeneratorSuite
+from tests.generators import stylegan3_reference
 from tests.generators.stylegan2_reference import Generator, persist
 
 SIZES = {"channels": (16, 16, 12, 8), "z_dim": 10, "w_dim": 12, "mapping": (12, 12, 12)}
@@ -48,6 +50,25 @@ def test_draws_what_the_papers_say(write, tmp_path, options):
         torch.testing.assert_close(ours.codes(z), w[:, None].repeat(1, 8, 1), atol=1e-5, rtol=0)
         each = torch.randn(3, 8, 12)  # another w for each layer
         torch.testing.assert_close(ours.synthesis(each), theirs.synthesis(each), atol=1e-4, rtol=0)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"c_dim": 3}, {"clamp": 0.4}, {"kernel": 1, "radial": True, "base": 512, "most": 32}], ids=str
+)
+def test_draws_what_the_paper_of_stylegan3_says(write, tmp_path, options):
+    theirs = stylegan3_reference.Generator(**options)
+    made = convert(write(theirs), tmp_path / "out")
+    assert isinstance(made, StyleGAN3)
+    ours = load_generator(tmp_path / "out")
+    assert ours.resolution == 32
+    z, condition = torch.randn(3, 10), torch.zeros(3, options.get("c_dim", 0))
+    with torch.no_grad():
+        w = theirs.mapping(z, condition)
+        torch.testing.assert_close(ours.codes(z), w[:, None].repeat(1, 8, 1), atol=1e-5, rtol=0)
+        each = torch.randn(3, 8, 12)
+        expected = theirs.synthesis(each)
+        torch.testing.assert_close(ours.synthesis(each), expected, atol=1e-4 * float(expected.abs().max()), rtol=0)
     assert not (tmp_path / "ran").exists()
 
 
@@ -131,13 +152,20 @@ class TestContract(GeneratorSuite):
         return made.eval().requires_grad_(False)
 
 
-def test_an_edit_in_w_carried_over_to_s_does_the_same(write, tmp_path):
-    made = convert(write(Generator()), tmp_path / "out")
+class TestContractOfStyleGAN3(GeneratorSuite):
+    @pytest.fixture(params=[{}, {"kernel": 1, "radial": True}], ids=["t", "r"])
+    def generator(self, write, tmp_path, request):
+        return convert(write(stylegan3_reference.Generator(**request.param)), tmp_path / "out")
+
+
+@pytest.mark.parametrize("family", [Generator, stylegan3_reference.Generator], ids=["2", "3"])
+def test_an_edit_in_w_carried_over_to_s_does_the_same(write, tmp_path, family):
+    made = convert(write(family()), tmp_path / "out")
     codes, edits = made.sample([0, 1]), 0.3 * torch.randn(2, 8, 12)
     with torch.no_grad():
         by_w, by_s = made.render(codes, edits, "w"), made.render(codes, made.carry(edits), "s")
     torch.testing.assert_close(by_w, by_s, atol=1e-5, rtol=0)
-    assert made.edit_shapes["s"][0] == sum(conv.affine.out_features for conv, _ in made.steered())
+    assert made.edit_shapes["s"][0] == sum(part.affine.out_features for part, _ in made.steered())
 
 
 class Evil:
@@ -209,7 +237,7 @@ def test_parts_that_are_missing_or_do_not_fit_are_named(write, tmp_path):
     network.synthesis.L0 = network.synthesis.b4
     for size in (4, 8, 16, 32):
         delattr(network.synthesis, f"b{size}")
-    with pytest.raises(RequestError, match=r"a Generator with layers L0 … is no StyleGAN2"):
+    with pytest.raises(RequestError, match=r"a Generator with layers L0 … is no StyleGAN"):
         convert(write(network), tmp_path / "out")
 
 

@@ -109,7 +109,7 @@ def test_an_edit_is_felt_by_the_picture_alone_and_in_its_range(ddpm):
         hook.remove()
         beneath = ((codes - (1 - here) ** 0.5 * changed) / here**0.5).clamp(-1, 1)
         expected = there**0.5 * beneath + (1 - there) ** 0.5 * said
-        torch.testing.assert_close(made._step(codes, time, here, there, edit), expected)
+        torch.testing.assert_close(made._step(codes, None, time, here, there, edit), expected)
     assert [acts for *_, acts in made.times] == [True, True, True, False, False]
     assert not torch.equal(made.render(codes, edit, "h"), made.render(codes))
 
@@ -129,7 +129,7 @@ def test_memory_does_not_grow_with_steps(ddpm):
     with torch.autograd.graph.saved_tensors_hooks(lambda t: (plain.append(t.numel()), t)[1], lambda t: t):
         x = made.sample([0, 1]).requires_grad_()
         for time, here, there, _ in made.times:
-            x = made._step(x, time, here, there, None)
+            x = made._step(x, None, time, here, there, None)
     assert kept[8] < sum(plain) / 3
 
 

@@ -17,6 +17,7 @@ from sia_gen.audits.evidence.reference import Followed
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Batches
 from sia_gen.core.images import Images, quantise
+from sia_gen.generators.foreign.diffusion import Diffusion
 from sia_gen.generators.generator import Codes, Generator
 from sia_gen.generators.stylegan2 import StyleGAN2
 from sia_gen.studio.factors import FACTORS, NAMES, FaceSpec
@@ -30,7 +31,7 @@ SPACE, BATCH = "factors", 4
 
 def taught(generator: Generator) -> bool:
     """Whether a generator's codes are the studio's factors, so that a seed is the same person in both."""
-    return isinstance(generator, StyleGAN2) and generator.config.latents == len(NAMES)
+    return isinstance(generator, StyleGAN2 | Diffusion) and generator.latents == len(NAMES)
 
 
 def require_taught(generator: Generator) -> None:

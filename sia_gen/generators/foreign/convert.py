@@ -1,6 +1,7 @@
 """From a checkpoint of others to a folder of ours: their names and gains, once and for all.
 
-Read: NVIDIA's pickles of StyleGAN2 and StyleGAN2-ADA in PyTorch ("G_ema"), and rosinality's ``.pt`` ("g_ema").
+Read: NVIDIA's pickles of StyleGAN2, StyleGAN2-ADA and StyleGAN3 in PyTorch ("G_ema"), and rosinality's ``.pt`` of
+StyleGAN2 ("g_ema").
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import torch
@@ -22,15 +23,18 @@ from torch import Tensor
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import is_file, writable_folder
 from sia_gen.core.foreign import first_line
+from sia_gen.generators.foreign.mapped import Mapped
 from sia_gen.generators.foreign.pickles import Stub, read_pickle
 from sia_gen.generators.foreign.stylegan2 import StyleGAN2ADA, StyleGAN2ADAConfig
+from sia_gen.generators.foreign.stylegan3 import LayerConfig, StyleGAN3, StyleGAN3Config
 
 NVIDIA = "NVIDIA Source Code License: research and evaluation only, not for commercial use"
 UNKNOWN = "unknown: ask whoever trained it"
+Family = TypeVar("Family", bound=Mapped)
 ROSINALITY_LR = 0.01  # of the mapping network's weights, which the file does not say
 
 
-def convert(checkpoint: str | Path, out: str | Path, name: str | None = None) -> StyleGAN2ADA:
+def convert(checkpoint: str | Path, out: str | Path, name: str | None = None) -> Mapped:
     """Convert ``checkpoint`` (``.pkl`` or ``.pt``) into the folder ``out``, new or empty, and give the generator.
 
     ``name`` is the generator's, by default that of the folder. Nothing in the checkpoint is run. Raises `RequestError`
@@ -39,14 +43,18 @@ def convert(checkpoint: str | Path, out: str | Path, name: str | None = None) ->
     checkpoint, out = Path(checkpoint), Path(out)
     if not checkpoint.is_file():
         raise RequestError(
-            f"'{checkpoint}' is no file; name a StyleGAN2 checkpoint (.pkl of NVIDIA's, .pt of rosinality's)"
+            f"'{checkpoint}' is no file; name a StyleGAN checkpoint (.pkl of NVIDIA's, .pt of rosinality's)"
         )
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     name = re.sub(r"[^\w-]+", "-", name or out.resolve().name)
+    made: Mapped
     if zipped(checkpoint) or checkpoint.suffix == ".pt":
         made = of_rosinality(read_pt(checkpoint), name, {"sha256": digest, "licence": UNKNOWN})
     else:
-        made = of_nvidia(read_pickle(checkpoint)["G_ema"], name, {"sha256": digest, "licence": NVIDIA})
+        try:
+            made = of_nvidia(read_pickle(checkpoint)["G_ema"], name, {"sha256": digest, "licence": NVIDIA})
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise WorkError(f"'{checkpoint}' lacks {first_line(error)}; it is damaged, fetch it again") from None
     folder = writable_folder(out)
     if any(folder.iterdir()):
         raise RequestError(f"'{folder}' is not empty; choose another folder")
@@ -86,40 +94,46 @@ def read_pt(path: Path) -> dict[str, Any]:
     return found
 
 
-def of_nvidia(network: Stub, name: str, source: dict[str, str]) -> StyleGAN2ADA:
+def of_nvidia(network: Stub, name: str, source: dict[str, str]) -> Mapped:
     """NVIDIA's generator; raises `RequestError` for one of another family, `WorkError` where parts are missing."""
     mapping, synthesis = network.part("mapping"), network.part("synthesis")
+    fully = [part for part in mapping["_modules"] if re.fullmatch(r"fc\d+", part)]
+    c_dim = int(network.get("c_dim", 0))
+    common: dict[str, Any] = {
+        "name": name,
+        "z_dim": int(network.get("z_dim", 512)),
+        "w_dim": int(network.get("w_dim", 512)),
+        "c_dim": c_dim,
+        "mapping": tuple(mapping.part(f"fc{index}").tensors()["weight"].shape[0] for index in range(len(fully))),
+        "embed": mapping.part("embed").tensors()["weight"].shape[0] if c_dim else 0,
+        "source": source,
+    }
+    found: dict[str, Tensor] = {"mean": mapping.tensors().get("w_avg", torch.zeros(common["w_dim"]))}
+    for index in range(len(fully)):
+        found |= _linear(f"mapping.layers.{index}", mapping.part(f"fc{index}"))
+    if c_dim:
+        found |= _linear("mapping.embed", mapping.part("embed"))
+    return (_stylegan3 if "input" in synthesis["_modules"] else _stylegan2)(network.kind, synthesis, common, found)
+
+
+def _stylegan2(kind: str, synthesis: Stub, common: dict[str, Any], found: dict[str, Tensor]) -> StyleGAN2ADA:
     sizes = sorted(int(part[1:]) for part in synthesis["_modules"] if re.fullmatch(r"b\d+", part))
     if not sizes or sizes != [4 * 2**index for index in range(len(sizes))]:
-        raise RequestError(f"a {network.kind} with layers {', '.join([*synthesis['_modules']][:3])} … is no StyleGAN2")
+        raise RequestError(f"a {kind} with layers {', '.join([*synthesis['_modules']][:3])} … is no StyleGAN")
     blocks = [synthesis.part(f"b{size}") for size in sizes]
-    fully = [mapping.part(part) for part in sorted(mapping["_modules"]) if re.fullmatch(r"fc\d+", part)]
-    fully = [mapping.part(f"fc{index}") for index in range(len(fully))]
     last = blocks[-1].part("torgb").tensors()["weight"]
     if last.shape[0] != 3:
         raise RequestError(f"the network draws {last.shape[0]} channels, not 3; take one of colour pictures")
-    c_dim = int(network.get("c_dim", 0))
     second = blocks[-1].part("conv1")
     filtered = blocks[-1].tensors().get("resample_filter")
     config = StyleGAN2ADAConfig(
-        name=name,
+        **common,
         channels=tuple(block.part("conv1").tensors()["weight"].shape[0] for block in blocks),
-        z_dim=int(network.get("z_dim", 512)),
-        w_dim=int(network.get("w_dim", 512)),
-        c_dim=c_dim,
-        mapping=tuple(layer.tensors()["weight"].shape[0] for layer in fully),
-        embed=mapping.part("embed").tensors()["weight"].shape[0] if c_dim else 0,
         architecture=blocks[-1].get("architecture", "skip"),
         clamp=second.get("conv_clamp"),
         filter=(1.0, 3.0, 3.0, 1.0) if filtered is None else tuple(_taps(filtered).tolist()),
         noisy=bool(second.get("use_noise", True)),
-        source=source,
     )
-    found: dict[str, Tensor] = {"mean": mapping.tensors().get("w_avg", torch.zeros(config.w_dim))}
-    for index, layer in enumerate(fully):
-        found |= _linear(f"mapping.layers.{index}", layer)
-    if c_dim:
-        found |= _linear("mapping.embed", mapping.part("embed"))
     for index, block in enumerate(blocks):
         place, own = f"blocks.{index}", block.tensors()
         if not index:
@@ -132,7 +146,54 @@ def of_nvidia(network: Stub, name: str, source: dict[str, str]) -> StyleGAN2ADA:
         if "skip" in block["_modules"]:
             weight = block.part("skip").tensors()["weight"]
             found[f"{place}.skip.weight"] = weight / math.sqrt(weight[0].numel())
-    return _filled(config, found)
+    return _filled(StyleGAN2ADA(config), found)
+
+
+def _stylegan3(kind: str, synthesis: Stub, common: dict[str, Any], found: dict[str, Tensor]) -> StyleGAN3:
+    first, names = synthesis.part("input"), [name for name in synthesis["_modules"] if re.match(r"L\d+_", name)]
+    layers = [synthesis.part(name) for name in sorted(names, key=lambda name: int(name[1:].split("_")[0]))]
+    if not layers:
+        raise RequestError(f"a {kind} without layers is no StyleGAN3; take another checkpoint")
+    own = first.tensors()
+    found |= _linear("sines.affine", first.part("affine"))
+    found |= {"sines.frequencies": own["freqs"], "sines.phases": own["phases"], "sines.transform": own["transform"]}
+    found["sines.weight"] = own["weight"] / math.sqrt(len(own["weight"]))
+    parts = []
+    for index, layer in enumerate(layers):
+        place, own, shown = f"layers.{index}", layer.tensors(), bool(layer["is_torgb"])
+        weight = own["weight"]
+        raised, lowered = own.get("up_filter", torch.ones(1)), own.get("down_filter", torch.ones(1))
+        before, after = (int(end) for end in layer["padding"][:2])
+        outputs, inputs, kernel = weight.shape[:3]
+        parts.append(
+            LayerConfig(
+                inputs=inputs,
+                outputs=outputs,
+                kernel=kernel,
+                side=int(layer["out_size"][0]),
+                up=int(layer["up_factor"]),
+                down=int(layer["down_factor"]),
+                taps=(len(raised), len(lowered)),
+                padding=(before, after),
+                radial=lowered.ndim == 2,
+                shown=shown,
+                clamp=layer.get("conv_clamp"),
+            )
+        )
+        gain = 1 / math.sqrt(weight[0].numel()) if shown else 1.0
+        found |= _linear(f"{place}.affine", layer.part("affine"), gain)
+        size = 1.0 if shown else weight.square().mean((1, 2, 3), keepdim=True).sqrt()
+        found |= {f"{place}.weight": weight / size, f"{place}.bias": own["bias"]}
+        found |= {f"{place}.gain": own["magnitude_ema"].rsqrt(), f"{place}.raised": raised, f"{place}.lowered": lowered}
+    config = StyleGAN3Config(
+        **common,
+        side=int(first["size"][0]),
+        rate=float(first["sampling_rate"]),
+        band=float(first["bandwidth"]),
+        synthesis=tuple(parts),
+        scale=float(synthesis.get("output_scale", 1.0)),
+    )
+    return _filled(StyleGAN3(config), found)
 
 
 def _taps(filtered: Tensor) -> Tensor:
@@ -197,7 +258,7 @@ def of_rosinality(checkpoint: Mapping[str, Any], name: str, source: dict[str, st
             found |= _theirs_shown(f"blocks.{index}.picture", state, f"to_rgbs.{index - 1}")
     except (KeyError, IndexError, AttributeError) as error:
         raise WorkError(f"the checkpoint lacks {error}; it is none of rosinality's StyleGAN2, or damaged") from None
-    return _filled(config, found)
+    return _filled(StyleGAN2ADA(config), found)
 
 
 def _theirs(place: str, state: Mapping[str, Tensor], layer: str, number: int) -> dict[str, Tensor]:
@@ -224,8 +285,8 @@ def _theirs_shown(place: str, state: Mapping[str, Tensor], layer: str) -> dict[s
     }
 
 
-def _filled(config: StyleGAN2ADAConfig, found: Mapping[str, Tensor]) -> StyleGAN2ADA:
-    model = StyleGAN2ADA(config)
+def _filled(model: Family, found: Mapping[str, Tensor]) -> Family:
+    """The network with these tensors, as a generator is loaded."""
     try:
         model.load_state_dict({name: value.detach().float() for name, value in found.items()})
     except RuntimeError as error:

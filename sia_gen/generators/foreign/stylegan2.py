@@ -1,76 +1,53 @@
 """StyleGAN2 and StyleGAN2-ADA as they are trained on photographs (Karras et al., CVPR 2020; NeurIPS 2020).
 
-Weights are kept as they are used: gains and learning-rate multipliers are multiplied in when a checkpoint is converted.
 A style scales activations before a convolution and its norm after it, which equals scaling the weights and keeps one
 convolution for the whole batch.
 
-Letters: B faces, Z latents, W width of w, L layers that a w steers, C channels, S numbers of all styles, R resolution.
+Letters: B faces, W width of w, L layers that a w steers, C channels, S numbers of all styles, R resolution.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sia_gen.core.errors import RequestError, WorkError
-from sia_gen.core.files import read_config, read_tensors, write_json, write_tensors
-from sia_gen.core.foreign import first_line
-from sia_gen.core.images import Images
-from sia_gen.core.seeds import normals
-from sia_gen.generators.generator import Codes
+from sia_gen.core.errors import RequestError
+from sia_gen.generators.foreign.mapped import GAIN, SLOPE, Mapped, MappedConfig
 
 ARCHITECTURE = "stylegan2-ada"
-SLOPE, GAIN = 0.2, math.sqrt(2.0)  # of the leaky ReLU
 
 
 @dataclass(frozen=True, kw_only=True)
-class StyleGAN2ADAConfig:
-    """Sizes: ``channels[i]`` at resolution 4·2ⁱ.
+class StyleGAN2ADAConfig(MappedConfig):
+    """Sizes: ``channels[i]`` at resolution 4·2ⁱ; and what `MappedConfig` has.
 
     architecture   how resolutions come together: "skip" sums pictures, "resnet" activations, "orig" neither
     clamp          where activations of convolutions end either way, None for nowhere
-    c_dim, label   numbers of a condition, 0 for none, and the ones that all faces are drawn with, by default zeros
-    psi, cutoff    truncation: how far w goes from its mean (1: all the way), in the first layers up to the cutoff
     noise          "const" adds each layer's fixed noise, "none" none
-    source         what it was converted from: its SHA-256 and its licence
     """
 
-    name: str
     channels: tuple[int, ...]
-    z_dim: int = 512
-    w_dim: int = 512
-    c_dim: int = 0
-    mapping: tuple[int, ...] = (512,) * 8
-    embed: int = 0
     architecture: Literal["skip", "resnet", "orig"] = "skip"
     clamp: float | None = None
     filter: tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)
     noisy: bool = True
-    label: tuple[float, ...] | None = None
-    psi: float = 1.0
-    cutoff: int | None = None
     noise: Literal["const", "none"] = "const"
-    source: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
-        if not 2 <= len(self.channels) <= 10 or not 0 <= self.psi <= 2:
-            raise RequestError(
-                f"channels={self.channels} with psi={self.psi:g} is no StyleGAN2: 2 to 10 resolutions and psi 0…2"
-            )
+        super().__post_init__()
+        if not 2 <= len(self.channels) <= 10:
+            raise RequestError(f"channels={self.channels} are of no StyleGAN2: give 2 to 10 resolutions")
         if self.architecture not in ("skip", "resnet", "orig") or self.noise not in ("const", "none"):
             raise RequestError(
                 f"architecture={self.architecture}, noise={self.noise}: choose skip, resnet or orig, and const or none"
             )
-        if self.label is not None and len(self.label) != self.c_dim:
-            raise RequestError(f"label has {len(self.label)} numbers, not c_dim={self.c_dim}; give as many")
 
     @property
     def resolution(self) -> int:
@@ -80,29 +57,6 @@ class StyleGAN2ADAConfig:
     def layers(self) -> int:
         """How many of w's layers are read: a convolution each, and the last picture."""
         return 2 * len(self.channels)
-
-
-class Mapping(nn.Module):
-    """z ``[B, Z]``, and a condition ``[B, c]`` where there is one, → w ``[B, W]``."""
-
-    def __init__(self, config: StyleGAN2ADAConfig) -> None:
-        super().__init__()
-        self.embed = nn.Linear(config.c_dim, config.embed) if config.c_dim else None
-        sizes = [config.z_dim + (config.embed if config.c_dim else 0), *config.mapping]
-        self.layers = nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes))
-
-    def forward(self, z: Tensor, condition: Tensor | None) -> Tensor:
-        x = _unit(z) if z.shape[1] else z
-        if self.embed is not None and condition is not None:
-            x = torch.cat([x, _unit(self.embed(condition))], dim=1)
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), SLOPE) * GAIN
-        return x
-
-
-def _unit(x: Tensor) -> Tensor:
-    """Each row scaled to numbers of mean square 1."""
-    return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
 
 
 class Modulated(nn.Module):
@@ -230,28 +184,20 @@ class Block(nn.Module):
         return x, picture  # type: ignore[return-value]
 
 
-class StyleGAN2ADA(nn.Module):
-    """The generator; its codes are w+ ``[B, L, W]``, truncated as its config says.
+class StyleGAN2ADA(Mapped):
+    """The generator, see `Mapped`."""
 
-    It is edited in "w" (an edit per layer, added to w+) or in "s", the StyleSpace (Wu et al., CVPR 2021): the styles of
-    all convolutions, where single channels can be moved.
-    """
+    architecture, settings = ARCHITECTURE, StyleGAN2ADAConfig
 
     def __init__(self, config: StyleGAN2ADAConfig) -> None:
-        super().__init__()
-        self.config, self.name, self.resolution = config, config.name, config.resolution
-        self.mapping = Mapping(config)
-        self.register_buffer("mean", torch.zeros(config.w_dim))
+        super().__init__(config)
         taps = torch.tensor(config.filter)
         self.register_buffer("taps", taps / taps.sum(), persistent=False)
         before = (0, *config.channels)
         self.blocks = nn.ModuleList(
             Block(inputs, outputs, index, config) for index, (inputs, outputs) in enumerate(pairwise(before))
         )
-        self.edit_shapes = {
-            "w": torch.Size((config.layers, config.w_dim)),
-            "s": torch.Size((sum(conv.affine.out_features for conv, _ in self.steered()),)),
-        }
+        self.open_styles()
 
     def steered(self) -> list[tuple[Modulated, int]]:
         """Every modulated convolution in order, and which of the L layers of w it reads."""
@@ -262,35 +208,7 @@ class StyleGAN2ADA(nn.Module):
             layer += len(parts) - (block.picture is not None)  # the next block's first layer reads what a picture does
         return found
 
-    def sample(self, seeds: Sequence[int]) -> Codes:
-        """One face per seed, on this generator's device."""
-        return self.codes(normals(seeds, (self.config.z_dim,), "face").to(self.mean.device))
-
-    def codes(self, z: Tensor) -> Codes:
-        """Latents ``[B, Z]`` → w+ ``[B, L, W]``, in double precision first: rounding then hides the batch's size."""
-        label = torch.tensor(self.config.label or (0.0,) * self.config.c_dim, dtype=torch.float64, device=z.device)
-        double = {name: parameter.double() for name, parameter in self.mapping.named_parameters()}
-        given = (z.double(), label.expand(len(z), -1) if self.config.c_dim else None)
-        with torch.no_grad():
-            w = torch.func.functional_call(self.mapping, double, given)
-            every = w[:, None].repeat(1, self.config.layers, 1)
-            cutoff = self.config.layers if self.config.cutoff is None else self.config.cutoff
-            mean = self.mean.double()
-            every[:, :cutoff] = mean + self.config.psi * (every[:, :cutoff] - mean)
-        return every.to(self.mean.dtype)
-
-    def render(self, codes: Codes, edits: Tensor | None = None, space: str | None = None) -> Images:
-        """Images in [0, 1]; raises `RequestError` for an edit space that it does not have."""
-        if edits is not None and space not in self.edit_shapes:
-            raise RequestError(f"'{self.name}' cannot be edited in '{space}'; it has {', '.join(self.edit_shapes)}")
-        if edits is not None and space == "w":
-            codes = codes + edits
-        return (self.synthesis(codes, edits if space == "s" else None) * 0.5 + 0.5).clamp(0, 1)
-
-    def synthesis(self, w: Tensor, shift: Tensor | None = None) -> Tensor:
-        """w+ ``[B, L, W]`` → pictures ``[B, 3, R, R]`` around 0, nominally −1…1; ``shift`` ``[B, S]``: to styles."""
-        widths = [conv.affine.out_features for conv, _ in self.steered()]
-        shifts: list[Tensor | None] = [None] * len(widths) if shift is None else list(shift.split(widths, dim=1))
+    def draw(self, w: Tensor, shifts: Sequence[Tensor | None]) -> Tensor:
         x = picture = None
         layer = place = 0
         for block in self.blocks:
@@ -298,27 +216,3 @@ class StyleGAN2ADA(nn.Module):
             x, picture = block(x, picture, w[:, layer : layer + count], shifts[place : place + count], self.taps)
             layer, place = layer + count - (block.picture is not None), place + count
         return picture  # type: ignore[return-value]
-
-    def carry(self, edits: Tensor) -> Tensor:
-        """Edits in w ``[..., L, W]`` → the edits in s ``[..., S]`` that do the same."""
-        return torch.cat([edits[..., layer, :] @ conv.affine.weight.T for conv, layer in self.steered()], dim=-1)
-
-    def save(self, folder: str | Path) -> None:
-        """Write ``config.json`` and ``model.safetensors``."""
-        config: dict[str, Any] = {"sia_gen": {"kind": "generator", "architecture": ARCHITECTURE}}
-        write_json(Path(folder) / "config.json", config | asdict(self.config))
-        write_tensors(Path(folder) / "model.safetensors", self.state_dict())
-
-    @classmethod
-    def load(cls, folder: str | Path) -> StyleGAN2ADA:
-        """Read what `save` wrote, as float32; raises `WorkError` if the files are damaged or do not fit together."""
-        folder = Path(folder)
-        entries = {name: value for name, value in read_config(folder / "config.json").items() if name != "sia_gen"}
-        tensors, _ = read_tensors(folder / "model.safetensors")
-        try:
-            lists = {name: tuple(value) for name, value in entries.items() if isinstance(value, list)}
-            model = cls(StyleGAN2ADAConfig(**entries | lists))
-            model.load_state_dict({name: value.float() for name, value in tensors.items()})
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise WorkError(f"'{folder}' is no StyleGAN2 generator ({first_line(error)}); convert it again") from None
-        return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)

@@ -90,7 +90,8 @@ def pack(
 def generator(
     renders: Renders,
     out: Out,
-    steps: Steps = 26_000,
+    family: Annotated[str, typer.Option(help="stylegan2, or ddpm: a diffusion model.")] = "stylegan2",
+    steps: Annotated[int | None, typer.Option(help="Training steps; by default 26000, of ddpm 6000.")] = None,
     adversarial: Adversarial = 0,
     batch: Batch = None,
     precision: Precision = "no",
@@ -98,11 +99,20 @@ def generator(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Train a StyleGAN2 by paired regression on renders, then against a discriminator where asked."""
+    """Train a StyleGAN2 by paired regression on renders, then against a discriminator where asked; or a DDPM."""
+    from sia_gen.training.diffusion import train_diffusion
     from sia_gen.training.generator import train_generator
 
+    if family not in ("stylegan2", "ddpm"):
+        raise RequestError(f"family={family} is neither stylegan2 nor ddpm; choose one of these")
+    if family == "ddpm" and adversarial:
+        raise RequestError("--adversarial is for the family stylegan2; leave it out")
+    chosen: dict[str, Any] = {} if steps is None else {"steps": steps}
+
     def work(**common: Any) -> Mapping[str, Any]:
-        return train_generator(renders, out, steps=steps, adversarial=adversarial, **common)
+        if family == "ddpm":
+            return train_diffusion(renders, out, **chosen, **common)
+        return train_generator(renders, out, adversarial=adversarial, **chosen, **common)
 
     _train(work, out, as_json, seed, device, batch, precision)
 
