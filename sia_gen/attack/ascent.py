@@ -277,6 +277,8 @@ class Ascent:
         gradients = dict(zip(variables, found, strict=True))
         steepest = torch.stack([largest(gradient) for gradient in found]).amax(dim=0)  # [B]
         self.faces.rows["steady"] = torch.isfinite(steepest)
+        if "omega" in gradients:
+            gradients["omega"] = gradients["omega"] * half_range(self.faces.rows["low"], self.faces.rows["high"])
         if self.faces.first.any():
             # A loss measured from the face's own prediction is least at the face itself, where rounding is all there is
             # of a gradient: leave it at random.
@@ -286,8 +288,6 @@ class Ascent:
                 for name, shape in self.shapes.items():
                     away = random_signed(seeds, shape, f"{name} leave").to(self.device)
                     gradients[name] = gradients[name].index_put(index, away)
-        if "omega" in gradients:
-            gradients["omega"] = gradients["omega"] * half_range(self.faces.rows["low"], self.faces.rows["high"])
         return gradients
 
     def _least(self) -> Tensor:

@@ -6,6 +6,7 @@ Letters: N faces, K attributes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -22,6 +23,8 @@ from sia_gen.core.settings import settings
 from sia_gen.generators.generator import Codes, Generator
 from sia_gen.targets.target import Target
 
+SINGLE_STEPS = 8  # values of one attribute that are tried: every quarter of the way to both ends of its range
+
 
 @settings
 class SemanticImageAttack(AttackSettings):
@@ -32,6 +35,10 @@ class SemanticImageAttack(AttackSettings):
         if target.differentiable or not self.by_gradient:
             return self
         return replace(self, step="evolve")
+
+    def alone(self) -> SemanticImageAttack:
+        """The attack of a single attribute, which needs no gradient: its range is searched from end to end."""
+        return replace(self, epsilon=0.0, stop="never", step="sweep", steps=SINGLE_STEPS, restarts=1, momentum=0.0)
 
     def within(self, queries: int) -> SemanticImageAttack:
         """The same attack with as many ``pairs`` as a budget of images a face allows, should its step be "evolve".
@@ -73,7 +80,7 @@ class SemanticImageAttack(AttackSettings):
         allowed = torch.ones(faces, attributes, dtype=torch.bool) if allowed is None else allowed
         _require_fit(self, generator, space, target, faces, reference, seeds, allowed, rendered, start)
         run = Ascent(self, generator, space, target, codes, reference, seeds, allowed, rendered, start)
-        with eval_mode(*(part for part in (generator, target) if isinstance(part, nn.Module))):
+        with eval_mode(generator) if isinstance(generator, nn.Module) else nullcontext():
             while run.faces.unfinished:
                 try:
                     run.step()

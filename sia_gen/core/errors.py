@@ -1,5 +1,7 @@
 """The two ways a call can end badly; each message is one line: value, limit, remedy."""
 
+from difflib import get_close_matches
+
 
 class RequestError(ValueError):
     """The request was wrong (exit status 2): an unknown name, a value outside its range, an unusable place."""
@@ -13,7 +15,9 @@ def unknown(kind: str, name: str, known: list[str], remedy: str = "choose one of
     """An error for a name that is not in a closed set; it lists what exists."""
     if any(" " in each for each in known):  # a list of words would read as a sentence
         known = [f"'{each}'" for each in known]
-    return RequestError(f"unknown {kind} '{name}': there are {', '.join(known) or 'none'}; {remedy}")
+    near = get_close_matches(name, known, 1)
+    meant = f", did you mean '{near[0]}'?" if near else ":"
+    return RequestError(f"unknown {kind} '{name}'{meant} there are {', '.join(known) or 'none'}; {remedy}")
 
 
 class Cancelled(Exception):

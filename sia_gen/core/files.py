@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,6 +121,11 @@ def pretrained_folder() -> Path:
     """Where the shipped models lie: inside an installed package, or beside it in a checkout."""
     inside = PACKAGE / "pretrained"
     return inside if inside.is_dir() else PACKAGE.parent / "pretrained"
+
+
+def slug(name: str) -> str:
+    """A name as part of a file's name: small Latin letters, digits and single hyphens; it may be nothing."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def shipped(kind: str) -> list[str]:

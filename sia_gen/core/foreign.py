@@ -12,9 +12,12 @@ OUT_OF_MEMORY = "OutOfMemoryError"  # torch's, which is not imported for a name 
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, where it says anything, else its type."""
-    lines = (line.strip() for line in str(error).splitlines())
-    return next((line for line in lines if line), type(error).__name__)
+    """The first line of what an error says, where that is more than a key or a number, else its type with it."""
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    kind = type(error).__name__
+    if isinstance(error, KeyError) or not any(map(str.isalpha, said)):
+        return f"{kind} {said}".strip()
+    return said
 
 
 @contextmanager
@@ -44,3 +47,19 @@ def foreign(what: str) -> Iterator[None]:
     """Run other people's code: as `one_line`, and what it prints goes to stderr, as stdout is for results."""
     with one_line(what), redirect_stdout(sys.stderr):
         yield
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' log and bars: what they tell of is said in one line of our own, or not worth one."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()

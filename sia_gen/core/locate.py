@@ -39,6 +39,14 @@ def locate(kind: str, name: str | Path, *also: str) -> Path | Callable[..., Any]
         return Path(text)
     if ":" in text:
         return _import(kind, text)
+    if is_file(Path(text)):
+        taken = "an .onnx file, " if kind == "target" else "a StyleGAN's .pkl or .pt, " if kind == "generator" else ""
+        raise RequestError(
+            f"{kind} '{text}' is a file of no kind that is read; give {taken}a folder, or a 'module:callable' that "
+            "loads it"
+        )
+    if text.startswith(("/", "./", "../", "~")):
+        raise RequestError(f"{kind} '{text}' is no folder; there is none at that place")
     remedy = "or give a folder, a hub id 'hf:owner/name' or 'module:callable'"
     raise unknown(kind, text, known, remedy)
 

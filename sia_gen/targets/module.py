@@ -48,6 +48,10 @@ class ModuleTarget:
     pictures: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.task, Task):
+            raise RequestError(
+                f"task={self.task!r} is no task; give one of sia_gen's, as Classification(('no smile', 'smile'))"
+            )
         if self.timeout is not None and (self.differentiable or not 0 < self.timeout < math.inf):
             raise RequestError(
                 f"timeout={self.timeout:g} s with differentiable={self.differentiable}; give a time above 0, and only "
@@ -133,6 +137,11 @@ def _classes(module: nn.Module, name: str) -> Classification:
         what = f"shape {list(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         given.insert(0, f"{what} at {side} px")
         break
+    else:
+        raise WorkError(
+            f"target '{name}' fails with {given[0]}, and at every other side that was tried; mend it, or give a target "
+            "(sia_gen.targets.module.ModuleTarget) that shows it what it takes"
+        )
     raise RequestError(
         f"'{name}' gives {given[0]}, not logits [B] or [B, C], for images [2, 3, H, W]; "
         "return logits, or a target (sia_gen.targets.module.ModuleTarget) with its own task"

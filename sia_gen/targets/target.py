@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.foreign import foreign
 from sia_gen.core.images import Images
+from sia_gen.core.modules import eval_mode
 from sia_gen.targets.task import Classification, Task
 
 
@@ -51,10 +53,13 @@ class Target(Protocol):
 def ask(target: Target, images: Images) -> Tensor:
     """What a target says of images ``[B, 3, H, W]``, of which it gets a copy of its own: it may write into it.
 
+    A module is asked in eval mode, wrapped or not. What it gives is copied, too: it may write its next answer there.
     Raises `WorkError` where it fails, whatever it raises, or gives something else than real numbers in a dense tensor;
     of what shape these are to be, its task says.
     """
-    with foreign(f"target '{target.name}'"):
+    network = within(target)
+    frozen = eval_mode(network) if isinstance(network, nn.Module) else nullcontext()
+    with foreign(f"target '{target.name}'"), frozen:
         prediction: Any = target.predict(images.clone())
     if not isinstance(prediction, Tensor):
         wrong = f"a {type(prediction).__name__}"
@@ -65,8 +70,15 @@ def ask(target: Target, images: Images) -> Tensor:
     elif prediction.is_meta:
         wrong = "a tensor without numbers (device meta)"
     else:
-        return prediction.to(images.device)
+        return prediction.to(images.device, copy=True)
     raise WorkError(f"target '{target.name}' gave {wrong}; return a dense tensor of real numbers, one row per image")
+
+
+def within(target: Target) -> Target:
+    """The target itself, of one that is shown other pictures or is followed by a verifier."""
+    while isinstance(inner := getattr(target, "target", None), Target):
+        target = inner
+    return target
 
 
 def configured(target: Target, label: str | None, towards: str | None) -> Target:

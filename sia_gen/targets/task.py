@@ -5,16 +5,18 @@ Letters: B images, C classes, L labels, F values, E numbers of an embedding.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sia_gen.core.errors import WorkError, unknown
+from sia_gen.core.errors import RequestError, WorkError, unknown
 
 
+@runtime_checkable
 class Task(Protocol):
     """Each method takes a prediction and a reference with B as first axis and gives one number per image."""
 
@@ -176,6 +178,10 @@ class Verification:
     numbers: int
     threshold: float
 
+    def __post_init__(self) -> None:
+        if not -1 <= self.threshold <= 1:
+            raise RequestError(f"threshold={self.threshold:g} is outside -1…1; give the least cosine of one person")
+
     def check(self, prediction: Tensor, images: int) -> None:
         check_prediction(prediction, (images, self.numbers))
 
@@ -203,6 +209,10 @@ class Regression:
 
     values: tuple[str, ...]
     tolerance: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tolerance < math.inf:
+            raise RequestError(f"tolerance={self.tolerance:g} is no error; give 0 or more, in the unit of the values")
 
     def check(self, prediction: Tensor, images: int) -> None:
         check_prediction(prediction, (images, len(self.values)))

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sia_gen.core.files import write_json
+from sia_gen.core.foreign import quiet_transformers
 from sia_gen.core.images import Images, from_bytes
-from sia_gen.targets.formats.pretrained import quiet_transformers
 
 SIDE = 128  # pixels that they see
 SIZES = (24, 48, 96, 192)  # channels of a ResNet's stages, the first at a quarter of the side

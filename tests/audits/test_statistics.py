@@ -125,6 +125,8 @@ def test_the_interval_of_a_difference_of_rates_is_newcombes():
     apart = rate_difference(first, np.roll(second, 25))  # the same rates, not so much on the same faces
     assert apart[1] - apart[0] > 1.3 * (high - low)
     assert rate_difference(second, first) == pytest.approx([-high, -low])
+    published = np.repeat([[1, 1], [0, 1], [0, 0]], [14, 5, 22], axis=0)  # Newcombe's example, in both of its ways
+    assert rate_difference(*published.T) == pytest.approx([0.0114, 0.2265], abs=1e-4)
     low, high = rate_difference(np.zeros(8), np.ones(8))
     assert (low, high) == pytest.approx((1 - 0.4589, 1.0), abs=5e-4)
     low, high = rate_difference(np.zeros(8), np.zeros(8))

@@ -192,9 +192,20 @@ class Evil:
         (b"\x80\x02Nr" + struct.pack("<I", 2**31 - 1) + b".", WorkError, "the opcode LONG_BINPUT 2147483647 is beyond"),
         (b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b".", WorkError, "cannot read"),
         (b"\x80\x02P1\n.", WorkError, "refers to something outside of it"),
-        (b"\x80\x04cnumpy\ndtype\n(VO8\nI0\nI1\ntR.", WorkError, "holds objects, not numbers"),
+        (b"\x80\x04cnumpy\ndtype\n(VO8\nI0\nI1\ntR.", WorkError, "something else than plain numbers"),
+        (b"\x80\x04cnumpy\ndtype\n(VV8\nI0\nI1\ntR.", WorkError, "something else than plain numbers"),
+        (  # a type whose fields lie far outside of what it has
+            b"\x80\x04cnumpy\ndtype\n(Vf4\nI0\nI1\ntR(I3\nV<\nN(Va\nt}I8\nI1\nI0\ntb.",
+            WorkError,
+            "something else than plain numbers",
+        ),
+        (  # other defaults for torch's own function
+            b"\x80\x04ctorch._utils\n_rebuild_tensor_v2\n(N}V__defaults__\n(tstb.",
+            WorkError,
+            "would change a function",
+        ),
     ],
-    ids=range(14),
+    ids=range(17),
 )  # fmt: skip
 def test_a_file_of_another_kind_is_refused_and_nothing_of_it_run(tmp_path, content, error, message):
     (tmp_path / "net.pkl").write_bytes(content)
@@ -239,9 +250,26 @@ def test_parts_that_are_missing_or_do_not_fit_are_named(write, tmp_path):
         delattr(network.synthesis, f"b{size}")
     with pytest.raises(RequestError, match=r"a Generator with layers L0 … is no StyleGAN"):
         convert(write(network), tmp_path / "out")
+    network = Generator()
+    del network.synthesis.b4.torgb.weight
+    with pytest.raises(WorkError, match=r"is damaged \('weight'\)"):
+        convert(write(network), tmp_path / "out")
+    network = Generator()
+    network.synthesis.b32.architecture = ("skip",)
+    with pytest.raises(WorkError, match="the network's architecture is a tuple"):
+        convert(write(network), tmp_path / "out")
 
 
-@pytest.mark.parametrize("harm", ["plain", "evil", "other", "short"])
+def test_nested_names_do_not_fill_the_memory(tmp_path):
+    """A name of forty tuples, each of the one before twice: to write it out would take a terabyte."""
+    doubled = b"".join(b"2\x86" for _ in range(40))  # DUP, TUPLE2
+    stream = b"\x80\x02ctorch_utils.persistence\n_reconstruct_persistent_obj\n}Vclass_name\nI1\n" + doubled + b"s\x85R."
+    (tmp_path / "net.pkl").write_bytes(stream)
+    with pytest.raises(RequestError, match="holds no network 'G_ema'"):
+        convert(tmp_path / "net.pkl", tmp_path / "out")
+
+
+@pytest.mark.parametrize("harm", ["plain", "evil", "other", "short", "shape"])
 def test_a_pt_of_another_kind_is_refused(tmp_path, harm):
     path = tmp_path / "net.pt"
     if harm == "plain":
@@ -250,6 +278,10 @@ def test_a_pt_of_another_kind_is_refused(tmp_path, harm):
         torch.save({"g_ema": Evil(os.system, ("touch /tmp/ran",))}, path)
     elif harm == "other":
         torch.save({"model": {}}, path)
+    elif harm == "shape":
+        _, checkpoint = rosinality()
+        checkpoint["g_ema"]["conv1.noise.weight"] = torch.zeros(2)
+        torch.save(checkpoint, path)
     else:
         _, checkpoint = rosinality()
         del checkpoint["g_ema"]["convs.1.conv.weight"]

@@ -17,10 +17,14 @@ from torch import nn
 
 from sia_gen import cli, load_target
 from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.audits.evidence.checks import in_training_mode
 from sia_gen.audits.run.plan import plan, run
 from sia_gen.audits.run.resolve import resolve
 from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.targets.adapted import Adapted, Form
+from sia_gen.targets.formats.pretrained import load_image_model
 from sia_gen.targets.module import ModuleTarget
+from sia_gen.targets.target import ask
 from sia_gen.targets.task import Classification
 from tests.standins import colours
 
@@ -338,3 +342,61 @@ def test_what_builds_a_target_may_do_anything_too(build, message, monkeypatch, c
     else:
         with pytest.raises((WorkError, RequestError), match=message):
             load_target("odd:build")
+
+
+class Reusing:
+    """A black box that writes every answer into the same memory."""
+
+    name, differentiable, label = "reusing", False, None
+    task = Classification(("no", "yes"))
+
+    def __init__(self):
+        self.out = torch.zeros(64, 2)
+
+    def predict(self, images):
+        answer = self.out[: len(images)]
+        answer[:, 1] = images.mean(dim=(1, 2, 3)) - 0.5
+        return answer
+
+
+def test_an_answer_that_is_written_over_later_is_kept():
+    images, target = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), Reusing()
+    first = ask(target, images)
+    ask(target, torch.ones(2, 3, 8, 8))
+    torch.testing.assert_close(first[:, 1], images.mean(dim=(1, 2, 3)) - 0.5)
+
+
+class Training(torch.nn.Module):
+    """A module that is a target itself, and was left in training mode."""
+
+    name, differentiable, label = "training", True, None
+    task = Classification(("no", "yes"))
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.drop = torch.nn.Linear(3, 2), torch.nn.Dropout(0.5)
+
+    def predict(self, images):
+        return self.head(self.drop(images.mean(dim=(2, 3))))
+
+
+def test_a_module_is_asked_in_eval_mode_and_that_it_trained_is_said_however_it_is_wrapped():
+    target, images = Training(), torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for wrapped in (target, Adapted.of(target, Form(size=4), "small")):
+        assert torch.equal(ask(wrapped, images), ask(wrapped, images))
+        assert "it was in training mode" in in_training_mode(wrapped)[0]
+    assert target.training
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"architecture": "resnet10t", "model_args": {"checkpoint_path": "evil/w.bin"}}, "model_args with 'checkpoint"),
+        ({"architecture": "hf-hub:some/body"}, "no name of timm's"),
+        ({"architecture": "resnet10t", "model_args": ["pretrained"]}, "model_args with 'model_args'"),
+    ],
+)
+def test_a_timm_config_cannot_name_weights_of_its_own(tmp_path, config, message):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "timm_wrapper", **config}))
+    with pytest.raises(WorkError, match=message):
+        load_image_model(tmp_path)

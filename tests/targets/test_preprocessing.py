@@ -146,6 +146,9 @@ def test_a_timm_model_is_prepared_for_as_its_config_says():
     theirs = processor(image, return_tensors="pt")["pixel_values"]
     preprocessing = of_timm({"pretrained_cfg": given})
     assert ((preprocessing(from_pil(image)[None]) - theirs) / preprocessing.scale).abs().max() <= 1.2 / 255
+    assert (
+        of_timm({"pretrained_cfg": given | {"interpolation": ""}}).filter == of_timm({"pretrained_cfg": given}).filter
+    )
     with pytest.raises(RequestError, match="crop_mode=squash is not supported"):
         of_timm({"pretrained_cfg": given | {"crop_mode": "squash"}})
     with pytest.raises(RequestError, match="resample=random is none of PIL's filters"):

@@ -1,11 +1,11 @@
-"""Directions without a scorer: what styles move most (SeFa), and what tells two sets of faces apart.
+"""Directions without a scorer: what styles move most (SeFa), what tells two sets of faces apart, or two prompts.
 
 Letters: N faces, L layers, D numbers of w, S numbers of a style, K directions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -53,6 +53,27 @@ def by_contrast(
     if tuple(apart.shape) != tuple(generator.edit_shapes.get("w", ())) or not apart.norm() > 0:
         raise RequestError(f"'{generator.name}' has no w in which these faces differ; find directions by a scorer")
     return scaled(generator, [name], apart[None] / apart.norm(), seed)
+
+
+def by_prompts(generator: Generator, prompts: Mapping[str, tuple[str, str]]) -> AttributeSpace:
+    """Attributes of a text-to-image model, each by two texts: one unit is the way from the second to the first.
+
+    Raises `RequestError` for another generator, and for texts that are the same.
+    """
+    encode = getattr(generator, "encode", None)
+    if "text" not in generator.edit_shapes or encode is None:
+        raise RequestError(f"'{generator.name}' has no prompt to edit; find directions by a scorer")
+    if not prompts:
+        raise RequestError("no prompts were given; give an attribute's name and two texts")
+    directions = torch.stack([(encode([more]) - encode([less]))[0] for more, less in prompts.values()]).cpu()
+    for (more, less), direction in zip(prompts.values(), directions, strict=True):
+        if not direction.abs().max() > 0:
+            raise RequestError(f"'{more}' and '{less}' are the same to '{generator.name}'; give two texts that differ")
+    attributes = tuple(
+        Attribute(name, "prompts", -1.0, 1.0, sd=0.5, slope=1.0, leakage=0.0, negative=less, positive=more)
+        for name, (more, less) in prompts.items()
+    )
+    return AttributeSpace(generator.name, "text", attributes, directions)
 
 
 def scaled(generator: Generator, names: Sequence[str], directions: Tensor, seed: int) -> AttributeSpace:

@@ -16,7 +16,7 @@ from sia_gen.core.seeds import normals
 from sia_gen.studio.renders import RenderSet
 from sia_gen.targets.adapted import Adapted, Form
 from sia_gen.targets.module import ModuleTarget
-from sia_gen.targets.target import Target, ask
+from sia_gen.targets.target import Target, ask, within
 from sia_gen.targets.task import Classification, Detection, Following, MultiLabel, Regression
 
 ENOUGH = 32  # faces that an audit takes by default, where fewer may tell nothing
@@ -28,7 +28,8 @@ UNLIKELY = 0.05  # chance of as many right answers by guessing
 
 def in_training_mode(target: Target) -> list[str]:
     """What is to be said of a target that was handed over in training mode; ask before it is put into eval mode."""
-    network = target.module if isinstance(target, ModuleTarget) else target
+    asked = within(target)
+    network = asked.module if isinstance(asked, ModuleTarget) else asked
     if not (isinstance(network, nn.Module) and network.training):
         return []
     return ["it was in training mode and is audited in eval mode; call .eval() where it is used, too"]
@@ -40,9 +41,13 @@ def checks(target: Target, images: Images, reference: Tensor | None) -> list[str
     ``reference`` ``[B]`` is the true label where one is known.
     """
     with torch.no_grad():
-        prediction, again = (_own(target, ask(target, images).float()) for _ in range(2))
+        answers = [ask(target, images) for _ in range(2)]
+        for answer in answers:
+            target.task.check(answer.nan_to_num(), len(images))
+        prediction, again = (_own(target, answer.float()) for answer in answers)
     said = []
     size = prediction.abs().amax().clamp(min=1e-6)
+    alike = len(images) > 1 and bool((prediction - prediction[:1]).abs().amax() <= SAME * size)
     apart = (prediction - again).abs().amax() / size
     if apart > SAME:
         said.append(
@@ -54,13 +59,13 @@ def checks(target: Target, images: Images, reference: Tensor | None) -> list[str
             f"its answer to a face depends on the faces beside it, by up to {apart:.2g} of its outputs; put BatchNorm "
             "into eval mode and take no mean over the batch, or what succeeds may be the batch's doing"
         )
-    elif len(images) > 1 and (prediction - prediction[:1]).abs().amax() <= SAME * size:
+    elif alike:
         said.append("it says the same of every face; check its weights and that it looks at the image")
     if isinstance(target.task, MultiLabel) and (prediction >= 0).all() and (prediction <= 1).all():
         said.append("it seems to give probabilities, where above 0 means yes; return the logits before the sigmoid")
     if isinstance(target.task, Detection) and _all_found(target, images, prediction):
         said.append("its scores lie between 0 and 1, where above 0 means found; return them less the limit")
-    if isinstance(target.task, Classification):
+    if isinstance(target.task, Classification) and not alike:
         said += _of_classes(target.task, prediction, reference)
         if reference is not None:
             said += _in_another_form(target, images, reference)
@@ -126,7 +131,8 @@ def few(correct: int, faces: int) -> list[str]:
     """What is to be said where too few faces were attacked to tell an attribute from chance."""
     if correct >= FEWEST:
         return []
-    return [f"only {correct} of {faces} faces could be attacked, too few to tell much; audit {ENOUGH} or more"]
+    which = f"{correct}" if correct == faces else f"only {correct} of {faces}"
+    return [f"{which} faces were right and could be attacked, too few to tell much; audit {ENOUGH} or more"]
 
 
 def _own(target: Target, prediction: Tensor) -> Tensor:

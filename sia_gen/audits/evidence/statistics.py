@@ -50,7 +50,10 @@ def rate_difference(first: Floats, second: Floats, draws: int | None = None) -> 
     a, b = first.mean(), second.mean()
     (low_a, high_a), (low_b, high_b) = (wilson(int(rate.sum()), len(rate), draws) for rate in (first, second))
     spread = first.std() * second.std()
-    alike = ((first - a) * (second - b)).mean() / spread if spread else 0.0
+    together = ((first - a) * (second - b)).mean()  # (ad − bc) / N² of the table of both
+    if together > 0:
+        together = max(together - 1 / (2 * len(first)), 0.0)
+    alike = together / spread if spread else 0.0
     down = (b - low_b) ** 2 - 2 * alike * (b - low_b) * (high_a - a) + (high_a - a) ** 2
     up = (high_b - b) ** 2 - 2 * alike * (high_b - b) * (a - low_a) + (a - low_a) ** 2
     return [float(b - a - max(down, 0.0) ** 0.5), float(b - a + max(up, 0.0) ** 0.5)]

@@ -72,11 +72,6 @@ class Witness:
                 return cls(target, None, None, (), None, said)
         return cls(target, verified, verifier, kept, None if verifier is None else identity_for(target, device))
 
-    @property
-    def asked(self) -> Target:
-        """The audited target by itself."""
-        return self.target.target if isinstance(self.target, Followed) else self.target
-
     def settings(self) -> dict[str, Any]:
         """What counts as wrong, and as valid: faces judged by different criteria must not end up in one run."""
         settings: dict[str, Any] = {"reference": reference_name(self.target, self.verified)}

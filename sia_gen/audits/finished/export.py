@@ -22,7 +22,7 @@ from sia_gen.audits.run.results import read_results
 from sia_gen.audits.run.run_folder import MADE_OF
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
-from sia_gen.core.files import HALF_WRITTEN, atomic, shipped, writable_folder
+from sia_gen.core.files import HALF_WRITTEN, atomic, shipped, slug, writable_folder
 from sia_gen.core.images import to_bytes, to_pil
 
 BATCH = 32
@@ -155,7 +155,10 @@ def _rows(report: AuditReport, arms: Sequence[str], names: Sequence[str], valid:
                 row |= {"valid": None, "confirmed": None}
             row |= {name: 0.0 for name in moved if row[name] is None or np.isnan(row[name])}
             kind = UNEDITED if unedited else arm
-            found.append({"file_name": f"{PICTURES}/{row['face']:08d}-{kind}.png", "arm": kind, **row})
+            # Numbered besides, for an attribute may have any name.
+            place = 0 if unedited or kind not in names else 1 + list(names).index(kind)
+            file = f"{row['face']:08d}-{place:02d}-{slug(kind)}.png"
+            found.append({"file_name": f"{PICTURES}/{file}", "arm": kind, **row})
     return found
 
 

@@ -14,8 +14,6 @@ from sia_gen.audits.evidence.control import EACH
 from sia_gen.audits.run.pairs import Pair, arm_of
 from sia_gen.audits.run.results import control_arm
 
-SINGLE_STEPS = 8  # values of one attribute that are tried: every quarter of the way to both ends of its range
-
 
 @dataclass(frozen=True)
 class Arm:
@@ -42,8 +40,7 @@ def arms(
     ``control`` are all random directions, a few of which each face is moved along.
     """
     count = len(space.attributes)
-    # One attribute needs no gradient: its range is searched from end to end, and a random direction's in the same way.
-    single = replace(attack, epsilon=0.0, stop="never", step="sweep", steps=SINGLE_STEPS, restarts=1, momentum=0.0)
+    single = attack.alone()  # a random direction's range is searched in the same way
     both = replace(attack, epsilon=0.0, stop="never", restarts=attack.restarts + (attack.step != "evolve"))
     return [
         *(Arm(name, single, space.select([name]), (index,)) for index, name in enumerate(space.names)),

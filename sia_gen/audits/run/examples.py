@@ -5,7 +5,6 @@ Letters: N faces of a chunk, P pictures of one face, C columns of ω, R the side
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from sia_gen.attack.result import AttackResult
 from sia_gen.audits.run.run_folder import RunFolder
-from sia_gen.core.files import atomic
+from sia_gen.core.files import atomic, slug
 from sia_gen.core.images import to_pil
 
 IMAGES = "images"
@@ -78,7 +77,10 @@ class Examples:
         face = int(part["face"][row])
         images = {}
         for name, picture in zip(names, part["pictures"][index], strict=True):
-            images[name] = f"{IMAGES}/{_slug(arm)}-{face}-{name}.png"
+            number = (
+                self.columns.index(arm) + 1 if arm in self.columns else 0
+            )  # of two names one may be the other's slug
+            images[name] = f"{IMAGES}/{number:02d}-{slug(arm)}-{face}-{name}.png"
             _write_png(self.folder.path / images[name], picture)
         omega = part["omega"][row]  # [C]
         return {
@@ -90,10 +92,6 @@ class Examples:
             "omega": {self.columns[column]: float(omega[column]) for column in omega.isfinite().nonzero().flatten()},
             "images": images,
         }
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _write_png(path: Path, picture: Tensor) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.attack.sia import SINGLE_STEPS, SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.evidence.checks import in_training_mode
@@ -18,7 +18,6 @@ from sia_gen.audits.evidence.control import EACH
 from sia_gen.audits.evidence.reference import require_told
 from sia_gen.audits.evidence.rendered import Rendered, taught
 from sia_gen.audits.evidence.witness import Witness
-from sia_gen.audits.run.arms import SINGLE_STEPS
 from sia_gen.audits.run.pairs import Pair, arm_of, checked
 from sia_gen.audits.run.results import ARMS, CONTROL, is_control
 from sia_gen.audits.run.run_folder import fingerprint
@@ -57,8 +56,8 @@ class Request:
 
     @property
     def modules(self) -> list[nn.Module]:
-        """The networks that are asked, which an audit puts into eval mode."""
-        return [part for part in (self.generator, self.witness.asked) if isinstance(part, nn.Module)]
+        """The networks that an audit puts into eval mode; a target is whenever it is asked."""
+        return [part for part in (self.generator,) if isinstance(part, nn.Module)]
 
 
 def resolve(
@@ -78,7 +77,7 @@ def resolve(
     """Load and check what `audit` is given, see there; raises `RequestError`."""
     _require("generator", generator, "a name, a folder or a generator", isinstance(generator, str | Path | Generator))
     modelled = isinstance(target, str | Path | nn.Module | Target)
-    _require("target", target, "a name, a folder, a module or a target", modelled)
+    _require("target", target, "a name, a folder, a module or a target; wrap it as ModuleTarget(it, task)", modelled)
     named = attributes is None or isinstance(attributes, AttributeSpace) or _texts(attributes)
     _require("attributes", attributes, "names or an attribute space", named)
     _require("attack", attack, "a SemanticImageAttack", attack is None or isinstance(attack, SemanticImageAttack))
@@ -137,7 +136,7 @@ def _texts(value: Any) -> bool:
 def _require(name: str, value: Any, wanted: str, fine: bool) -> None:
     """Raise `RequestError` for an argument of another kind, where Python would fail somewhere within."""
     if not fine:
-        raise RequestError(f"{name}={value!r} is not {wanted}; give that")
+        raise RequestError(f"{name}={value!r} is not {wanted}{'' if ';' in wanted else '; give that'}")
 
 
 def _spaces(

@@ -21,7 +21,9 @@ from sia_gen.attack.result import AttackResult
 from sia_gen.audits.evidence.statistics import Floats, Groups, wilson
 from sia_gen.audits.evidence.witness import LABEL_KEPT, MEASURED, VALID
 from sia_gen.audits.run.run_folder import RESULTS, RunFolder
+from sia_gen.core.errors import WorkError
 from sia_gen.core.files import atomic
+from sia_gen.core.foreign import first_line
 from sia_gen.targets.points import Keypoints, by_part, normalised_error
 from sia_gen.targets.task import Following, Task
 
@@ -120,11 +122,16 @@ def write_results(
 
 
 def read_results(path: Path, columns: Sequence[str] | None = None, arm: str | None = None) -> pa.Table:
-    """Some columns and one arm of `results.parquet`, or all of it."""
+    """Some columns and one arm of `results.parquet`, or all of it; raises `WorkError` where it is damaged."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     filters = None if arm is None else [("arm", "=", arm)]
-    return pq.read_table(path / RESULTS, columns=None if columns is None else list(columns), filters=filters)
+    try:
+        return pq.read_table(path / RESULTS, columns=None if columns is None else list(columns), filters=filters)
+    except (pa.ArrowException, OSError) as error:
+        reason = first_line(error)
+        raise WorkError(f"'{path / RESULTS}' is damaged ({reason}); audit into '{path}' again to mend it") from None
 
 
 @dataclass(frozen=True)

@@ -76,11 +76,15 @@ class RunFolder:
     @property
     def told(self) -> bool:
         """Whether the run is finished, so that what it found only has to be shown."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         try:
-            return all(is_file(self.path / name) for name in (RESULTS, REPORT)) and bool(
-                read_json(self.path / HISTOGRAM)
-            )
-        except WorkError:
+            if not all(is_file(self.path / name) for name in (RESULTS, REPORT)):
+                return False
+            pq.read_metadata(self.path / RESULTS)
+            return bool(read_json(self.path / HISTOGRAM))
+        except (WorkError, pa.ArrowException, OSError):
             return False
 
     def go_on(self) -> None:

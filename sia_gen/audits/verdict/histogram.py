@@ -59,17 +59,14 @@ def histogram(
     arms, at_failure = {}, []
     for arm in ARMS:
         found = outcomes(folder, arm, [*COLUMNS, *SWEPT])
+        _require_same(arm, found, chance)
         arms[arm] = _tally(found, arm, "")
         at_failure.append(_at_failure(found))
     rows, p_values, sizes = [], [], []
     for attribute in attributes:
         found = outcomes(folder, attribute.name, [*COLUMNS, *SWEPT, f"needed_{attribute.name}"])
-        for face in (found.face, *(arm.face for arm in chance.arms)):
-            if not np.array_equal(face, chance.face):
-                raise WorkError(
-                    f"the target was right on other faces in arm '{attribute.name}' than in the control: it answers "
-                    "the same image differently; fix its seed or switch its randomness off, and start over"
-                )
+        for other in (found, *chance.arms):
+            _require_same(attribute.name, other, chance)
         row = _tally(found, attribute.name, attribute.unit)
         sizes.append(picture_change(found))
         against = chance.within(sizes[-1])
@@ -114,6 +111,15 @@ def histogram(
     content["gate"] = settings["gate"]
     content["parts"] = facial(folder, [row["name"] for row in rows])
     return {"finding": finding(content), "confirmation": confirmation(content), **content}
+
+
+def _require_same(arm: str, found: Outcomes, chance: Chance) -> None:
+    """Raise `WorkError` where an arm attacked other faces than the control did."""
+    if not np.array_equal(found.face, chance.face):
+        raise WorkError(
+            f"the target was right on other faces in arm '{arm}' than in the control: it answers the same image "
+            "differently; fix its seed or switch its randomness off, and start over"
+        )
 
 
 def _tally(found: Outcomes, arm: str, unit: str) -> dict[str, Any]:

@@ -48,13 +48,15 @@ def convert(checkpoint: str | Path, out: str | Path, name: str | None = None) ->
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     name = re.sub(r"[^\w-]+", "-", name or out.resolve().name)
     made: Mapped
-    if zipped(checkpoint) or checkpoint.suffix == ".pt":
-        made = of_rosinality(read_pt(checkpoint), name, {"sha256": digest, "licence": UNKNOWN})
-    else:
-        try:
+    try:
+        if zipped(checkpoint) or checkpoint.suffix == ".pt":
+            made = of_rosinality(read_pt(checkpoint), name, {"sha256": digest, "licence": UNKNOWN})
+        else:
             made = of_nvidia(read_pickle(checkpoint)["G_ema"], name, {"sha256": digest, "licence": NVIDIA})
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise WorkError(f"'{checkpoint}' lacks {first_line(error)}; it is damaged, fetch it again") from None
+    except (RequestError, WorkError):
+        raise
+    except (LookupError, AttributeError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise WorkError(f"'{checkpoint}' is damaged ({first_line(error)}); fetch it again") from None
     folder = writable_folder(out)
     if any(folder.iterdir()):
         raise RequestError(f"'{folder}' is not empty; choose another folder")
@@ -129,8 +131,8 @@ def _stylegan2(kind: str, synthesis: Stub, common: dict[str, Any], found: dict[s
     config = StyleGAN2ADAConfig(
         **common,
         channels=tuple(block.part("conv1").tensors()["weight"].shape[0] for block in blocks),
-        architecture=blocks[-1].get("architecture", "skip"),
-        clamp=second.get("conv_clamp"),
+        architecture=blocks[-1].plain("architecture", str, "skip"),
+        clamp=second.plain("conv_clamp", int | float, None),
         filter=(1.0, 3.0, 3.0, 1.0) if filtered is None else tuple(_taps(filtered).tolist()),
         noisy=bool(second.get("use_noise", True)),
     )
@@ -177,7 +179,7 @@ def _stylegan3(kind: str, synthesis: Stub, common: dict[str, Any], found: dict[s
                 padding=(before, after),
                 radial=lowered.ndim == 2,
                 shown=shown,
-                clamp=layer.get("conv_clamp"),
+                clamp=layer.plain("conv_clamp", int | float, None),
             )
         )
         gain = 1 / math.sqrt(weight[0].numel()) if shown else 1.0

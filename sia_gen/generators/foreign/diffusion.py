@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import is_file, read_config, read_json
-from sia_gen.core.foreign import first_line
+from sia_gen.core.foreign import first_line, quiet_transformers
 from sia_gen.core.images import Images
 from sia_gen.core.population import Population
 from sia_gen.core.seeds import normals
@@ -66,35 +66,40 @@ class Diffusion(nn.Module):
             )
         if unet.mid_block is None:
             raise RequestError(f"'{name}' has no middle block to edit; choose another model")
-        most = scheduler.config.num_train_timesteps
-        if not 1 <= steps <= most or not 0 <= acts[1] < acts[0] <= 1:
-            raise RequestError(f"steps={steps} is outside 1…{most}, or acts={acts} are no falling shares of 1")
-        self.name, self.unet, self.decoder, self.scheduler = name, unet, decoder, scheduler
-        self.steps, self.acts, self.told = steps, acts, told
+        self.name, self.unet, self.decoder = name, unet, decoder
+        self.told, self.given = told, "z"
         self.latents = 0 if told is None else told.latents
+        self.schedule(scheduler, steps, acts)
+        self.register_buffer("where", torch.empty(0), persistent=False)  # is on this generator's device
         width = unet.time_embedding.linear_2.out_features
         if (unet.config.class_embed_type, unet.config.num_class_embeds) != (told and "identity", None):
             raise RequestError(f"'{name}' is told classes besides noise, which is not supported; choose another model")
         if self.latents > width:
             raise RequestError(f"'{name}' takes {width} latents at the most, not {self.latents}; choose another model")
-        scheduler.set_timesteps(steps)
-        times = scheduler.timesteps.tolist()
-        alphas, last = scheduler.alphas_cumprod.tolist(), float(scheduler.final_alpha_cumprod)
-        stride = most // steps
-        self.times = [
-            (time, alphas[time], alphas[time - stride] if time >= stride else last, acts[1] <= time / most <= acts[0])
-            for time in times
-        ]
         self.start = torch.Size((unet.config.in_channels, shape, shape))
         self.edit_shapes = {} if told is None else {"z": torch.Size((told.latents,))}
         with torch.no_grad():
             nothing = None if told is None else torch.zeros(1, told.latents)
-            self.edit_shapes["h"] = self.middle(torch.zeros(1, *self.start), times[0], nothing).shape[1:]
+            self.edit_shapes["h"] = self.middle(torch.zeros(1, *self.start), self.times[0][0], nothing).shape[1:]
             self.resolution = int(self._shown(torch.zeros(1, *self.start)).shape[-1])
+
+    def schedule(self, scheduler: Any, steps: int, acts: tuple[float, float]) -> None:
+        """Take ``steps`` from noise to face, in those between the shares ``acts`` of which edits act."""
+        most = scheduler.config.num_train_timesteps
+        if not 1 <= steps <= most or not 0 <= acts[1] < acts[0] <= 1:
+            raise RequestError(f"steps={steps} is outside 1…{most}, or acts={acts} are no falling shares of 1")
+        self.scheduler, self.steps, self.acts = scheduler, steps, acts
+        scheduler.set_timesteps(steps)
+        alphas, last = scheduler.alphas_cumprod.tolist(), float(scheduler.final_alpha_cumprod)
+        stride = most // steps
+        self.times = [
+            (time, alphas[time], alphas[time - stride] if time >= stride else last, acts[1] <= time / most <= acts[0])
+            for time in scheduler.timesteps.tolist()
+        ]
 
     def sample(self, seeds: Sequence[int]) -> Codes:
         """One face per seed, on this generator's device; a model that is told draws as the studio draws people."""
-        device = next(self.parameters()).device
+        device = self.where.device
         if self.told is None:
             return normals(seeds, self.start, "face").to(device)
         return self.codes(self.told.population.draw(normals(seeds, (self.latents,), "face")).to(device), seeds)
@@ -115,7 +120,7 @@ class Diffusion(nn.Module):
         if edits is not None and space not in self.edit_shapes:
             raise RequestError(f"'{self.name}' cannot be edited in '{space}'; it has {', '.join(self.edit_shapes)}")
         x, z = self._apart(codes)
-        if edits is not None and z is not None and space == "z":
+        if edits is not None and z is not None and space == self.given:
             z, edits = z + edits, None
         for time, here, there, acts in self.times:
             shift = edits if acts else None
@@ -192,40 +197,61 @@ def shifted(block: nn.Module, shift: Tensor) -> Iterator[None]:
 
 
 def load_diffusion(folder: Path, *, steps: int | None = None) -> Diffusion:
-    """The model in a folder that ``DDPMPipeline.save_pretrained`` wrote, or DDIM's or LDM's: safetensors alone.
+    """The unconditional model in a folder that ``DDPMPipeline.save_pretrained`` wrote, or DDIM's or LDM's.
 
-    What it is told, and how many ``steps`` it takes unless given, stands in a ``config.json`` beside, where there is
-    one; else it is told nothing and takes ten.
-
-    Raises `RequestError` for another pipeline, `WorkError` for damaged files.
+    Its weights are read from safetensors alone. What it is told, and how many ``steps`` it takes unless given, stands
+    in a ``config.json`` beside, where there is one; else it is told nothing and takes ten. Raises `RequestError` for
+    another pipeline, `WorkError` for damaged files.
     """
-    index = read_json(folder / INDEX)
-    kind = index.get("_class_name") if isinstance(index, dict) else None
+    kind = kind_of(folder)
     if kind not in (*PIXELS, *LATENTS):
         known = ", ".join((*PIXELS, *LATENTS))
         raise RequestError(f"'{folder}' holds a {kind}, not one of {known}; name another folder")
-    for part in (UNET, *([DECODER] if kind in LATENTS else [])):
-        if not is_file(folder / part / "diffusion_pytorch_model.safetensors"):
-            raise RequestError(f"'{folder / part}' has no diffusion_pytorch_model.safetensors; save it as safetensors")
-    from diffusers import DDIMScheduler, UNet2DModel, VQModel
+    require_safetensors(folder, (UNET, *([DECODER] if kind in LATENTS else [])), "diffusion_pytorch_model")
+    with quiet_diffusers(folder):
+        from diffusers import DDIMScheduler, UNet2DModel, VQModel
 
-    log = logging.getLogger("diffusers")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
         given: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "low_cpu_mem_usage": False}
         unet = UNet2DModel.from_pretrained(folder, subfolder=UNET, **given)
         decoder = VQModel.from_pretrained(folder, subfolder=DECODER, **given) if kind in LATENTS else None
         scheduler = DDIMScheduler.from_pretrained(folder, subfolder=SCHEDULER, local_files_only=True)
+    if scheduler.config.prediction_type not in ("epsilon", "sample", "v_prediction") or scheduler.config.thresholding:
+        raise RequestError(f"'{folder}' predicts {scheduler.config.prediction_type}, which has no such steps")
+    told, usual, acts = _ours(folder)
+    made = Diffusion(
+        folder.name, unet, scheduler, decoder, steps=usual if steps is None else steps, acts=acts, told=told
+    )
+    return made.eval().requires_grad_(False)
+
+
+def kind_of(folder: Path) -> str | None:
+    """The class of the pipeline that diffusers saved in a folder."""
+    index = read_json(folder / INDEX)
+    return index.get("_class_name") if isinstance(index, dict) else None
+
+
+def require_safetensors(folder: Path, parts: Sequence[str], name: str) -> None:
+    """Raise `RequestError` unless each part's weights are there as safetensors, in one file or in several."""
+    for part in parts:
+        if not any(is_file(folder / part / f"{name}.safetensors{more}") for more in ("", ".index.json")):
+            raise RequestError(f"'{folder / part}' has no {name}.safetensors; save it as safetensors")
+
+
+@contextmanager
+def quiet_diffusers(folder: Path) -> Iterator[None]:
+    """Keeps diffusers from talking while it loads ``folder``; whatever it raises becomes one line."""
+    log = logging.getLogger("diffusers")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with quiet_transformers():
+            yield
+    except (RequestError, WorkError):
+        raise
     except Exception as error:  # every reader beneath has its own
         raise WorkError(f"cannot load '{folder}' ({first_line(error)}); fetch the files again") from None
     finally:
         log.setLevel(before)
-    if scheduler.config.prediction_type not in ("epsilon", "sample", "v_prediction") or scheduler.config.thresholding:
-        raise RequestError(f"'{folder}' predicts {scheduler.config.prediction_type}, which has no such steps")
-    told, usual, acts = _ours(folder)
-    made = Diffusion(folder.name, unet, scheduler, decoder, steps=steps or usual, acts=acts, told=told)
-    return made.eval().requires_grad_(False)
 
 
 def _ours(folder: Path) -> tuple[Told | None, int, tuple[float, float]]:

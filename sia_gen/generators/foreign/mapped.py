@@ -157,14 +157,17 @@ class Mapped(nn.Module):
         write_tensors(Path(folder) / "model.safetensors", self.state_dict())
 
     @classmethod
-    def load(cls, folder: str | Path) -> Any:
-        """Read what `save` wrote, as float32; raises `WorkError` if the files are damaged or do not fit together."""
+    def load(cls, folder: str | Path, **drawn: Any) -> Any:
+        """Read what `save` wrote, as float32; ``drawn`` are settings in place of its own, as ``psi=0.7``.
+
+        Raises `WorkError` if the files are damaged or do not fit together.
+        """
         folder = Path(folder)
         entries = {name: value for name, value in read_config(folder / "config.json").items() if name != "sia_gen"}
         tensors, _ = read_tensors(folder / "model.safetensors")
         try:
             lists = {name: tuple(value) for name, value in entries.items() if isinstance(value, list)}
-            model = cls(cls.settings(**entries | lists))
+            model = cls(cls.settings(**entries | lists | drawn))
             model.load_state_dict({name: value.float() for name, value in tensors.items()})
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise WorkError(

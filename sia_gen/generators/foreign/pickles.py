@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,13 @@ class Stub(dict[str, Any]):
                 found |= {f"{name}.{inner}": value for inner, value in part.tensors().items()}
         return found
 
+    def plain(self, name: str, kind: Any, otherwise: Any) -> Any:
+        """A setting of this kind, or ``otherwise`` where there is none; raises `WorkError` for one of another kind."""
+        found = self.get(name)
+        if found is not None and not isinstance(found, kind):
+            raise WorkError(f"the network's {name} is a {type(found).__name__}; it is damaged")
+        return otherwise if found is None else found
+
     def part(self, name: str) -> Stub:
         """The module of this name within; raises `WorkError` where there is none."""
         found = self.get("_modules", {}).get(name)
@@ -60,7 +68,8 @@ def _persistent(meta: Any) -> Stub:
     """What NVIDIA's files say of an object of theirs: its class and state are kept, the source of it is not."""
     stub = Stub()
     if isinstance(meta, dict):
-        stub.kind = str(meta.get("class_name"))
+        name = meta.get("class_name")
+        stub.kind = name if isinstance(name, str) else "object"
         stub.__setstate__(meta.get("state"))
     return stub
 
@@ -73,19 +82,52 @@ def _parameter(data: Tensor, *rest: Any) -> Tensor:
     return data
 
 
-def _dtype(name: str, *rest: Any) -> np.dtype[Any]:
-    made = np.dtype(name)
-    if made.hasobject:
-        raise WorkError(f"an array of {name!r} holds objects, not numbers; it is refused")
-    return made
+class _Kind:
+    """A numpy type of plain numbers; of what a pickle tells of it only the order of bytes is taken."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, name: Any, *rest: Any) -> None:
+        if not isinstance(name, str) or not re.fullmatch(r"[?biufc]\d{0,2}", name):
+            raise WorkError("an array holds something else than plain numbers; it is refused")
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: Any) -> None:
+        order = state[1]
+        if order not in ("<", ">", "=", "|") or any(part is not None for part in state[2:5]):
+            raise WorkError("an array holds something else than plain numbers; it is refused")
+        self.dtype = self.dtype.newbyteorder(order)
 
 
-def _array(kind: Any, shape: tuple[int, ...], code: bytes) -> np.ndarray:
-    return np.ndarray.__new__(np.ndarray, shape, code)
+class _Array(np.ndarray):
+    """A numpy array that is filled with plain numbers alone."""
+
+    def __setstate__(self, state: Any) -> None:  # type: ignore[override]
+        version, shape, kind, columns_first, data = state
+        super().__setstate__((version, shape, kind.dtype, columns_first, data))
 
 
-def _scalar(kind: np.dtype[Any], data: bytes) -> Any:
-    return np.frombuffer(data, kind)[0]
+def _array(kind: Any, shape: Any, code: Any) -> np.ndarray:
+    return np.ndarray.__new__(_Array, (0,), "b")
+
+
+def _scalar(kind: _Kind, data: bytes) -> Any:
+    return np.frombuffer(data, kind.dtype)[0]
+
+
+class _Maker:
+    """A function that a pickle may call, but not change."""
+
+    __slots__ = ("_made",)
+
+    def __init__(self, made: Callable[..., Any]) -> None:
+        self._made = made
+
+    def __call__(self, *given: Any) -> Any:
+        return self._made(*given)
+
+    def __setstate__(self, state: Any) -> None:
+        raise WorkError("the pickle would change a function; it is refused")
 
 
 NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
@@ -96,8 +138,8 @@ MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_parameter"): _parameter,
     ("torch.storage", "_load_from_bytes"): _storage,
     ("torch", "Size"): torch.Size,
-    ("numpy", "dtype"): _dtype,
-    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): _Kind,
+    ("numpy", "ndarray"): _array,
     **{(module, "_reconstruct"): _array for module in NUMPY},
     **{(module, "scalar"): _scalar for module in NUMPY},
 }
@@ -106,13 +148,13 @@ MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
 class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in MAKERS:
-            return MAKERS[module, name]
+            return _Maker(MAKERS[module, name])
         if "." not in name and any(f"{module}.".startswith(known) for known in STUBBED):
             return type(name, (Stub,), {"kind": name})
         raise WorkError(f"the pickle names '{module}.{name}', which is none of a StyleGAN's; it is refused")
 
     def persistent_load(self, pid: Any) -> Any:
-        raise WorkError(f"the pickle refers to something outside of it ({str(pid)[:40]!r}); it is refused")
+        raise WorkError("the pickle refers to something outside of it; it is refused")
 
 
 def read_pickle(path: Path) -> dict[str, Any]:

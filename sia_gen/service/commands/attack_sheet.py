@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from sia_gen.attack.result import AttackResult
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.evidence.reference import as_sampled, followed, reference_name, verified_label
@@ -31,6 +32,7 @@ def attack_sheet(
 ) -> Sheet:
     """Attack ``faces`` (number → seed), each held against the same reference as in an audit.
 
+    As there, it begins at the worst point of one attribute alone, so that together they never do less.
     ``attributes`` are names, by default all but the one that the target predicts.
     """
     require_few(faces)
@@ -45,9 +47,14 @@ def attack_sheet(
     codes = generator.sample(seeds)
     verified, target = verified_label(target, torch.device(device)), followed(target, torch.device(device))
     rendered, reference = as_sampled(generator, space, codes, verified, attack.precision)
-    result = attack.suited(target)(
-        generator, space, target, codes, reference, seeds=seeds, rendered=rendered, progress=progress
-    )
+    attack, count = attack.suited(target), len(space.names)
+    common = {"seeds": seeds, "rendered": rendered}
+    singles = []
+    for index, name in enumerate(space.names if attack.box > 0 else ()):
+        if progress:
+            progress(index, count, f"{name} alone")
+        singles.append(attack.alone()(generator, space.select([name]), target, codes, reference, **common))
+    result = attack(generator, space, target, codes, reference, **common, start=_worst(singles), progress=progress)
     pictures = torch.stack([result.original, result.semantic, result.adversarial], dim=1)  # [N, 3, 3, R, R]
     rows = []
     for index, (number, seed) in enumerate(faces.items()):
@@ -64,7 +71,7 @@ def attack_sheet(
                 "output_after": float(result.output_after[index]),
                 "changes": dict(zip(space.names, result.omega[index].tolist(), strict=True)),
                 "steps": int(result.steps[index]),
-                "queries": int(result.queries[index]),
+                "queries": int(result.queries[index] + sum(single.queries[index] for single in singles)),
             }
         )
     summary = {
@@ -76,6 +83,16 @@ def attack_sheet(
     }
     image = contact_sheet(list(pictures), [_label(row) for row in rows], COLUMNS, enlargement(generator.resolution))
     return Sheet(image, summary)
+
+
+def _worst(singles: Sequence[AttackResult]) -> torch.Tensor | None:
+    """Of what each attribute does alone the worst point of each face, ω ``[N, K]``."""
+    if not singles:
+        return None
+    failed, loss = (torch.stack([getattr(one, name) for one in singles]) for name in ("success", "loss_after"))
+    worst = torch.where(failed == failed.any(dim=0), loss, -torch.inf).argmax(dim=0)  # [N]
+    omega = torch.cat([one.omega for one in singles], dim=1)  # [N, K]
+    return omega * torch.nn.functional.one_hot(worst, len(singles))
 
 
 def _said(task: Task, prediction: torch.Tensor) -> Any:

@@ -24,12 +24,15 @@ class By(StrEnum):
     scorer = "scorer"
     sefa = "sefa"
     contrast = "contrast"
+    prompts = "prompts"
     file = "file"
 
 
 def find(
     generator: Generator = "faces-stylegan2",
-    by: Annotated[By, typer.Option(help="How: what a scorer says, SeFa, two sets of faces, or a file.")] = By.scorer,
+    by: Annotated[
+        By, typer.Option(help="How: what a scorer says, SeFa, two sets of faces, prompts, or a file.")
+    ] = By.scorer,
     scorer: Annotated[
         str, typer.Option(help="The shipped verifier or any target; a CLIP folder as FOLDER?classes=a face,a smile.")
     ] = "verifier",
@@ -39,6 +42,10 @@ def find(
     name: Annotated[str, typer.Option(help="With contrast: the attribute's name.")] = "contrast",
     those: Annotated[str, typer.Option(help="With contrast: faces that have it, as 1,5,7.")] = "",
     others: Annotated[str, typer.Option(help="With contrast: faces that do not.")] = "",
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", help="With prompts: an attribute as 'age=an old man|a young man'; repeatable."),
+    ] = None,
     file: Annotated[Path | None, typer.Option(help="With file: attributes that somebody found.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; the generator's own by default.")] = None,
     as_json: AsJson = False,
@@ -49,7 +56,7 @@ def find(
     from sia_gen.attributes.attribute_space import AttributeSpace
     from sia_gen.attributes.load import FILE
     from sia_gen.attributes.ways.scorer import by_scorer
-    from sia_gen.attributes.ways.unlabelled import by_contrast, by_sefa
+    from sia_gen.attributes.ways.unlabelled import by_contrast, by_prompts, by_sefa
     from sia_gen.core.files import writable_folder
     from sia_gen.core.seeds import face_seeds
     from sia_gen.generators.load import load_generator, place_of
@@ -69,6 +76,8 @@ def find(
             space = by_sefa(source, count, seed)
         elif by is By.contrast:
             space = by_contrast(source, name, _numbers("those", those), _numbers("others", others), seed)
+        elif by is By.prompts:
+            space = by_prompts(source, dict(map(_prompts, prompts or ())))
         else:
             if file is None:
                 raise RequestError("--by file wants --file, the attributes that somebody found; give it")
@@ -92,6 +101,15 @@ def _scorer(name: str, device: str) -> Scorer:
     if name in shipped("verifier"):
         return of_verifier(load_verifier(name, device))
     return of_target(load_target(name, device))
+
+
+def _prompts(text: str) -> tuple[str, tuple[str, str]]:
+    """An attribute's name and its two texts from ``name=more|less``; raises `RequestError`."""
+    name, _, texts = text.partition("=")
+    more, _, less = (part.strip() for part in texts.partition("|"))
+    if not (name.strip() and more and less):
+        raise RequestError(f"--prompt {text} is no attribute; write it as 'age=an old man|a young man'")
+    return name.strip(), (more, less)
 
 
 def _numbers(option: str, text: str) -> list[int]:

@@ -104,7 +104,7 @@ def of_timm(config: Mapping[str, Any]) -> Preprocessing:
     side, fraction = size[1], 0.875 if fraction is None else fraction
     if not _number(fraction, 0.05, 1):
         raise _damaged("crop_pct", fraction, "a share above 0.05")
-    interpolation = given.get("interpolation") or "bilinear"
+    interpolation = given.get("interpolation") or "bicubic"
     return Preprocessing(
         {
             "do_resize": True,

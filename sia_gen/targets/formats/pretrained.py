@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import is_file, read_config, read_json
-from sia_gen.core.foreign import first_line, one_line
+from sia_gen.core.foreign import first_line, one_line, quiet_transformers
 from sia_gen.core.images import Images, from_pil, to_pil
 from sia_gen.core.seeds import uniforms
 from sia_gen.targets.formats.preprocessing import Preprocessing, of_timm
@@ -23,6 +21,10 @@ from sia_gen.targets.formats.preprocessing import Preprocessing, of_timm
 CONFIG, PROCESSOR, NEW_PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TIMM, TEXTUAL = "timm_wrapper", ("clip", "siglip")
+TIMM_TAKES = {
+    "class_token", "drop_path_rate", "drop_rate", "dynamic_img_size", "global_pool", "img_size", "in_chans",
+    "num_classes", "output_stride", "patch_size", "window_size",
+}  # fmt: skip
 # Two 8-bit steps: processors round after each pass of resizing, a differentiable one cannot.
 TOLERANCE = 2 / 255
 SHARD = re.compile(r"[\w.-]+\.safetensors")
@@ -83,6 +85,8 @@ def load_image_model(folder: Path, device: torch.device | str = "cpu", *, exact:
         raise RequestError(f"'{folder}' holds a model of type '{kind}', which decides between texts; give --classes")
     if kind not in KNOWN:
         raise RequestError(f"'{folder}' holds a model of type {kind!r}, no image classifier; name one that is")
+    if kind == TIMM:
+        _require_harmless(folder, config)
     require_files(folder, processor=kind != TIMM)
     network = load_network(folder, AutoModelForImageClassification, "an image classifier")
     preprocessing = of_timm(config) if kind == TIMM else load_preprocessing(folder, exact)
@@ -90,6 +94,20 @@ def load_image_model(folder: Path, device: torch.device | str = "cpu", *, exact:
     if isinstance(preprocessing, Preprocessing):
         preprocessing = preprocessing.to(device)
     return ImageModel(network.to(device), preprocessing, config)
+
+
+def _require_harmless(folder: Path, config: dict[str, Any]) -> None:
+    """Raise `WorkError` where a timm model's config has it built with more than sizes and rates, or from elsewhere.
+
+    timm takes weights as a pickle, too, from any path or hub that it is told.
+    """
+    name, given = config.get("architecture"), config.get("model_args") or {}
+    strange = [key for key in given if key not in TIMM_TAKES] if isinstance(given, dict) else ["model_args"]
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.]+", name):
+        raise WorkError(f"'{folder / CONFIG}' has architecture={str(name)[:60]!r}, no name of timm's; it is refused")
+    if strange:
+        known = ", ".join(sorted(TIMM_TAKES))
+        raise WorkError(f"'{folder / CONFIG}' has model_args with '{strange[0]}', none of {known}; it is refused")
 
 
 def checked_config(folder: Path) -> dict[str, Any]:
@@ -201,19 +219,3 @@ def probe(height: int, width: int) -> Tensor:
     """A smooth, colourful image without symmetry, ``[3, height, width]``."""
     coarse = uniforms([0], (3, 6, 6), "preprocessing probe")
     return nn.functional.interpolate(coarse, (height, width), mode="bilinear", align_corners=True)[0]
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Without transformers' log and bars: what they tell of is said in one line of our own, or not worth one."""
-    from transformers.utils import logging
-
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()

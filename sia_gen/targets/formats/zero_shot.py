@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError
-from sia_gen.core.foreign import one_line
+from sia_gen.core.foreign import one_line, quiet_transformers
 from sia_gen.core.images import Images
 from sia_gen.targets.formats.preprocessing import Preprocessing
 from sia_gen.targets.formats.pretrained import (
@@ -23,7 +23,6 @@ from sia_gen.targets.formats.pretrained import (
     checked_config,
     load_network,
     load_preprocessing,
-    quiet_transformers,
     require_files,
 )
 from sia_gen.targets.task import Classification
