@@ -11,11 +11,14 @@ class WorkError(RuntimeError):
     """The request was right but the work failed (exit status 1): damaged weights, a target that returns NaN."""
 
 
+FEW = 8  # names, of which one finds the right one by oneself
+
+
 def unknown(kind: str, name: str, known: list[str], remedy: str = "choose one of these") -> RequestError:
     """An error for a name that is not in a closed set; it lists what exists."""
     if any(" " in each for each in known):  # a list of words would read as a sentence
         known = [f"'{each}'" for each in known]
-    near = get_close_matches(name, known, 1)
+    near = get_close_matches(name, known, 1, cutoff=0.75) if len(known) > FEW else []
     meant = f", did you mean '{near[0]}'?" if near else ":"
     return RequestError(f"unknown {kind} '{name}'{meant} there are {', '.join(known) or 'none'}; {remedy}")
 

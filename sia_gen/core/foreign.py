@@ -16,7 +16,7 @@ def first_line(error: BaseException) -> str:
     said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     kind = type(error).__name__
     if isinstance(error, KeyError) or not any(map(str.isalpha, said)):
-        return f"{kind} {said}".strip()
+        return f"{kind}: {said}" if said else kind
     return said
 
 
@@ -36,7 +36,7 @@ def one_line(what: str) -> Iterator[None]:
             raise
         kind, said = type(error).__name__, first_line(error)
         failure = WorkError(
-            f"{what} fails ({kind if said == kind else f'{kind}: {said}'}); mend it and run the same again"
+            f"{what} fails ({said if said.startswith(kind) else f'{kind}: {said}'}); mend it and run the same again"
         )
         # contextlib takes a RuntimeError that StopIteration caused for its own, and raises the cause.
         raise failure from (None if isinstance(error, StopIteration) else error)

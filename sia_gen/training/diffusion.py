@@ -60,7 +60,7 @@ def train_diffusion(
     data = read_renders(renders)
     side, least = data.images.shape[-1], 2 ** len(CHANNELS)
     if side % least:
-        raise RequestError(f"renders of {side} pixels, but the network halves {least} evenly; render 64, for example")
+        raise RequestError(f"renders of {side} pixels, which is no multiple of {least}; render 64, for example")
     out, place = writable_folder(out), training_device(device)
     batch = batch_for(batch, BATCH, place)
     with one_seed(seed):

@@ -430,7 +430,7 @@ def test_a_failing_target_costs_only_what_is_unfinished(problem, finished, tmp_p
 def test_a_path_is_not_taken_for_the_shipped_generator_of_that_name(problem, tmp_path, monkeypatch):
     (tmp_path / "faces-stylegan2").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(WorkError, match=r"'faces-stylegan2/config\.json'"):
+    with pytest.raises(RequestError, match=r"'faces-stylegan2' holds no generator"):
         audit(Path("faces-stylegan2"), problem.target, problem.space, faces=1)
 
 

@@ -142,14 +142,14 @@ def confirmed(of, count, interval, by="studio", stands_out=False, every=None):
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (confirmed(10, 9, [0.6, 0.98]), "Its failing images are confirmed: of 10 valid failures with all attributes"),
-        (confirmed(9, 0, [0.0, 0.3]), "Its failing images are not confirmed: of 9 valid failures with all attributes"),
-        (confirmed(3, 1, [0.06, 0.79]), "Whether its failing images are true is open: of 3 failures, valid or not"),
+        (confirmed(10, 9, [0.6, 0.98]), "The failing images are confirmed: of 10 valid failures with all attributes"),
+        (confirmed(9, 0, [0.0, 0.3]), "The failing images are not confirmed: of 9 valid failures with all attributes"),
+        (confirmed(3, 1, [0.06, 0.79]), "Whether the failing images are true is open: of 3 failures, valid or not"),
         (
             confirmed(1, 0, [0.0, 0.79], every={"of": 23, "confirmed": 0, "share": 0.0, "interval": [0.0, 0.14]}),
-            "Its failing images are not confirmed: of 23 failures, valid or not, with all attributes together, 0 (0%",
+            "The failing images are not confirmed: of 23 failures, valid or not, with all attributes together, 0 (0%",
         ),
-        (confirmed(10, 9, [0.6, 0.98], stands_out=True), "Its failing images are confirmed: of 10 valid failures with"),
+        (confirmed(10, 9, [0.6, 0.98], stands_out=True), "The failing images are confirmed: of 10 valid failures with"),
         (confirmed(0, 0, [0.0, 1.0]), "No failing image is confirmed: none with all attributes together could"),
         (confirmed(10, 9, [0.6, 0.98], by=None), "No failure here is confirmed: nobody drew the same people"),
     ],

@@ -142,3 +142,25 @@ def test_what_lasts_is_found_from_another_folder(tmp_path, monkeypatch):
     assert lasting("generator", "faces-stylegan2") == "faces-stylegan2"  # the shipped one
     assert lasting("generator", Path("faces-stylegan2")) == str(tmp_path / "faces-stylegan2")
     assert lasting("target", "package.module:build") == "package.module:build"
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            "target",
+            "target '{}' is a file of no kind that is read; give an .onnx file, a folder, or a 'mod",
+        ),
+        (
+            "generator",
+            "generator '{}' is a file of no kind that is read; give a StyleGAN's .pkl or .pt, a",
+        ),
+    ],
+)
+def test_a_file_is_told_from_a_name(tmp_path, kind, message):
+    (tmp_path / "net.bin").write_bytes(b"x")
+    with pytest.raises(RequestError) as caught:
+        locate(kind, str(tmp_path / "net.bin"))
+    assert str(caught.value).startswith(message.format(tmp_path / "net.bin"))
+    with pytest.raises(RequestError, match="is no folder; there is none at that place"):
+        locate(kind, str(tmp_path / "nothing"))

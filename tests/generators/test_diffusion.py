@@ -9,15 +9,18 @@ from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, 
 from sia_gen import load_generator
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.generators.foreign.diffusion import Diffusion, load_diffusion
+from sia_gen.studio.factors import NAMES
+from sia_gen.studio.sampling import sample_latents
+from sia_gen.training import diffusion as diffusion_recipe
 from tests.contracts import GeneratorSuite
 
 
-def unet(channels=3, side=16):
+def unet(channels=3, side=16, **options):
     torch.manual_seed(0)
     made = UNet2DModel(
         sample_size=side, in_channels=channels, out_channels=channels, layers_per_block=1, block_out_channels=(8, 16),
         down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-        norm_num_groups=4, attention_head_dim=4,
+        norm_num_groups=4, attention_head_dim=4, **options,
     )  # fmt: skip
     return made.eval()
 
@@ -75,6 +78,53 @@ class TestContract(GeneratorSuite):
     @pytest.fixture
     def generator(self, ddpm):
         return load_diffusion(ddpm, steps=3)
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """A model that is told the studio's latents, as its recipe saves it."""
+    monkeypatch.setattr(diffusion_recipe, "CHANNELS", (8, 16))
+    monkeypatch.setattr(diffusion_recipe, "GROUPS", 4)
+    torch.manual_seed(0)
+    diffusion_recipe.save(diffusion_recipe.make_unet(16), tmp_path / "told")
+    return tmp_path / "told"
+
+
+class TestContractOfAToldModel(GeneratorSuite):
+    @pytest.fixture
+    def generator(self, told):
+        return load_diffusion(told, steps=3)
+
+
+def test_a_told_model_draws_what_its_latents_say(told):
+    made = load_generator(str(told))
+    assert (made.latents, made.steps) == (len(NAMES), diffusion_recipe.STEPS)
+    z, edit = sample_latents([5, 6]), torch.zeros(2, len(NAMES))
+    edit[:, 3] = 1.5
+    codes = made.sample([5, 6])
+    torch.testing.assert_close(codes[:, : len(NAMES)], z)  # the studio's own people
+    assert torch.equal(made.codes(z, [5, 6]), codes)
+    torch.testing.assert_close(made.render(codes, edit, "z"), made.render(made.codes(z + edit, [5, 6])))
+    with torch.no_grad():
+        x, _ = made._apart(codes)
+        theirs = made.unet(x, 99, class_labels=torch.nn.functional.pad(z, (0, 0))).sample
+        torch.testing.assert_close(made._said(x, z, 99), theirs)
+
+
+@pytest.mark.parametrize("harm", ["latents", "population", "acts"])
+def test_a_damaged_note_beside_it_is_named(told, harm):
+    path = told / "config.json"
+    entries = json.loads(path.read_text())
+    entries[harm] = {"latents": "many", "population": {}, "acts": [1]}[harm]
+    path.write_text(json.dumps(entries))
+    with pytest.raises((WorkError, RequestError)) as caught:
+        load_generator(str(told))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_of_classes_is_refused():
+    with pytest.raises(RequestError, match="'x' is told classes besides noise"):
+        Diffusion("x", unet(num_class_embeds=3), DDIMScheduler(num_train_timesteps=100))
 
 
 class Unrounded(torch.nn.Module):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.errors import RequestError
 from sia_gen.generators.load import load_generator
 from sia_gen.generators.stylegan2 import StyleGAN2
 from tests.generators.test_stylegan2 import tiny
@@ -32,5 +32,5 @@ def test_an_unknown_name_lists_what_exists():
 
 def test_an_unknown_architecture_is_named(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"sia_gen": {"architecture": "vae"}}))
-    with pytest.raises(WorkError, match="architecture 'vae', not one of stylegan2, stylegan2-ada; convert it"):
+    with pytest.raises(RequestError, match="holds a vae, not one of stylegan2, stylegan2-ada, stylegan3, DDPMPipeline"):
         load_generator(tmp_path)

@@ -65,8 +65,8 @@ def checks(target: Target, images: Images, reference: Tensor | None) -> list[str
         said.append("it seems to give probabilities, where above 0 means yes; return the logits before the sigmoid")
     if isinstance(target.task, Detection) and _all_found(target, images, prediction):
         said.append("its scores lie between 0 and 1, where above 0 means found; return them less the limit")
-    if isinstance(target.task, Classification) and not alike:
-        said += _of_classes(target.task, prediction, reference)
+    if isinstance(target.task, Classification):
+        said += _of_classes(target.task, prediction, reference, alike)
         if reference is not None:
             said += _in_another_form(target, images, reference)
     if target.differentiable:
@@ -140,12 +140,12 @@ def _own(target: Target, prediction: Tensor) -> Tensor:
     return prediction[:, 0] if isinstance(target.task, Following) else prediction
 
 
-def _of_classes(task: Classification, prediction: Tensor, reference: Tensor | None) -> list[str]:
+def _of_classes(task: Classification, prediction: Tensor, reference: Tensor | None, alike: bool) -> list[str]:
     said = []
     single = prediction.shape[1] == 2 and not prediction[:, 0].any()  # of one output, see `ModuleTarget`
     sure = prediction[:, 1] if single else prediction.sum(dim=1)
     what = "sigmoid, or log(p / (1 - p))" if single else "softmax, or the logarithms of what it gives"
-    if (prediction >= 0).all() and (sure <= 1.001).all() and (single or (sure > 0.999).all()):
+    if not alike and (prediction >= 0).all() and (sure <= 1.001).all() and (single or (sure > 0.999).all()):
         said.append(
             "it seems to give probabilities, whose losses hardly differ where it is sure; return the logits before "
             f"the {what}"

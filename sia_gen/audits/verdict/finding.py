@@ -132,9 +132,9 @@ def confirmation(content: Mapping[str, Any]) -> str:
         low, high = told["interval"]
     if not told["of"]:
         return f"No failing image is confirmed: none with {what} could be held against a render."
-    lead = "Whether its failing images are true is open"
+    lead = "Whether the failing images are true is open"
     if low > EVEN or high < EVEN:
-        lead = f"Its failing images are {'confirmed' if low > EVEN else 'not confirmed'}"
+        lead = f"The failing images are {'confirmed' if low > EVEN else 'not confirmed'}"
     return (
         f"{lead}: of {told['of']} {kind} with {what}, {told['confirmed']} ({told['share']:.0%}, 95 % interval "
         f"{low:.0%} to {high:.0%}) fail, too, where the studio renders the same people with the same changes."
