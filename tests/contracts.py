@@ -252,6 +252,7 @@ class AttackSuite:
             "reference": "int64", "correct": "bool", "success": "bool",
             "loss_before": "float32", "loss_after": "float32", "output_before": "float32", "output_after": "float32",
             "prediction_before": "float32", "prediction_after": "float32", "steps": "int64", "queries": "int64",
+            "unanswered": "int64",
         }  # fmt: skip
         assert {values.device.type for values in found.values()} == {"cpu"}
         assert not any(values.requires_grad for values in found.values())

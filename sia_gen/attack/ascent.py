@@ -37,7 +37,7 @@ from sia_gen.core.executors import autocast
 from sia_gen.core.foreign import foreign
 from sia_gen.core.images import quantise
 from sia_gen.generators.generator import Codes, Generator
-from sia_gen.targets.target import Target, ask
+from sia_gen.targets.target import Target, ask, unanswered
 from sia_gen.targets.task import eligible
 
 # Keeps half-precision gradients above their smallest number; steps do not depend on the scale.
@@ -140,6 +140,7 @@ class Ascent:
             rows[name] = torch.zeros(len(new), *shape, device=self.device)
             if self.attack.momentum > 0:
                 rows[f"{name}_momentum"] = rows[name]
+        rows["unanswered"] = torch.zeros(len(new), dtype=torch.int64, device=self.device)
         rows["least"] = torch.full((len(new),), torch.inf, device=self.device)  # change that failed
         rows["steady"] = torch.ones(len(new), dtype=torch.bool, device=self.device)
         return rows
@@ -151,6 +152,9 @@ class Ascent:
             moved = "omega" in variables and not known
             semantic, images, prediction = self._show(variables, self.faces.rows, moved)
             self._settle_reference(prediction.detach())
+            if not self.target.differentiable:
+                self.faces.rows["unanswered"] = self.faces.rows["unanswered"] + _silent(prediction)
+            prediction = self._answered(prediction, self.faces.rows)
             loss = self.target.task.loss(prediction, self.faces.rows["reference"])  # [B]
         point = {"images": images, "prediction": prediction, "loss": loss} | variables
         if len(variables) == 2:
@@ -174,6 +178,15 @@ class Ascent:
             prediction = ask(self.target, images)
         return semantic, images, prediction.to(torch.promote_types(prediction.dtype, torch.float32))
 
+    def _answered(self, prediction: Tensor, rows: Rows) -> Tensor:
+        """What the target says, where a black box says nothing of an edited face what it said of the unedited one.
+
+        So such a point counts as no change. A face that it says nothing of unedited is not attacked.
+        """
+        if self.target.differentiable:
+            return prediction
+        return torch.where(per_face(_silent(prediction), prediction), rows["own"], prediction)
+
     @torch.no_grad()
     def estimates(self, variables: Rows, steps: NDArray) -> Rows:
         """What `gradients` gives, for a target that can only be asked: 2 · pairs times for each face that ``steps``."""
@@ -190,7 +203,9 @@ class Ascent:
             return {name: way.to(self.device) for name, way in drawn.items()}
 
         found = estimate(
-            lambda tried: self.target.task.loss(self._show(tried, rows, "omega" in tried)[2], rows["reference"]),
+            lambda tried: self.target.task.loss(
+                self._answered(self._show(tried, rows, "omega" in tried)[2], rows), rows["reference"]
+            ),
             {name: values[where] for name, values in variables.items()},
             {"omega": self._reach(rows), "delta": self.attack.epsilon / self._blocks_long()},
             lambda name, values: self._project(name, values, rows),
@@ -225,6 +240,12 @@ class Ascent:
         task, first = self.target.task, self.faces.first
         if first.all():
             task.check(prediction.nan_to_num(), len(first))  # its shape; `judge` names the face of a NaN
+        if first.any() and not self.target.differentiable:
+            rows = torch.from_numpy(first).to(self.device)
+            silent = torch.zeros_like(rows)
+            silent[rows] = unanswered(self.target, prediction[rows])
+            prediction = torch.where(per_face(silent, prediction), 0, prediction)
+            self.faces.begin({"own": prediction, "silent": silent})
         if self.reference is None and first.any():
             self.faces.begin({"reference": task.decide(prediction)})
 
@@ -238,7 +259,7 @@ class Ascent:
         failed = task.failed(prediction, reference)
         if self.faces.first.any():
             first = torch.from_numpy(self.faces.first).to(self.device)
-            failed = torch.where(first, ~eligible(task, prediction, reference), failed)
+            failed = torch.where(first, ~eligible(task, prediction, reference) | self._silent(), failed)
         finite = torch.isfinite(prediction).reshape(len(loss), -1).all(dim=1) & torch.isfinite(loss)
         best = self.faces.best.get("loss", loss)
         higher = loss > best + NOISE * best.abs()
@@ -254,6 +275,10 @@ class Ascent:
                     "check its weights and input range, or use precision='no'"
                 )
         return self.faces.judge(failed, higher, nearer)
+
+    def _silent(self) -> Tensor:
+        """Of which faces as sampled the target said nothing, ``[B]`` bool."""
+        return self.faces.rows.get("silent", torch.zeros(len(self.faces.first), dtype=torch.bool, device=self.device))
 
     def _size(self, point: Rows) -> Tensor:
         """How far a point lies from the face ``[B]``: ω in half ranges, without attributes δ in ε."""
@@ -306,7 +331,8 @@ class Ascent:
             where = torch.from_numpy(verdict.nearer).to(self.device)
             faces.rows["least"] = torch.where(where, size, faces.rows["least"])
         faces.keep_best(point, verdict)
-        faces.store({f"{name}_after": values for name, values in faces.best.items()}, verdict.done)
+        found = {f"{name}_after": values for name, values in faces.best.items()}
+        faces.store(found | {"unanswered": faces.rows["unanswered"]}, verdict.done)
 
     def ascend(self, gradients: Rows) -> None:
         """Step uphill and project; all rows move at once, so that what runs out of memory has moved none."""
@@ -361,3 +387,8 @@ class Ascent:
 
     def _seeds(self, rows: NDArray) -> list[int]:
         return [self.seeds[face] for face in self.faces.face[rows]]
+
+
+def _silent(prediction: Tensor) -> Tensor:
+    """Of which images a prediction ``[B, ...]`` says nothing, ``[B]`` bool."""
+    return prediction.isnan().reshape(len(prediction), -1).any(dim=1)

@@ -38,6 +38,7 @@ class AttackResult:
     outputs, failures   float32 and bool ``[N, P]`` at every point of a sweep, as `swept` counts them; else None
     changes             float32 ``[N, P]``: the picture's, root mean square, at these points; else None
     steps, queries      int64 ``[N]``: ascent steps taken and images shown to the target, over all restarts
+    unanswered          int64 ``[N]``: points of which a black box said nothing (NaN), which count as no change
     """
 
     original: Tensor
@@ -59,6 +60,7 @@ class AttackResult:
     prediction_after: Tensor
     steps: Tensor
     queries: Tensor
+    unanswered: Tensor
     outputs: Tensor | None = None
     failures: Tensor | None = None
     changes: Tensor | None = None
@@ -99,6 +101,7 @@ class AttackResult:
             prediction_after=found["prediction_after"],
             steps=torch.from_numpy(faces.taken),
             queries=torch.from_numpy(faces.queries),
+            unanswered=found["unanswered"],
             outputs=None if trace is None else trace.outputs.cpu(),
             failures=None if trace is None else trace.failures.cpu(),
             changes=None if trace is None else trace.changes.cpu(),

@@ -74,6 +74,21 @@ def ask(target: Target, images: Images) -> Tensor:
     raise WorkError(f"target '{target.name}' gave {wrong}; return a dense tensor of real numbers, one row per image")
 
 
+def unanswered(target: Target, prediction: Tensor) -> Tensor:
+    """Of which images ``[B]`` a black box says nothing: it gave NaN, as where it found no face.
+
+    A target with gradients always answers; its NaN is a fault. Raises `WorkError` where it says nothing of any image.
+    """
+    silent = prediction.reshape(len(prediction), -1).isnan().any(dim=1)
+    if target.differentiable:
+        return torch.zeros_like(silent)
+    if len(silent) and silent.all():
+        raise WorkError(
+            f"target '{target.name}' gave NaN or Inf on each of {len(silent)} faces; check its weights and input range"
+        )
+    return silent
+
+
 def within(target: Target) -> Target:
     """The target itself, of one that is shown other pictures or is followed by a verifier."""
     while isinstance(inner := getattr(target, "target", None), Target):

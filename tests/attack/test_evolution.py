@@ -50,12 +50,20 @@ def test_a_residual_in_the_other_norm_stays_near_where_it_is():
     assert (result.delta.flatten(1).norm(dim=1) <= 2.0 * (1 + 1e-6)).all()
 
 
-def test_a_loss_that_is_no_number_names_the_face():
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf], ids=str)
+def test_no_answer_to_an_edited_face_counts_as_no_change_and_infinity_is_a_fault(wrong):
     problem = replace(linear_problem(), target=BlackBox())
     said = problem.target.predict
-    problem.target.predict = lambda images: said(images) + (torch.nan if problem.target.asked > 4 else 0.0)
-    with pytest.raises(WorkError, match=r"is NaN or Inf on the face with seed 0"):
-        EVOLVE(problem.generator, problem.space, problem.target, problem.generator.sample(range(2)))
+    problem.target.predict = lambda images: said(images) + (wrong if problem.target.asked > 2 else 0.0)
+    codes = problem.generator.sample(range(2))
+    if wrong == torch.inf:
+        with pytest.raises(WorkError, match=r"is NaN or Inf on the face with seed 0"):
+            EVOLVE(problem.generator, problem.space, problem.target, codes)
+        return
+    result = EVOLVE(problem.generator, problem.space, problem.target, codes)
+    assert not result.success.any()
+    assert torch.equal(result.output_after, result.output_before)
+    assert torch.equal(result.unanswered, result.steps)  # every point but the unedited one
 
 
 def test_every_question_is_counted():

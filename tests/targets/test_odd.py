@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from sia_gen import cli, load_target
+from sia_gen import audit, cli, load_target
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.audits.evidence.checks import in_training_mode
 from sia_gen.audits.run.plan import plan, run
@@ -400,3 +400,25 @@ def test_a_timm_config_cannot_name_weights_of_its_own(tmp_path, config, message)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "timm_wrapper", **config}))
     with pytest.raises(WorkError, match=message):
         load_image_model(tmp_path)
+
+
+def of_most(images):
+    """A black box that finds no face where red is strong, edited or not."""
+    return torch.where((images[:, 0].mean(dim=(1, 2)) > 0.55)[:, None], torch.nan, plain(images))
+
+
+def test_faces_without_an_answer_are_left_out(tmp_path):
+    target = ModuleTarget(of_most, CLASSES, name="odd", differentiable=False)
+    twin = ModuleTarget(plain, CLASSES, name="odd", differentiable=False)
+    generator = colours()
+    silent = of_most(generator.render(generator.sample(range(8)))).isnan().any(dim=1)
+    assert 0 < int(silent.sum()) < 8
+    found, whole = attacked(target), attacked(twin)
+    assert torch.equal(found.correct, whole.correct & ~silent)
+    assert all(torch.isfinite(getattr(found, name)).all() for name in ("output_before", "output_after", "loss_after"))
+    assert not torch.isnan(of_most(found.adversarial[found.success].float() / 255)).any()  # what failed was answered
+    report = audit(generator, target, generator.attributes, faces=8, attack=ATTACK, out=tmp_path)
+    assert report.histogram["correct"] == int((whole.correct & ~silent).sum())
+    told = f"it gave no answer (NaN) on {int(silent.sum())} of 8 unedited faces"
+    assert any(told in said for said in report.histogram["checks"])
+    assert any("edited faces: each counts as no change" in said for said in report.histogram["checks"])

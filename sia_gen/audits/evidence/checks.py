@@ -16,7 +16,7 @@ from sia_gen.core.seeds import normals
 from sia_gen.studio.renders import RenderSet
 from sia_gen.targets.adapted import Adapted, Form
 from sia_gen.targets.module import ModuleTarget
-from sia_gen.targets.target import Target, ask, within
+from sia_gen.targets.target import Target, ask, unanswered, within
 from sia_gen.targets.task import Classification, Detection, Following, MultiLabel, Regression
 
 ENOUGH = 32  # faces that an audit takes by default, where fewer may tell nothing
@@ -44,8 +44,16 @@ def checks(target: Target, images: Images, reference: Tensor | None) -> list[str
         answers = [ask(target, images) for _ in range(2)]
         for answer in answers:
             target.task.check(answer.nan_to_num(), len(images))
+        said, silent = [], unanswered(target, answers[0])
+        if silent.any():
+            count = int(silent.sum())
+            said.append(
+                f"it gave no answer (NaN) on {count} of {len(images)} unedited faces, which are not attacked; where an "
+                "edited face has no answer, that counts as no change"
+            )
+            images, reference = images[~silent], None if reference is None else reference[~silent]
+            answers = [answer[~silent].nan_to_num() for answer in answers]
         prediction, again = (_own(target, answer.float()) for answer in answers)
-    said = []
     size = prediction.abs().amax().clamp(min=1e-6)
     alike = len(images) > 1 and bool((prediction - prediction[:1]).abs().amax() <= SAME * size)
     apart = (prediction - again).abs().amax() / size

@@ -135,7 +135,8 @@ class Rendered:
         after = self._predicted(codes, edits)
         task, known = self.target.task, class_of(self.target, codes)
         reference = task.decide(before) if known is None else known.to(before.device)
-        return eligible(task, before, reference).cpu(), task.failed(after, reference).cpu()
+        told = before.isfinite().reshape(len(before), -1).all(dim=1)  # of what it says nothing it is not right
+        return (eligible(task, before, reference) & told).cpu(), task.failed(after, reference).cpu()
 
     def _predicted(self, codes: Codes, edits: Tensor | None) -> Tensor:
         """What the target says of 8-bit renders ``[B, ...]``."""

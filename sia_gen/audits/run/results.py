@@ -34,6 +34,7 @@ CONTROL = "random direction"
 ARMS = ("joint", "semantic", "pixel")
 PLAIN = (
     "correct", "success", "loss_before", "loss_after", "output_before", "output_after", "steps", "queries",
+    "unanswered",
 )  # fmt: skip
 NEEDED = ("least", "output_needed")  # of the least change that fails
 CONFIRMED = "confirmed"  # where these were rendered, of those that the target gets right as renders
@@ -132,6 +133,17 @@ def read_results(path: Path, columns: Sequence[str] | None = None, arm: str | No
     except (pa.ArrowException, OSError) as error:
         reason = first_line(error)
         raise WorkError(f"'{path / RESULTS}' is damaged ({reason}); audit into '{path}' again to mend it") from None
+
+
+def silence(path: Path) -> list[str]:
+    """What is to be said of a black box that had no answer (NaN) to some edited faces."""
+    table = read_results(path, ["correct", "unanswered", "steps"])
+    table = table.filter(table["correct"])
+    count = int(table["unanswered"].to_numpy().sum())
+    if not count:
+        return []
+    points = int(table["steps"].to_numpy().sum())
+    return [f"it gave no answer (NaN) on {count} of {points} edited faces: each counts as no change"]
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from sia_gen.generators.generator import Generator
 from sia_gen.targets.target import Target, ask
 
 CONFIG, HISTOGRAM, RESULTS, REPORT = "config.json", "histogram.json", "results.parquet", "report.html"
-FORMAT = 6  # of a run: another one's parts mean other things
+FORMAT = 7  # of a run: another one's parts mean other things
 PARTS = "parts"
 MADE_OF = "made_of"  # where generator and target are found again
 MADE_WITH = "made_with"  # what decides how numbers are rounded: the same bytes are promised with the same of it
@@ -218,7 +218,9 @@ def fingerprint(*spaces: AttributeSpace) -> str:
 def probe(generator: Generator, target: Target, seed: int) -> list[float]:
     """Numbers that the target says about a face: they tell these weights from others of the same name."""
     prediction = ask(target, from_bytes(to_bytes(generator.render(generator.sample([seed])))))
-    target.task.check(prediction, 1)
+    target.task.check(prediction if target.differentiable else prediction.nan_to_num(), 1)
+    if not target.differentiable:
+        prediction = prediction.nan_to_num()  # of a face it says nothing of
     numbers = prediction.flatten().float()
     return [float(f"{value:.7g}") for value in numbers[:: -(-len(numbers) // PROBED)].tolist()]
 

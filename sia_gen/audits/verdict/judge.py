@@ -9,7 +9,7 @@ from sia_gen.audits.evidence.checks import few
 from sia_gen.audits.run.examples import Examples
 from sia_gen.audits.run.pairs import pair_rows
 from sia_gen.audits.run.plan import Plan
-from sia_gen.audits.run.results import CONTROL, write_results
+from sia_gen.audits.run.results import CONTROL, silence, write_results
 from sia_gen.audits.verdict.histogram import histogram
 
 PICTURED = 6  # attributes whose best face is shown
@@ -33,7 +33,7 @@ def judge(plan: Plan) -> Verdict:
     units = {factor.name: factor.unit for factor in factors if factor.name in witness.kept}
     measured = getattr(witness.target.task, "measured", "")  # a task from elsewhere may not say
     content = histogram(folder.path, audited.attributes, plan.request.settings, units, measured)
-    content["checks"] = [*plan.said, *few(content["correct"], content["faces"])]
+    content["checks"] = [*plan.said, *silence(folder.path), *few(content["correct"], content["faces"])]
     content["pairs"] = pair_rows(folder.path, plan.request.pairs)
     examples = Examples(folder, columns)
     content["examples"] = examples.joint(names.index("joint"), chunks)
