@@ -49,16 +49,24 @@ def require_alone(what: str) -> None:
         raise RequestError(f"'{what}' is for one process, not for {count}; start it without 'accelerate launch'")
 
 
-def first_writes(work: Callable[[], Any], out: Path) -> Any:
-    """Have one process do what is done once a network is trained; gives all of them the figures that it wrote."""
+def once(work: Callable[[], Any]) -> None:
+    """Have one process do ``work``, which leaves a file for all, and the others wait for it."""
     if not launched():
-        return work()
+        work()
+        return
     from accelerate import PartialState
 
     state = PartialState()
     if state.is_main_process:
         work()
     state.wait_for_everyone()
+
+
+def first_writes(work: Callable[[], Any], out: Path) -> Any:
+    """Have one process do what is done once a network is trained; gives all of them the figures that it wrote."""
+    if not launched():
+        return work()
+    once(work)
     return read_json(out / TRAINING)["figures"]
 
 

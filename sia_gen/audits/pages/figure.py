@@ -28,7 +28,7 @@ def draw_histogram(content: Mapping[str, Any], folder: Path) -> None:
     What stands out is darker *and* bold with a ▸, so that nothing is said by colour alone.
     """
     rows, left = content["attributes"][:BARS], len(content["attributes"][BARS:])
-    figure = _figure(figsize=(8, 1.7 + 0.36 * len(rows)), dpi=150, layout="constrained")
+    figure = new_figure(figsize=(8, 1.7 + 0.36 * len(rows)), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     sizes = [(row["output_change"] or 0.0, row["control"]["output_change"] or 0.0) for row in rows]
     ends = [max(*both, (row["output_interval"] or [0.0])[-1]) for both, row in zip(sizes, rows, strict=True)]
@@ -90,7 +90,7 @@ def draw_curves(content: Mapping[str, Any], folder: Path) -> None:
     outputs = [value for row in rows for value in row["curve"]["output"]]
     margin = 0.05 * (max(outputs) - min(outputs)) or 0.1
     down = -(-len(rows) // COLUMNS)
-    figure = _figure(figsize=(8, 0.5 + 2.2 * down), dpi=150, layout="constrained")
+    figure = new_figure(figsize=(8, 0.5 + 2.2 * down), dpi=150, layout="constrained")
     grid = figure.subplots(down, COLUMNS, squeeze=False).flatten()
     for axes, row in zip(grid, rows, strict=False):
         curve = row["curve"]
@@ -127,7 +127,7 @@ def draw_collateral(content: Mapping[str, Any], folder: Path) -> None:
             matrix_sheet(torch.tensor(found["moved"]), rows, found["names"]).save(partial, format="PNG")
 
 
-def _figure(**options: Any) -> Any:
+def new_figure(**options: Any) -> Any:
     """An empty figure for files alone, whatever backend the environment chooses.
 
     A notebook's choice reaches programs that it starts, where it may name a module that is not there, and then

@@ -1,0 +1,119 @@
+"""The faces that a model is hardened on: generated, labelled without it, and changed against it.
+
+Letters: N faces, K attributes, R resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from sia_gen.attack.balls import project_budget
+from sia_gen.attack.edit import edit
+from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.attack.starts import random_omega
+from sia_gen.attributes.attribute_space import AttributeSpace
+from sia_gen.audits.evidence.reference import VerifiedLabel
+from sia_gen.audits.evidence.rendered import class_of, taught
+from sia_gen.core.executors import Batches, Progress
+from sia_gen.core.images import from_bytes, quantise, to_bytes
+from sia_gen.generators.generator import Codes, Generator
+from sia_gen.hardening.regimens import Regimen
+from sia_gen.studio.sampling import sample
+from sia_gen.targets.target import Target
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Where faces come from. ``focus`` are attributes that half of them are moved along alone, where there are any."""
+
+    generator: Generator
+    space: AttributeSpace
+    verified: VerifiedLabel
+    attack: SemanticImageAttack
+    focus: tuple[str, ...]
+
+    def draw(self, seeds: Sequence[int], regimen: Regimen, target: Target, progress: Progress) -> tuple[Tensor, Tensor]:
+        """Pictures uint8 ``[M, 3, R, R]`` and their classes ``[M]``: each face as it is, and as the regimen changes it.
+
+        The class of a face is what the verifier reads off it. Where the generator was told the label, faces of which
+        the two differ are left out, and so are changed faces of which the verifier reads another label.
+        """
+        codes = self.generator.sample(seeds)
+        plain, read = self._read(codes, None)
+        known = class_of(target, sample(seeds).values) if taught(self.generator) else None
+        sure = torch.ones_like(read, dtype=torch.bool) if known is None else known.to(read.device) == read
+        pictures, labels = [plain[sure.cpu()]], [read[sure]]
+        if regimen.hard != "no":
+            changed = self._changed(codes, seeds, read, plain, regimen, target, progress)
+            kept = sure & (self._classes(changed) == read)
+            pictures.append(changed[kept.cpu()])
+            labels.append(read[kept])
+        return torch.cat(pictures), torch.cat(labels).cpu()
+
+    @torch.no_grad()
+    def _read(self, codes: Codes, omega: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Pictures uint8 on the CPU, and the classes that are read off them."""
+
+        def render(part: slice) -> tuple[Tensor, Tensor]:
+            moved = None if omega is None else omega[part].to(codes.device)
+            images = quantise(edit(self.generator, self.space, codes[part], moved).float())
+            return to_bytes(images).cpu(), self.verified.read(images)
+
+        pictures, read = zip(*Batches(BATCH)(len(codes), render), strict=True)
+        return torch.cat(pictures), torch.cat(read)
+
+    @torch.no_grad()
+    def _classes(self, pictures: Tensor) -> Tensor:
+        device = self.verified.verifier.mean.device
+        parts = Batches(BATCH)(len(pictures), lambda part: self.verified.read(from_bytes(pictures[part]).to(device)))
+        return torch.cat(list(parts))
+
+    def _changed(
+        self, codes: Codes, seeds: Sequence[int], read: Tensor, plain: Tensor, regimen: Regimen, target: Target,
+        progress: Progress,
+    ) -> Tensor:  # fmt: skip
+        """The same faces changed, uint8 ``[N, 3, R, R]``: at random, and where the attack finds worse, by that."""
+        alone = self._alone(len(seeds))
+        changed, _ = self._read(codes, self._random(seeds, alone))
+        if regimen.hard == "random":
+            return changed
+        attack = self.attack if regimen.hard == "joint" else replace(self.attack, epsilon=0.0)
+        for index in range(-1, len(self.focus)):
+            rows = (alone == index).nonzero().flatten()
+            if not len(rows):
+                continue
+            space = self.space if index < 0 else self.space.select([self.focus[index]])
+            # One attribute is searched from end to end; with pixels it is then followed uphill like several.
+            chosen = attack.alone() if index >= 0 and regimen.hard == "semantic" else attack
+            progress(index + 1, len(self.focus) + 1, "attacking faces")
+            result = chosen.suited(target)(
+                self.generator, space, target, codes[rows.to(codes.device)], read[rows.to(read.device)],
+                seeds=[seeds[row] for row in rows.tolist()],
+            )  # fmt: skip
+            changed[rows[result.correct]] = result.adversarial[result.correct]  # others are wrong as they are
+        return changed
+
+    def _alone(self, faces: int) -> Tensor:
+        """Which attribute of the focus each face is moved along alone, −1 for all together, int64 ``[N]``."""
+        number = torch.arange(faces)
+        if not self.focus:
+            return torch.full((faces,), -1)
+        return torch.where(number % 2 == 0, number // 2 % len(self.focus), -1)
+
+    def _random(self, seeds: Sequence[int], alone: Tensor) -> Tensor:
+        """Anywhere in the box and the budget ``[N, K]``; along an attribute alone anywhere in its range."""
+        low, high = (end.cpu().expand(len(seeds), -1) * self.attack.box for end in (self.space.low, self.space.high))
+        omega = random_omega(seeds, low, high, restart=1)
+        together = project_budget(omega, low, high, self.attack.budget)
+        columns = [self.space.names.index(name) for name in self.focus]
+        single = torch.zeros_like(omega)
+        for index, column in enumerate(columns):
+            rows = alone == index
+            single[rows, column] = omega[rows, column]
+        return torch.where((alone < 0)[:, None], together, single)

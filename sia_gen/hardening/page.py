@@ -1,0 +1,60 @@
+"""`before_after.html`: what hardening changed, as one self-contained page; and the picture in it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sia_gen.audits.pages.figure import new_figure
+from sia_gen.core.files import atomic
+
+PAGE, FIGURE, TEMPLATE = "before_after.html", "before_after.png", "before_after.html.jinja"
+BARS = 10  # attributes, those that changed most
+BEFORE, AFTER = "#cfdae4", "#5f97cc"
+
+
+def write_page(content: Mapping[str, Any], folder: Path) -> Path:
+    """Render ``content``, the figures of both models and the comparison of their audits, if any; gives the page."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    picture = ""
+    if content["comparison"] is not None and content["comparison"]["faces"]:
+        _draw(content["comparison"], folder / FIGURE)
+        picture = f"data:image/png;base64,{base64.b64encode((folder / FIGURE).read_bytes()).decode()}"
+    environment = Environment(
+        loader=PackageLoader("sia_gen.hardening", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["percent"] = lambda share: "–" if share is None else f"{share:.1%}"
+    page = environment.get_template(TEMPLATE).render(content, picture=picture)
+    with atomic(folder / PAGE) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return folder / PAGE
+
+
+def _draw(comparison: Mapping[str, Any], path: Path) -> None:
+    """Two bars an attribute, of the first audit and of the second; what they are is said in words, too."""
+    rows = comparison["attributes"][:BARS]
+    figure = new_figure(figsize=(8, 1.6 + 0.5 * len(rows)), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for shift, which, colour in ((-0.2, "first", BEFORE), (0.2, "second", AFTER)):
+        widths = [row[f"change_{which}"] or 0.0 for row in rows]
+        places = [place + shift for place in range(len(rows))]
+        second = which == "second"
+        axes.barh(
+            places, widths, height=0.36, color=colour, edgecolor="#333333", linewidth=0.8,
+            hatch="//" if second else None, label="after" if second else "before",
+        )  # fmt: skip
+        for place, row, width in zip(places, rows, widths, strict=True):
+            axes.text(width, place, f"  {row[f'success_{which}']:.0%} fail", va="center", fontsize=8)
+    axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("mean |change of the target's output|, one attribute moved alone")
+    axes.set_title(f"before and after, on {comparison['faces']} faces that both read right", loc="left", fontsize=11)
+    axes.legend(frameon=False)
+    with atomic(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})

@@ -1,0 +1,75 @@
+"""What a model is hardened on, each way a row: one engine teaches all of them, for the same steps and batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sia_gen.core.errors import RequestError, unknown
+
+
+@dataclass(frozen=True)
+class Regimen:
+    """``hard``: how each face is changed beside its unedited self; ``pixels``: what is done to every picture's pixels
+    while it is learnt from; ``augment``: how pictures are varied."""
+
+    words: str
+    hard: Literal["no", "random", "semantic", "joint"] = "no"
+    pixels: Literal["no", "pgd", "trades"] = "no"
+    augment: Literal["no", "randaugment", "augmix"] = "no"
+
+
+REGIMENS = {
+    "standard": Regimen("unedited faces alone"),
+    "random": Regimen("attributes changed at random", hard="random"),
+    "randaugment": Regimen("RandAugment (Cubuk et al., 2020)", augment="randaugment"),
+    "augmix": Regimen("AugMix (Hendrycks et al., ICLR 2020), without its consistency loss", augment="augmix"),
+    "pgd": Regimen("PGD in the pixels of every picture (Madry et al., ICLR 2018)", pixels="pgd"),
+    "trades": Regimen("TRADES in the pixels of every picture (Zhang et al., ICML 2019)", pixels="trades"),
+    "sia-semantic": Regimen("the worst attributes that the attack finds", hard="semantic"),
+    "sia-joint": Regimen("the worst attributes and pixels that the attack finds", hard="joint"),
+    "sia-joint-trades": Regimen("both, and TRADES besides", hard="joint", pixels="trades"),
+}
+
+
+def regimen(name: str) -> Regimen:
+    """The regimen of this name; raises `RequestError` that lists what there is."""
+    if name not in REGIMENS:
+        raise unknown("regimen", name, list(REGIMENS))
+    return REGIMENS[name]
+
+
+@dataclass(frozen=True)
+class HardeningSettings:
+    """How much is learnt, and how hard.
+
+    faces     generated faces a round, each unedited and, where the regimen says so, changed against the model as it is
+    rounds    times that new faces are made; all those before are learnt from, too
+    steps     training steps a round
+    batch     pictures of a step
+    rate      learning rate at its highest
+    attack    steps of the attack on each face
+    epsilon   radius of what PGD and TRADES add to pixels
+    """
+
+    faces: int = 600
+    rounds: int = 3
+    steps: int = 300
+    batch: int = 32
+    rate: float = 5e-4
+    attack: int = 6
+    epsilon: float = 1 / 255
+
+    def __post_init__(self) -> None:
+        for name, least, most in (
+            ("faces", 8, 100_000), ("rounds", 1, 100), ("steps", 1, 1_000_000), ("batch", 2, 4096), ("attack", 1, 1000)
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise RequestError(f"{name}={value!r} is outside {least}…{most}; choose a whole number in that range")
+        if not 0 < self.rate <= 1:
+            raise RequestError(f"rate={self.rate!r} is outside 0…1; give a learning rate, as 0.0005")
+        if not 0 < self.epsilon <= 1:
+            raise RequestError(
+                f"epsilon={self.epsilon!r} is outside 0…1, the range of a pixel; give 1/255, for example"
+            )
