@@ -17,6 +17,7 @@ _PUBLIC = {
     "audit": "sia_gen.audits.diagnose",
     "compare": "sia_gen.audits.finished.comparison",
     "export": "sia_gen.audits.finished.export",
+    "harden": "sia_gen.hardening.harden",
     "load_attributes": "sia_gen.attributes.load",
     "load_generator": "sia_gen.generators.load",
     "load_target": "sia_gen.targets.load",

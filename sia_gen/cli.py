@@ -21,6 +21,7 @@ from sia_gen.core.memory import hold_memory
 from sia_gen.service.commands.audit_commands import audit, compare, export
 from sia_gen.service.commands.bench_commands import bench
 from sia_gen.service.commands.find_command import find
+from sia_gen.service.commands.harden_command import harden
 from sia_gen.service.commands.options import (
     MODEL,
     AsJson,
@@ -54,7 +55,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (audit, compare, export, find):
+for command in (audit, compare, harden, export, find):
     app.command()(command)
 app.add_typer(studio, name="studio")
 app.add_typer(train, name="train")

@@ -135,7 +135,7 @@ def harden(
     comparison = None
     if finished is not None and again:
         second = audit(
-            source, mended, finished.audited, faces=known["faces"], seed=known["seed"],
+            known[MADE_OF]["generator"] or source, mended, known["attributes"], faces=known["faces"], seed=known["seed"],
             attack=SemanticImageAttack(**known["attack"]), label=label, towards=known["towards"],
             pairs=[tuple(pair.split("+")) for pair in known["pairs"]], out=folder / AUDIT, device=device,
             confirm="auto" if known["confirmed_by"] else False, progress=progress,
@@ -172,7 +172,7 @@ def _open(out: str | Path, told: dict[str, Any]) -> Path:
     if not is_file(there):
         if found:
             raise RequestError(f"'{folder}' holds something else, '{sorted(found)[0]}' for one; choose another --out")
-        once(lambda: write_json(folder / WORK / "settings.json", told))
+        once(lambda: write_json(writable_folder(folder / WORK) / "settings.json", told))
         return folder
     before = read_json(there)
     before = before.get("settings", before)

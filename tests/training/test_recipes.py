@@ -87,14 +87,14 @@ def test_an_adversarial_phase_goes_on_from_the_trained_generator(trained, tmp_pa
 def test_a_diffusion_model_learns_the_pictures(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(diffusion_recipe, "CHANNELS", (16, 32))
     renders, (out, *_) = trained[0].parent / "many", trained
-    figures = diffusion_recipe.train_diffusion(renders, tmp_path / "drawn", steps=150, batch=16)
+    figures = diffusion_recipe.train_diffusion(renders, tmp_path / "drawn", steps=200, batch=16)
     assert figures["psnr_db"] > 13  # a flat mean grey reaches 11
     model = load_generator(tmp_path / "drawn")
     assert (model.resolution, model.name) == (SIDE, "drawn")
     space = fit_attributes(tmp_path / "drawn", out / "verifier", tmp_path / "drawn", faces=500)
     assert (space.space, space.names) == ("h", list(ATTRIBUTES))
     card = (tmp_path / "drawn" / "README.md").read_text()
-    assert "--family ddpm --renders renders --steps 150 --seed 0 --batch 16 --precision no --out drawn" in card
+    assert "--family ddpm --renders renders --steps 200 --seed 0 --batch 16 --precision no --out drawn" in card
     assert "| light_azimuth |" in card
     monkeypatch.setattr(diffusion_recipe, "CHANNELS", (8,) * 5)
     with pytest.raises(RequestError, match="renders of 16 pixels, which is no multiple of 32; render 64, for example"):

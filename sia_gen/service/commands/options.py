@@ -69,14 +69,18 @@ def names_of(attributes: str | None) -> list[str] | None:
     return None if attributes is None else [name.strip() for name in attributes.split(",")]
 
 
+def radius(epsilon: str) -> float:
+    """The number that is written as ``1/255`` or ``0.004``; raises `RequestError` for anything else."""
+    number, divided, by = epsilon.partition("/")
+    try:
+        return float(number) / (float(by) if divided else 1.0)
+    except (ValueError, ZeroDivisionError):
+        raise RequestError(f"epsilon={epsilon} is no number; write it as 1/255 or 0.004") from None
+
+
 def attack_of(steps: int, box: float, budget: float, epsilon: str, queries: int | None) -> SemanticImageAttack:
     """The attack that these options ask for; raises `RequestError` for an epsilon that is no number."""
     from sia_gen.attack.sia import SemanticImageAttack
 
-    number, divided, by = epsilon.partition("/")
-    try:
-        radius = float(number) / (float(by) if divided else 1.0)
-    except (ValueError, ZeroDivisionError):
-        raise RequestError(f"epsilon={epsilon} is no number; write it as 1/255 or 0.004") from None
-    attack = SemanticImageAttack(steps=steps, box=box, budget=budget, epsilon=radius)
+    attack = SemanticImageAttack(steps=steps, box=box, budget=budget, epsilon=radius(epsilon))
     return attack if queries is None else attack.within(queries)

@@ -256,7 +256,7 @@ def everything(
     _run(work, out, as_json, seed, device)
 
 
-def _require_precision(precision: str) -> None:
+def require_precision(precision: str) -> None:
     if precision not in ("no", "bf16"):
         raise RequestError(f"precision={precision} is neither no nor bf16; choose one of these")
 
@@ -273,7 +273,7 @@ def _train(
     """Do a recipe with this batch and precision; of several processes the first one tells of it."""
     from sia_gen.training.processes import is_first
 
-    _require_precision(precision)
+    require_precision(precision)
     _run(partial(work, batch=batch, precision=precision), out, as_json, seed, device, tells=is_first())
 
 

@@ -1,0 +1,88 @@
+"""The command that mends a model after an audit.
+
+As in `sia_gen.cli`, everything heavy is imported inside the command that needs it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sia_gen.service.commands.options import (
+    AsJson,
+    Attributes,
+    Device,
+    Epsilon,
+    Seed,
+    names_of,
+    print_json,
+    resolve,
+)
+
+if TYPE_CHECKING:
+    from sia_gen.hardening.harden import Hardened
+
+
+def harden(
+    out: Annotated[Path, typer.Option(help="Folder of the hardened model; the same command goes on in it.")],
+    run: Annotated[Path | None, typer.Option(help="A finished audit: its target is hardened against it.")] = None,
+    target: Annotated[str | None, typer.Option(help="Without a run: a classifier, as for audit.")] = None,
+    generator: Annotated[str | None, typer.Option(help="Where faces come from, if not from the run's.")] = None,
+    attributes: Attributes = None,
+    label: Annotated[str | None, typer.Option(help="What the target predicts, as smile:0.5 or age:30,60.")] = None,
+    by: Annotated[
+        str, typer.Option(help="How: standard, random, randaugment, augmix, pgd, trades, sia-semantic, sia-joint …")
+    ] = "sia-semantic",
+    faces: Annotated[int, typer.Option(help="Faces generated in each round.")] = 600,
+    rounds: Annotated[int, typer.Option(help="Times that new faces are made against the model as it is.")] = 3,
+    steps: Annotated[int, typer.Option(help="Training steps of a round.")] = 300,
+    batch: Annotated[int, typer.Option(help="Pictures of a step.")] = 32,
+    rate: Annotated[float, typer.Option(help="Learning rate at its highest.")] = 5e-4,
+    epsilon: Epsilon = "1/255",
+    again: Annotated[bool, typer.Option("--audit/--no-audit", help="Audit the hardened model as the run did.")] = True,
+    precision: Annotated[str, typer.Option(help="Of the training: no or bf16.")] = "no",
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Harden a classifier on generated faces that make it fail, and audit it again."""
+    from sia_gen.hardening.harden import harden as work
+    from sia_gen.hardening.regimens import HardeningSettings
+    from sia_gen.service.commands.options import radius
+    from sia_gen.service.commands.recipe_commands import require_precision
+    from sia_gen.service.commands.terminal import progress_bar
+    from sia_gen.training.processes import is_first
+
+    require_precision(precision)
+    settings = HardeningSettings(
+        faces=faces, rounds=rounds, steps=steps, batch=batch, rate=rate, epsilon=radius(epsilon)
+    )
+    with progress_bar(quiet=as_json or not is_first()) as progress:
+        found = work(
+            target, out, run=run, generator=generator, attributes=names_of(attributes), label=label, by=by,
+            settings=settings, again=again, seed=seed, device=resolve(device), precision=precision,  # type: ignore[arg-type]
+            progress=progress,
+        )  # fmt: skip
+    if not is_first():
+        return
+    if as_json:
+        print_json({"out": str(found.folder), "figures": found.figures, "comparison": found.comparison})
+    else:
+        _show(found)
+
+
+def _show(found: Hardened) -> None:
+    from sia_gen.service.commands.terminal import show_entries
+
+    if found.comparison is not None:
+        print(f"{found.comparison['finding']}\n")
+    if found.figures is not None:
+        before, after = found.figures["before"], found.figures["after"]
+        rows = [("all", before["balanced"], after["balanced"])]
+        rows += [(name, share, after["groups"][name]) for name, share in before["groups"].items()]
+        rows.append(("the worst of all groups", before["worst"], after["worst"]))
+        entries = [{"faces": name, "before": f"{a:.1%}", "after": f"{b:.1%}"} for name, a, b in rows]
+        show_entries(f"Balanced accuracy on {before['renders']} renders whose labels are exact", entries)
+    print(f"\nWritten to {found.folder}; before and after: {found.page}")

@@ -1,0 +1,261 @@
+"""Hardening end to end: on flat pictures that a small network learns in seconds, and once on shipped models."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from sia_gen import ModuleTarget, audit, harden, load_target
+from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.core.errors import RequestError
+from sia_gen.core.files import read_tensors
+from sia_gen.hardening import harden as module
+from sia_gen.hardening.faces import Faces
+from sia_gen.hardening.harden import TRAINING, WORK
+from sia_gen.hardening.lessons import loss, prepared
+from sia_gen.hardening.regimens import REGIMENS, HardeningSettings
+from sia_gen.hardening.trainable import Trainable
+from sia_gen.targets.task import Classification, Regression
+from tests.standins import colours
+
+CLASSES = Classification(("dark", "bright"))
+SMALL = HardeningSettings(faces=32, rounds=2, steps=40, batch=16, rate=2e-2)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
+        self.out = nn.Linear(4, 2)
+
+    def forward(self, images):
+        return self.out(self.head(images))
+
+
+def pictures(seeds):
+    """Flat pictures and whether they are bright."""
+    random = torch.Generator().manual_seed(sum(seeds) % 2**31)
+    levels = torch.randint(20, 235, (len(seeds),), generator=random)
+    return levels.view(-1, 1, 1, 1).expand(-1, 3, 8, 8).to(torch.uint8), (levels > 127).long()
+
+
+class Reads:
+    thresholds = (0.5,)
+    verifier = None
+
+
+@pytest.fixture
+def flat(monkeypatch):
+    """A target whose label something reads, and faces that are flat pictures; gives what was drawn against it."""
+    seen = []
+
+    def draw(self, seeds, regimen, target, progress):
+        seen.append(target.predict(torch.full((1, 3, 8, 8), 0.7)).detach())
+        return pictures(seeds)
+
+    monkeypatch.setattr(Faces, "draw", draw)
+    monkeypatch.setattr(module, "verified_label", lambda target, device: Reads())
+    monkeypatch.setattr(module, "shipped_renders", lambda: None)
+    return seen
+
+
+def hardened(out, by="standard", **options):
+    target = ModuleTarget(Net(), CLASSES, "net")
+    generator = colours()
+    given = {"generator": generator, "attributes": generator.attributes, "settings": SMALL, "by": by}
+    return harden(target, out, **given | options)
+
+
+def right(target):
+    images, labels = pictures(range(1000, 1200))
+    with torch.no_grad():
+        return (target.predict(images.float() / 255).argmax(1) == labels).float().mean().item()
+
+
+def test_a_model_learns_and_is_saved(flat, tmp_path):
+    found = hardened(tmp_path / "out")
+    assert right(ModuleTarget(Net(), CLASSES)) < 0.7
+    assert right(found.target) > 0.9
+    assert len(flat) == SMALL.rounds
+    assert not torch.equal(*flat)  # the second round's faces are drawn against what the first one taught
+    tensors, _ = read_tensors(tmp_path / "out" / "model.safetensors")
+    again = Net()
+    again.load_state_dict(tensors)
+    assert right(ModuleTarget(again, CLASSES)) == right(found.target)
+    assert not (tmp_path / "out" / WORK).exists()
+    assert "net: before and after" in found.page.read_text()
+    assert json.loads((tmp_path / "out" / TRAINING).read_text())["settings"]["by"] == "standard"
+
+
+@pytest.mark.parametrize("by", REGIMENS)
+def test_every_regimen_learns(flat, tmp_path, by):
+    assert right(hardened(tmp_path / "out", by).target) > 0.85
+
+
+def test_the_target_itself_is_left_as_it_was(flat, tmp_path):
+    target, generator = ModuleTarget(Net(), CLASSES, "net"), colours()
+    before = {name: value.clone() for name, value in target.module.state_dict().items()}
+    target.module.train()
+    harden(target, tmp_path / "out", generator=generator, attributes=generator.attributes, settings=SMALL)
+    assert target.module.training
+    assert all(torch.equal(value, before[name]) for name, value in target.module.state_dict().items())
+
+
+@pytest.mark.parametrize("moment", ["drawing", "the second round", "learning"])
+def test_what_was_stopped_goes_on_to_the_same_weights(flat, tmp_path, monkeypatch, moment):
+    whole = hardened(tmp_path / "whole")
+    calls = {"drawing": (Faces, "draw", 0), "the second round": (Faces, "draw", 1), "learning": (module, "fit", 1)}
+    owner, name, after = calls[moment]
+    plain, count = getattr(owner, name), [0]
+
+    def stopping(*given, **options):
+        count[0] += 1
+        if count[0] == after + 1:
+            raise KeyboardInterrupt
+        return plain(*given, **options)
+
+    monkeypatch.setattr(owner, name, stopping)
+    with pytest.raises(KeyboardInterrupt):
+        hardened(tmp_path / "out")
+    monkeypatch.setattr(owner, name, plain)
+    found = hardened(tmp_path / "out")
+    there, here = (read_tensors(folder / "model.safetensors")[0] for folder in (whole.folder, found.folder))
+    assert all(torch.equal(there[name], here[name]) for name in there)
+    count[0] = 0
+    monkeypatch.setattr(owner, name, stopping)
+    hardened(tmp_path / "out")  # a finished one is not done again
+    assert count[0] == 0
+
+
+def test_a_pixel_attack_in_a_step_stays_within_its_radius_and_raises_the_loss():
+    torch.manual_seed(0)
+    model, images, labels = Net().eval(), torch.rand(8, 3, 8, 8), torch.randint(0, 2, (8,))
+    noise, seen = torch.rand(8, 3, 8, 8) * 2 - 1, []
+    model.register_forward_pre_hook(lambda part, given: seen.append(given[0].detach()))
+    by = {name: loss(REGIMENS[name], 0.1)(model, None, images, labels, noise).item() for name in ("standard", "pgd")}
+    assert by["pgd"] > by["standard"]
+    assert all(((each - images).abs() <= 0.1 + 1e-6).all() for each in seen)
+    assert loss(REGIMENS["trades"], 0.1)(model, None, images, labels, noise).item() > by["standard"]
+
+
+@pytest.mark.parametrize("by", ["standard", "randaugment", "augmix"])
+def test_pictures_are_varied_by_the_seed_alone(by):
+    images, labels = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8), torch.arange(4) % 2
+    made = [prepared(REGIMENS[by])(torch.Generator().manual_seed(seed), images, labels) for seed in (1, 1, 2)]
+    assert torch.equal(made[0][0], made[1][0])
+    assert not torch.equal(made[0][0], made[2][0])
+    assert 0 <= made[0][0].min() <= made[0][0].max() <= 1
+    assert made[0][0].shape == images.shape
+
+
+def test_faces_are_changed_along_the_focus_and_all_together():
+    generator = colours()
+    space = generator.attributes
+    focus = (space.names[0],)
+    faces = Faces(generator, space, Reads(), SemanticImageAttack(epsilon=0.0), focus)
+    alone = faces._alone(6)
+    assert alone.tolist() == [0, -1, 0, -1, 0, -1]
+    omega = faces._random(range(6), alone)
+    assert (omega[0::2, 1:] == 0).all()
+    assert (omega[0::2, 0] != 0).all()
+    assert (omega[1::2] != 0).all()
+    half = (space.high - space.low) / 2
+    assert ((omega[1::2] / half).norm(dim=1) <= 1 + 1e-4).all()
+
+
+class Asked:
+    """A black box."""
+
+    name, task, differentiable, label = "asked", CLASSES, False, None
+
+    def predict(self, images):
+        return images.mean(dim=(2, 3))[:, :2]
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (Asked(), "'asked' gives no gradients"),
+        (replace(ModuleTarget(lambda images: images.mean((2, 3))[:, :2], CLASSES, "box")), "'box' is no network"),
+        (ModuleTarget(nn.Flatten(), CLASSES, "flat"), "'flat' has no parameters"),
+        (ModuleTarget(Net(), Regression(("age",), 5.0), "years"), "'years' is no classifier"),
+    ],
+    ids=["black box", "function", "no parameters", "regression"],
+)
+def test_what_cannot_be_trained_is_refused(flat, tmp_path, target, message):
+    generator = colours()
+    with pytest.raises(RequestError, match=message):
+        harden(target, tmp_path / "out", generator=generator, attributes=generator.attributes)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"by": "magic"}, "unknown regimen 'magic'"),
+        ({"seed": -1}, "seed=-1 is outside"),
+        ({"run": "runs/none"}, "give a finished audit or a target, one of the two"),
+    ],
+)
+def test_wrong_requests_are_refused(flat, tmp_path, options, message):
+    with pytest.raises(RequestError, match=message):
+        hardened(tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"faces": 7}, {"rounds": 0}, {"steps": 0}, {"batch": 1}, {"attack": 0}, {"rate": 0.0}, {"rate": float("nan")},
+        {"epsilon": 1.5}, {"epsilon": 0.0}, {"faces": True}, {"steps": 2.5},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_settings_that_are_none_are_refused(wrong):
+    with pytest.raises(RequestError, match=f"{next(iter(wrong))}="):
+        HardeningSettings(**wrong)
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(flat, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "config.json").write_text("{}")
+    with pytest.raises(RequestError, match=r"holds something else, 'config\.json' for one"):
+        hardened(tmp_path / "out")
+    hardened(tmp_path / "mine")
+    with pytest.raises(RequestError, match="was hardened with by=standard, not random"):
+        hardened(tmp_path / "mine", "random")
+
+
+def test_a_label_that_nothing_reads_is_refused(tmp_path):
+    with pytest.raises(RequestError, match="nothing reads the classes of 'net'"):
+        hardened(tmp_path / "out")
+
+
+def test_a_finished_audit_is_hardened_against_and_audited_again(tmp_path):
+    run = tmp_path / "run"
+    audit(
+        target="smile-classifier-planted", attributes=["light_azimuth", "age"], faces=10, out=run, confirm=False,
+        attack=SemanticImageAttack(steps=2),
+    )  # fmt: skip
+    settings = HardeningSettings(faces=8, rounds=1, steps=2, batch=8)
+    found = harden(run=run, out=tmp_path / "mended", by="sia-joint", settings=settings)
+    assert found.comparison["first"]["target"] == "smile-classifier-planted"
+    assert found.comparison["second"]["target"] == "mended"
+    assert found.figures["before"]["balanced"] > 0.5
+    assert load_target(tmp_path / "mended").label == load_target("smile-classifier-planted").label
+    page = found.page.read_text()
+    assert "light_azimuth" in page
+    assert "2000 renders whose labels are exact" in page
+
+
+def test_a_network_keeps_its_own_preprocessing():
+    target = load_target("smile-classifier")
+    images = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    student = Trainable(target).eval()
+    torch.testing.assert_close(student(images), target.predict(images))
+    torch.testing.assert_close(student.put_into(target).predict(images), target.predict(images))
