@@ -135,7 +135,8 @@ def harden(
     comparison = None
     if finished is not None and again:
         second = audit(
-            known[MADE_OF]["generator"] or source, mended, known["attributes"], faces=known["faces"], seed=known["seed"],
+            known[MADE_OF]["generator"] or source, mended, known["attributes"],
+            faces=known["faces"], seed=known["seed"],
             attack=SemanticImageAttack(**known["attack"]), label=label, towards=known["towards"],
             pairs=[tuple(pair.split("+")) for pair in known["pairs"]], out=folder / AUDIT, device=device,
             confirm="auto" if known["confirmed_by"] else False, progress=progress,
