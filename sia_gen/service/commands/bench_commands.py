@@ -7,14 +7,18 @@ from typing import Annotated
 
 import typer
 
+from sia_gen.core.errors import RequestError
 from sia_gen.service.commands.options import (
     AsJson,
     Device,
+    Epsilon,
     Generator,
     MakeHuman,
     RunGenerator,
     Seed,
+    Steps,
     print_json,
+    radius,
     resolve,
 )
 
@@ -57,6 +61,45 @@ def rendering(
         print_json(content)
     else:
         show_agreement(content)
+
+
+@bench.command()
+def attacks(
+    targets: Annotated[
+        list[str] | None, typer.Option("--target", help="A classifier; repeatable. smile-classifier by default.")
+    ] = None,
+    generator: Generator = "faces-stylegan2",
+    faces: Annotated[int, typer.Option(help="How many faces to attack.")] = 32,
+    epsilon: Epsilon = "1/255",
+    norm: Annotated[str, typer.Option(help="Of the pixel residual: linf or l2.")] = "linf",
+    steps: Steps = 10,
+    baselines: Annotated[
+        str | None, typer.Option(help="Comma-separated, as FGSM,PGD; all by default, '' for none.")
+    ] = None,
+    ablations: Annotated[bool, typer.Option("--ablations", help="Show what the joint attack is made of, too.")] = False,
+    label: Annotated[str | None, typer.Option(help="What the targets predict, as smile:0.5.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write the table to, as JSON.")] = None,
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Compare attacks on classifiers: pixel baselines, attributes, and both."""
+    from sia_gen.audits.proof.attacks import attack_table
+    from sia_gen.service.commands.terminal import progress_bar, show_attacks
+
+    if norm not in ("linf", "l2"):
+        raise RequestError(f"norm={norm} is neither linf nor l2; choose one of these")
+    chosen = None if baselines is None else [name.strip() for name in baselines.split(",") if name.strip()]
+    with progress_bar(quiet=as_json) as progress:
+        content = attack_table(
+            targets or ["smile-classifier"], generator=generator, faces=faces, epsilon=radius(epsilon),
+            norm=norm, steps=steps, baselines=chosen, ablations=ablations, label=label, out=out, seed=seed,  # type: ignore[arg-type]
+            device=resolve(device), progress=progress,
+        )  # fmt: skip
+    if as_json:
+        print_json(content)
+    else:
+        show_attacks(content)
 
 
 @bench.command()

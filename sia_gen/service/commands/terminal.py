@@ -324,6 +324,33 @@ def _columns(entry: Mapping[str, Any]) -> list[str]:
     return [f"{asked:+.3g} → {read:.3g}" for asked, read in zip(entry["asked"], entry["read"], strict=True)]
 
 
+def show_attacks(content: Mapping[str, Any]) -> None:
+    """Print attacks side by side, target by target."""
+    for target in dict.fromkeys(row["target"] for row in content["rows"]):
+        rows = [row for row in content["rows"] if row["target"] == target]
+        show_table(
+            f"'{target}', {rows[0]['attempted']} of {content['faces']} faces right before; pixels within "
+            f"{content['epsilon'] * 255:.3g}/255 ({content['norm']}), {content['steps']} steps",
+            ["attack", "moves", ">fails", ">95 %", ">validly", ">confirmed", ">s a face", ">SSIM", ">distance"],
+            [
+                [
+                    row["attack"],
+                    row["kind"],
+                    f"{row['success']:.0%}",
+                    f"{row['interval'][0]:.0%}–{row['interval'][1]:.0%}",
+                    f"{row['valid']:.0%}",
+                    "–" if row["confirmed"] is None else f"{row['confirmed']['confirmed']}/{row['confirmed']['of']}",
+                    f"{row['seconds']:.2g}",
+                    _number(row["similarity"], ".3f"),
+                    _number(row["distance"], ".2f"),
+                ]
+                for row in rows
+            ],
+        )
+        print()
+    print("distance: root mean square change in the verifier's features, in their standard deviations over faces")
+
+
 def show_entries(title: str, entries: Sequence[Mapping[str, Any]]) -> None:
     """Print plain entries, a column per key."""
     if not entries:

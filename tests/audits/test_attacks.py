@@ -1,0 +1,106 @@
+"""Attacks side by side, and ours in pixels against a library's at equal settings."""
+
+import dataclasses
+import json
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+from sia_gen import SemanticImageAttack, load_attributes, load_generator, load_target
+from sia_gen.audits.proof import baselines as library
+from sia_gen.audits.proof.attacks import attack_table
+from sia_gen.audits.proof.baselines import BASELINES, every, names, pixel_attack
+from sia_gen.core.errors import RequestError
+from sia_gen.core.images import quantise
+from sia_gen.targets.module import ModuleTarget
+from sia_gen.targets.target import ask
+from sia_gen.targets.task import Classification, Regression
+
+FACES, EPSILON = 8, 1 / 255
+
+
+@pytest.fixture(scope="module")
+def smile():
+    """The shipped classifier, unedited faces, and what it says of them."""
+    target, generator = load_target("smile-classifier"), load_generator("faces-stylegan2")
+    images = quantise(generator.render(generator.sample(range(FACES))))
+    return target, generator, images, ask(target, images).argmax(dim=1)
+
+
+def test_ours_in_pixels_is_the_librarys_pgd(smile):
+    """Both from the face itself, along the sign of the cross-entropy's gradient, in steps of one 8-bit level.
+
+    Of a quarter of a level ours loses the first ones, as the target is shown what 8 bits hold.
+    """
+    target, generator, images, labels = smile
+    task = dataclasses.replace(target.task, measure="cross-entropy")
+    attack = SemanticImageAttack(steps=10, box=0.0, epsilon=4 * EPSILON, stop="never")
+    ours = attack(generator, load_attributes("faces-stylegan2"), dataclasses.replace(target, task=task),
+                  generator.sample(range(FACES)), labels)  # fmt: skip
+    losses, failures = [], []
+    for steps in range(1, 11):  # ours keeps the worst point of all steps, theirs the last one
+        given = {"epsilon": 4 * EPSILON, "steps": steps, "random_start": False}
+        with torch.no_grad():
+            said = ask(target, quantise(pixel_attack("PGD", target, images, labels, **given)))
+        losses.append(torch.nn.functional.cross_entropy(said, labels, reduction="none"))
+        failures.append(said.argmax(dim=1) != labels)
+    worst, failed = torch.stack(losses).amax(dim=0), torch.stack(failures).any(dim=0)
+    assert abs(ours.success.float().mean() - failed.float().mean()) <= 1 / FACES
+    assert ours.loss_after.mean().item() == pytest.approx(worst.mean().item(), rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["FGSM", "PGD", "MI-FGSM", "APGD-CE", "DeepFool"])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_baseline_stays_within_its_radius_and_repeats_itself(smile, name, norm):
+    target, _, images, labels = smile
+    radius = EPSILON if norm == "linf" else 0.5
+    found = [pixel_attack(name, target, images[:3], labels[:3], epsilon=radius, norm=norm, steps=3) for _ in range(2)]
+    assert torch.equal(*found)
+    delta = (found[0] - images[:3]).flatten(1)
+    size = delta.abs().amax(dim=1) if norm == "linf" else delta.norm(dim=1)
+    assert (size <= radius + 1e-6).all()
+    assert 0 <= found[0].min() <= found[0].max() <= 1
+
+
+def test_two_classes_have_no_ratio_of_three_logits():
+    two = ModuleTarget(lambda images: images, Classification(("a", "b")))
+    three = ModuleTarget(lambda images: images, Classification(("a", "b", "c")))
+    assert set(names(three)) == set(BASELINES)
+    assert set(BASELINES) - set(names(two)) == {"APGD-DLR"}
+    assert every(["FGSM", "APGD-DLR"], two) == ["FGSM"]
+
+
+def test_a_table_holds_every_attack_of_every_target(tmp_path):
+    content = attack_table(
+        ["smile-classifier"], faces=3, steps=2, baselines=["FGSM"], ablations=True, confirm=False,
+        out=tmp_path / "attacks.json",
+    )  # fmt: skip
+    assert json.loads((tmp_path / "attacks.json").read_text()) == json.loads(json.dumps(content))
+    rows = {row["attack"]: row for row in content["rows"]}
+    assert {"FGSM", "semantic", "joint", "sequential", "joint, from the face", "joint, budget 2"} <= set(rows)
+    for row in rows.values():
+        assert 0 <= row["valid"] <= row["success"] == row["successes"] / row["attempted"] <= 1
+        assert row["interval"][0] <= row["success"] <= row["interval"][1]
+        assert 0 < row["similarity"] <= 1
+    assert rows["FGSM"]["distance"] < 0.5 < rows["semantic"]["distance"]
+    assert rows["sequential"]["successes"] >= rows["semantic"]["successes"]
+
+
+def test_what_is_no_classifier_with_gradients_is_refused():
+    values = ModuleTarget(lambda images: images.mean(dim=(2, 3))[:, :1], Regression(("age",), 5.0), "years")
+    with pytest.raises(RequestError, match="'years' is no classifier with gradients"):
+        attack_table([values], faces=2, baselines=[], confirm=False)
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    monkeypatch.setattr(library, "find_spec", lambda name: None if name == "art" else find_spec(name))
+    with pytest.raises(RequestError, match=r"pip install 'sia-gen\[baselines\]'"):
+        attack_table(["smile-classifier"], faces=2)
+
+
+def test_an_unknown_baseline_is_named(smile):
+    with pytest.raises(RequestError, match="no baseline 'magic': there are FGSM, PGD"):
+        attack_table(["smile-classifier"], faces=2, baselines=["magic"])
+    with pytest.raises(RequestError, match="no baseline 'magic'"):
+        pixel_attack("magic", *smile[:1], *smile[2:], epsilon=EPSILON)
