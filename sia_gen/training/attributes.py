@@ -30,9 +30,9 @@ from sia_gen.studio.factors import FACTORS, NAMES
 from sia_gen.studio.sampling import sample, sample_latents
 from sia_gen.targets.identity import Identity, load_identity
 from sia_gen.targets.verifier import load_verifier
-from sia_gen.training import diffusion
 from sia_gen.training.card import draw_sheet
-from sia_gen.training.generator import describe
+from sia_gen.training.generators import diffusion
+from sia_gen.training.generators.stylegan2 import describe
 
 SWEEPS, PICTURED, TILE = "attributes.jpg", (1, 13, 16, 33, 47), 64  # the seeds of the faces in it, and their side
 RESPONSE, MEASURED = "response.png", 64  # faces

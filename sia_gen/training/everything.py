@@ -17,7 +17,7 @@ from sia_gen.core.executors import Progress, resolve_device
 from sia_gen.core.files import writable_folder
 from sia_gen.studio.renders import write_renders
 from sia_gen.training.attributes import fit_attributes
-from sia_gen.training.generator import train_generator
+from sia_gen.training.generators.stylegan2 import train_generator
 from sia_gen.training.groups import SUBGROUPS
 from sia_gen.training.identity import train_identity
 from sia_gen.training.landmarks import train_landmarks

@@ -11,7 +11,7 @@ from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.generators.foreign.diffusion import Diffusion, load_diffusion
 from sia_gen.studio.factors import NAMES
 from sia_gen.studio.sampling import sample_latents
-from sia_gen.training import diffusion as diffusion_recipe
+from sia_gen.training.generators import diffusion as diffusion_recipe
 from tests.contracts import GeneratorSuite
 
 

@@ -30,7 +30,7 @@ RECIPES = {
         {"faces": 9},
     ),
     "train generator --renders renders --steps 7 --precision bf16": (
-        "sia_gen.training.generator.train_generator",
+        "sia_gen.training.generators.stylegan2.train_generator",
         ((RENDERS, OUT), {"steps": 7, "adversarial": 0, "batch": None, "precision": "bf16"}),
         {"psnr_db": 30.1},
         {"psnr_db": 30.1},

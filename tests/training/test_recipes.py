@@ -20,15 +20,15 @@ from sia_gen.targets.identity import load_identity
 from sia_gen.targets.load import load_target
 from sia_gen.targets.points import normalised_error
 from sia_gen.targets.verifier import load_verifier
-from sia_gen.training import diffusion as diffusion_recipe
 from sia_gen.training import everything
-from sia_gen.training import generator as generator_recipe
 from sia_gen.training import identity as identity_recipe
 from sia_gen.training import landmarks as landmarks_recipe
 from sia_gen.training import target as target_recipe
 from sia_gen.training import verifier as verifier_recipe
 from sia_gen.training.attributes import ATTRIBUTES, fit_attributes
 from sia_gen.training.card import write_card
+from sia_gen.training.generators import diffusion as diffusion_recipe
+from sia_gen.training.generators import stylegan2 as generator_recipe
 from sia_gen.training.pack import pack_renders
 from tests.training.conftest import FACES, SIDE, write_flat
 

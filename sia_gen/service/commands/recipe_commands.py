@@ -100,8 +100,8 @@ def generator(
     device: Device = "auto",
 ) -> None:
     """Train a StyleGAN2 by paired regression on renders, then against a discriminator where asked; or a DDPM."""
-    from sia_gen.training.diffusion import train_diffusion
-    from sia_gen.training.generator import train_generator
+    from sia_gen.training.generators.diffusion import train_diffusion
+    from sia_gen.training.generators.stylegan2 import train_generator
 
     if family not in ("stylegan2", "ddpm"):
         raise RequestError(f"family={family} is neither stylegan2 nor ddpm; choose one of these")

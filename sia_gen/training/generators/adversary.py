@@ -93,7 +93,7 @@ class Discriminator(nn.Module):
 class Rivals(nn.Module):
     """Both networks, stepped at once: each is only moved by its own loss. ``batch`` is that of a step, in all parts.
 
-    ``pairs`` gives the generator's pictures and the pairs' loss, see `sia_gen.training.generator.Pairs`.
+    ``pairs`` gives the generator's pictures and the pairs' loss, see `sia_gen.training.generators.stylegan2.Pairs`.
     """
 
     def __init__(self, pairs: nn.Module, discriminator: Discriminator, batch: int) -> None:

@@ -28,8 +28,8 @@ from sia_gen.studio.factors import MIRRORED, NAMES
 from sia_gen.studio.landmarks import in_a_mirror
 from sia_gen.studio.people import population
 from sia_gen.studio.renders import RenderSet, read_renders
-from sia_gen.training.adversary import sharpen
 from sia_gen.training.card import SHEET, attribute_table, draw_sheet, write_card
+from sia_gen.training.generators.adversary import sharpen
 from sia_gen.training.loop import CHECKPOINT, Lessons, batch_for, fit
 from sia_gen.training.network import either, mirrored_at_random
 from sia_gen.training.processes import TRAINING, first_writes, training_device
