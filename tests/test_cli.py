@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 COLOURS = "tests.standins:colours"
 IS_RED = "tests.standins:is_red"
 COMMANDS = [
-    *(["audit"], ["compare"], ["export"], ["attack"], ["edit"], ["list"], ["serve"], ["studio", "render"]),
-    *(["bench", what] for what in ("planted", "rendering")),
+    *(["audit"], ["compare"], ["harden"], ["export"], ["attack"], ["edit"], ["list"], ["serve"], ["studio", "render"]),
+    *(["bench", what] for what in ("planted", "rendering", "attacks")),
     *(["train", what] for what in ("generator", "verifier", "target", "attributes")),
 ]
 
@@ -314,3 +314,48 @@ def test_what_an_encoding_lacks_ends_nothing(run, monkeypatch, capsys):
         assert "skin_tone" in text
         if extra:
             assert json.loads(text)["attributes"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--target", COLOURS], "'tests.standins:colours' gave a"),
+        ([], "give a finished audit or a target, one of the two"),
+        (["--run", "none", "--target", IS_RED], "give a finished audit or a target, one of the two"),
+        (["--run", "none"], "'none' holds no finished audit"),
+        (["--target", IS_RED, "--by", "magic"], "unknown regimen 'magic'"),
+        (["--target", IS_RED, "--faces", "2"], "faces=2 is outside 8"),
+        (["--target", IS_RED, "--rate", "nan"], "rate=nan is outside"),
+        (["--target", IS_RED, "--epsilon", "x"], "epsilon=x is no number"),
+        (["--target", IS_RED, "--precision", "fp8"], "precision=fp8 is neither"),
+        (["--target", IS_RED, "--label", "smile:0.5,0.7"], "needs 1"),
+    ],
+)
+def test_a_wrong_hardening_is_one_line(run, arguments, message):
+    status, out, err = run("harden", "--out", "mended", *arguments)
+    assert (status, out) == (2, "")
+    assert message in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--norm", "l1"], "norm=l1 is neither linf nor l2"),
+        (["--baselines", "magic"], "no baseline 'magic'"),
+        (["--target", "nobody"], "unknown target 'nobody'"),
+        (["--steps", "0"], "steps"),
+        (["--faces", "0"], "faces=0 is outside"),
+        (["--epsilon", "1.5"], "epsilon=1.5 is more than 1"),
+    ],
+)
+def test_a_wrong_comparison_of_attacks_is_one_line(run, arguments, message):
+    status, out, err = run("bench", "attacks", *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+
+
+def test_attacks_are_compared_on_stdout(run):
+    status, out, _ = run("bench", "attacks", "--faces", 2, "--steps", 2, "--baselines", "FGSM", "--out", "a.json")
+    assert status == 0
+    assert [name for name in ("FGSM", "semantic", "joint") if name in out] == ["FGSM", "semantic", "joint"]
+    assert json.loads(Path("a.json").read_text())["rows"][0]["attack"] == "FGSM"

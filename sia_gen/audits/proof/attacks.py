@@ -28,6 +28,7 @@ from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Batches, Progress
 from sia_gen.core.files import write_json
 from sia_gen.core.images import from_bytes, quantise, to_bytes
+from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Generator
 from sia_gen.targets.target import Target, ask
 from sia_gen.targets.task import Classification, eligible
@@ -64,6 +65,7 @@ def attack_table(
 
     Raises `RequestError` for targets that are no classifiers with gradients, and without the extra "baselines".
     """
+    face_seeds(seed, faces)
     if baselines is None or baselines:
         require_library()
     rows: list[dict[str, Any]] = []
