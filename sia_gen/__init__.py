@@ -21,6 +21,7 @@ _PUBLIC = {
     "load_attributes": "sia_gen.attributes.load",
     "load_generator": "sia_gen.generators.load",
     "load_target": "sia_gen.targets.load",
+    "push_to_hub": "sia_gen.core.hub",
 }
 __all__ = sorted(_PUBLIC)  # noqa: PLE0605
 __version__ = "0.1.0"

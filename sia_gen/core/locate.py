@@ -1,4 +1,4 @@
-"""From a name to a model's place: a shipped name, a folder, a hub id ``hf:owner/name``, or ``module:callable``."""
+"""From a name to the place of a model: a shipped name, a folder, ``hf:owner/name``, or ``module:callable``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sia_gen.core.errors import RequestError, WorkError, unknown
 from sia_gen.core.files import is_file, is_folder, pretrained_folder, shipped
 from sia_gen.core.foreign import first_line, foreign
+from sia_gen.core.hub import fetch
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,7 @@ def locate(kind: str, name: str | Path, *also: str) -> Path | Callable[..., Any]
     if text in known:
         return pretrained_folder() / text
     if text.startswith("hf:"):
-        return _download(text.removeprefix("hf:"))
+        return fetch(text.removeprefix("hf:"))
     if text and is_folder(Path(text)):
         return Path(text)
     if ":" in text:
@@ -70,19 +71,6 @@ def build(kind: str, name: str | Path, factory: Callable[..., Any], device: torc
         takes_device = False
     with foreign(f"{kind} '{name}'"):
         return factory(device=device) if takes_device else factory()
-
-
-def _download(repository: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(repository, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.md"]))
-    except HFValidationError as error:
-        raise RequestError(f"'hf:{repository}' is not a hub id ({error}); write hf:owner/name") from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = first_line(error)
-        raise WorkError(f"cannot fetch 'hf:{repository}' ({reason}); go online once, or give a local folder") from None
 
 
 def _import(kind: str, text: str) -> Callable[..., Any]:

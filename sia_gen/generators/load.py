@@ -87,4 +87,7 @@ def _loaded(place: Path, kind: str | None, name: str | Path) -> Any:
             found[key] = known[key](value)
         except ValueError:
             raise RequestError(f"generator '{name}' has {key}={value}, which is no number; write {key}=1") from None
-    return load(place, **found)
+    made = load(place, **found)
+    if isinstance(name, str) and name.startswith("hf:"):  # whose folder is named by a commit
+        made.name = name.partition(MARK)[0]
+    return made

@@ -20,6 +20,7 @@ from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.diagnose import audit
 from sia_gen.audits.evidence.reference import verified_label
+from sia_gen.audits.evidence.rendered import taught
 from sia_gen.audits.finished.audit_report import AuditReport
 from sia_gen.audits.finished.comparison import compare
 from sia_gen.audits.finished.inputs import FinishedAudit
@@ -34,7 +35,7 @@ from sia_gen.generators.load import load_generator
 from sia_gen.hardening.faces import Faces
 from sia_gen.hardening.figures import figures
 from sia_gen.hardening.lessons import loss, prepared
-from sia_gen.hardening.page import write_page
+from sia_gen.hardening.page import write_card, write_page
 from sia_gen.hardening.regimens import HardeningSettings, regimen
 from sia_gen.hardening.trainable import Trainable
 from sia_gen.studio.renders import read_renders, shipped_renders
@@ -124,6 +125,7 @@ def harden(
     told = {
         "recipe": "harden", "by": by, **asdict(settings), "seed": seed, "precision": precision, "target": model.name,
         "generator": source.name, "attributes": space.names, "focus": list(focus), "label": label,
+        "told": taught(source),
     }  # fmt: skip
     folder = _open(out, told)
     if not is_file(folder / TRAINING):
@@ -247,5 +249,6 @@ def _finish(
         data = read_renders(renders, JUDGED)
         after = student.put_into(model)
         found = {name: figures(each, data, focus, place) for name, each in (("before", model), ("after", after))}
+    write_card(told, regimen(told["by"]).words, found, folder)
     write_json(folder / TRAINING, {"settings": told, "figures": found})
     shutil.rmtree(folder / WORK, ignore_errors=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from sia_gen.audits.pages.figure import new_figure
 from sia_gen.core.files import atomic
+from sia_gen.training.card import CARD, table
 
 PAGE, FIGURE, TEMPLATE = "before_after.html", "before_after.png", "before_after.html.jinja"
 BARS = 10  # attributes, those that changed most
@@ -32,6 +33,33 @@ def write_page(content: Mapping[str, Any], folder: Path) -> Path:
     with atomic(folder / PAGE) as partial:
         partial.write_text(page, encoding="utf-8")
     return folder / PAGE
+
+
+def write_card(told: Mapping[str, Any], words: str, figures: Mapping[str, Any] | None, folder: Path) -> None:
+    """`README.md` beside the hardened model: how it was made, and what it is worth."""
+    found = "It was not measured: no labelled renders have its label."
+    if figures is not None:
+        before, after = figures["before"], figures["after"]
+        rows = [
+            ("all", before["balanced"], after["balanced"]),
+            ("the worst of all groups", before["worst"], after["worst"]),
+        ]
+        found = table(
+            [f"balanced accuracy on {before['renders']} renders", "before", "after"],
+            [(name, f"{a:.1%}", f"{b:.1%}") for name, a, b in rows],
+        )
+    values = {
+        **told,
+        "name": folder.resolve().name,
+        "words": words,
+        "figures": found,
+        "known": " and by what the generator was told, where the two agree" if told["told"] else "",
+        "attributes": ", ".join(told["attributes"]),
+        "focus": f", half of them along {', '.join(told['focus'])} alone" if told["focus"] else "",
+    }
+    text = (Path(__file__).parent / "card.md").read_text(encoding="utf-8").format(**values)
+    with atomic(folder / CARD) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def _draw(comparison: Mapping[str, Any], path: Path) -> None:

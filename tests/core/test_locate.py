@@ -86,7 +86,7 @@ def test_only_weights_and_text_are_downloaded(monkeypatch, tmp_path):
 
     asked = {}
 
-    def snapshot(repository, allow_patterns):
+    def snapshot(repository, revision, allow_patterns):
         asked[repository] = allow_patterns
         return str(tmp_path)
 

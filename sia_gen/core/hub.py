@@ -1,0 +1,58 @@
+"""Models on the Hugging Face hub: fetched as plain data, and pushed with their card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.files import is_file
+from sia_gen.core.foreign import first_line
+
+PLAIN = ("*.json", "*.safetensors", "*.txt", "*.md")  # what is fetched: nothing that could run
+CARD, CONFIGS = "README.md", ("config.json", "model_index.json")
+
+
+def fetch(repository: str) -> Path:
+    """The folder of ``owner/name`` or ``owner/name@revision`` in huggingface_hub's cache, fetched first if need be.
+
+    ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` are honoured. Raises `RequestError` for what is no hub id, `WorkError` where it
+    cannot be fetched.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    name, _, revision = repository.partition("@")
+    try:
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(PLAIN)))
+    except HFValidationError as error:
+        raise RequestError(f"'hf:{repository}' is not a hub id ({error}); write hf:owner/name") from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = first_line(error)
+        raise WorkError(f"cannot fetch 'hf:{repository}' ({reason}); go online once, or give a local folder") from None
+
+
+def push_to_hub(folder: str | Path, repository: str, *, private: bool = False, token: str | None = None) -> str:
+    """Upload a model's ``folder`` with its card to ``owner/name`` on the hub, made if need be; gives its URL.
+
+    ``token`` is that of ``HF_TOKEN`` or of a login unless given. Raises `RequestError` for a folder without a config or
+    a card, or what is no hub id, `WorkError` where the hub refuses.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    folder = Path(folder)
+    if not any(is_file(folder / name) for name in CONFIGS):
+        raise RequestError(f"'{folder}' holds no model, for it has no {CONFIGS[0]}; name the folder of one")
+    if not is_file(folder / CARD):
+        raise RequestError(f"'{folder}' has no {CARD}; say in it what the model is, how it was made and its limits")
+    hub = HfApi(token=token)
+    try:
+        url = hub.create_repo(repository, private=private, exist_ok=True)
+        hub.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=[*PLAIN, "*.jpg", "*.png"])
+    except HFValidationError as error:
+        raise RequestError(f"'{repository}' is not a hub id ({first_line(error)}); write owner/name") from None
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+        raise WorkError(
+            f"cannot push to '{repository}' ({first_line(error)}); log in with a token that may write"
+        ) from None
+    return str(url)

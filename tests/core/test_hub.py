@@ -1,0 +1,81 @@
+"""The hub, without a network: what is asked of it, and what it says in one line."""
+
+import json
+
+import huggingface_hub
+import pytest
+from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
+
+from sia_gen import push_to_hub
+from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.hub import PLAIN, fetch
+
+
+@pytest.fixture
+def model(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"sia_gen": {}}))
+    (tmp_path / "README.md").write_text("# mine\n")
+    return tmp_path
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    asked = []
+
+    class Hub:
+        def __init__(self, token=None):
+            self.token = token
+
+        def create_repo(self, repository, *, private, exist_ok):
+            asked.append((self.token, repository, private, exist_ok))
+            return f"https://huggingface.co/{repository}"
+
+        def upload_folder(self, *, repo_id, folder_path, allow_patterns):
+            asked.append((repo_id, folder_path, allow_patterns))
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    return asked
+
+
+def test_a_folder_goes_up_with_its_card_and_nothing_that_runs(model, hub):
+    assert push_to_hub(model, "me/mine", private=True, token="t") == "https://huggingface.co/me/mine"
+    assert hub[0] == ("t", "me/mine", True, True)
+    assert hub[1] == ("me/mine", model, [*PLAIN, "*.jpg", "*.png"])
+
+
+@pytest.mark.parametrize("lacking", ["config.json", "README.md"])
+def test_a_folder_that_lacks_something_stays(model, hub, lacking):
+    (model / lacking).unlink()
+    with pytest.raises(RequestError, match=lacking):
+        push_to_hub(model, "me/mine")
+    assert not hub
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (HFValidationError("Repo id must be"), RequestError, r"'me mine' is not a hub id \(Repo id must be\)"),
+        (OfflineModeIsEnabled("offline"), WorkError, r"cannot push to 'me mine' \(offline\); log in"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_line(model, hub, monkeypatch, error, kind, message):
+    def refuse(self, repository, **options):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", refuse)
+    with pytest.raises(kind, match=message):
+        push_to_hub(model, "me mine")
+
+
+def test_a_revision_is_asked_for(monkeypatch, tmp_path):
+    asked = {}
+
+    def snapshot(name, **options):
+        asked.update(options, name=name)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert fetch("me/mine@v2") == tmp_path
+    assert asked == {"name": "me/mine", "revision": "v2", "allow_patterns": list(PLAIN)}
+    fetch("me/mine")
+    assert asked["revision"] is None
