@@ -37,8 +37,9 @@ from sia_gen.hardening.figures import figures
 from sia_gen.hardening.lessons import loss, prepared
 from sia_gen.hardening.page import write_card, write_page
 from sia_gen.hardening.regimens import HardeningSettings, regimen
-from sia_gen.hardening.trainable import Trainable
+from sia_gen.hardening.trainable import STATE, Trainable
 from sia_gen.studio.renders import read_renders, shipped_renders
+from sia_gen.targets.adapted import MARK
 from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Target, configured
 from sia_gen.training.loop import Lessons, fit
@@ -130,9 +131,10 @@ def harden(
     folder = _open(out, told)
     if not is_file(folder / TRAINING):
         _teach(student, model, faces, folder, told, settings, chosen, seed, precision, progress)
-        place_of = locate("target", named) if isinstance(named, str | Path) else None
-        once(lambda: _finish(student, model, folder, told, focus, place_of, place))
-    mended: Target = load_target(folder, device) if is_file(folder / "config.json") else student.put_into(model)
+        bare = named.partition(MARK)[0] if isinstance(named, str) else named
+        source_folder = locate("target", bare) if isinstance(bare, str | Path) else None
+        once(lambda: _finish(student, model, folder, told, focus, source_folder, place))
+    mended = _mended(folder, named, student, model, device)
     mended = configured(mended, label, None)
     comparison = None
     if finished is not None and again:
@@ -165,6 +167,15 @@ def _faces_of(
         return source, attributes
     space = load_attributes(source.name if isinstance(named, Generator) else named, device)
     return source, space if attributes is None else space.select(attributes)
+
+
+def _mended(folder: Path, named: Any, student: Trainable, model: Target, device: str) -> Target:
+    """The hardened model as it is found again: by its folder, shown pictures as its original was, or as in hand."""
+    if not is_file(folder / "config.json"):
+        student.load_state_dict({f"network.{name}": value for name, value in read_tensors(folder / STATE)[0].items()})
+        return replace(student.put_into(model), name=folder.name)  # type: ignore[type-var]
+    _, mark, form = named.partition(MARK) if isinstance(named, str) else ("", "", "")
+    return load_target(f"{folder.resolve()}{mark}{form}" if mark else folder, device)
 
 
 def _open(out: str | Path, told: dict[str, Any]) -> Path:

@@ -89,6 +89,8 @@ def test_a_model_learns_and_is_saved(flat, tmp_path):
     assert right(ModuleTarget(again, CLASSES)) == right(found.target)
     assert not (tmp_path / "out" / WORK).exists()
     assert "net: before and after" in found.page.read_text()
+    assert "# out\n\n`net`, taught further on generated faces" in (tmp_path / "out" / "README.md").read_text()
+    assert right(hardened(tmp_path / "out").target) == right(found.target)  # what is finished is read again
     assert json.loads((tmp_path / "out" / TRAINING).read_text())["settings"]["by"] == "standard"
 
 
@@ -251,6 +253,16 @@ def test_a_finished_audit_is_hardened_against_and_audited_again(tmp_path):
     page = found.page.read_text()
     assert "light_azimuth" in page
     assert "2000 renders whose labels are exact" in page
+
+
+def test_a_model_that_is_shown_other_pictures_stays_so(tmp_path, flat, monkeypatch):
+    generator = colours()
+    settings = HardeningSettings(faces=8, rounds=1, steps=1, batch=8)
+    found = harden(
+        "smile-classifier?size=64&channels=bgr", tmp_path / "out", generator=generator,
+        attributes=generator.attributes, settings=settings,
+    )  # fmt: skip
+    assert (found.target.form.size, found.target.form.channels) == (64, "bgr")
 
 
 def test_a_network_keeps_its_own_preprocessing():
