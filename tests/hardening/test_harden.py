@@ -238,11 +238,12 @@ def test_a_label_that_nothing_reads_is_refused(tmp_path):
         hardened(tmp_path / "out")
 
 
-def test_a_finished_audit_is_hardened_against_and_audited_again(tmp_path):
+def test_a_finished_audit_is_hardened_against_and_audited_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "JUDGED", 100)
     run = tmp_path / "run"
     audit(
-        target="smile-classifier-planted", attributes=["light_azimuth", "age"], faces=10, out=run, confirm=False,
-        attack=SemanticImageAttack(steps=2),
+        target="smile-classifier-planted", attributes=["light_azimuth", "age"], faces=6, out=run, confirm=False,
+        attack=SemanticImageAttack(steps=1),
     )  # fmt: skip
     settings = HardeningSettings(faces=8, rounds=1, steps=2, batch=8)
     found = harden(run=run, out=tmp_path / "mended", by="sia-joint", settings=settings)
@@ -252,7 +253,7 @@ def test_a_finished_audit_is_hardened_against_and_audited_again(tmp_path):
     assert load_target(tmp_path / "mended").label == load_target("smile-classifier-planted").label
     page = found.page.read_text()
     assert "light_azimuth" in page
-    assert "2000 renders whose labels are exact" in page
+    assert "100 renders whose labels are exact" in page
 
 
 def test_a_model_that_is_shown_other_pictures_stays_so(tmp_path, flat, monkeypatch):
