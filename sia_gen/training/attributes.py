@@ -6,6 +6,7 @@ seed. Directions are fitted to these; the verifier, which sees only images, meas
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.find import Labels, Wanted, find_directions, measure
 from sia_gen.attributes.load import FILE
-from sia_gen.core.errors import RequestError
+from sia_gen.core.errors import RequestError, unknown
 from sia_gen.core.executors import Progress
 from sia_gen.core.files import atomic, writable_folder
 from sia_gen.core.images import matrix_sheet, quantise
@@ -53,16 +54,19 @@ def fit_attributes(
     out: str | Path,
     *,
     identity: str | Path | None = None,
+    names: Sequence[str] | None = None,
     faces: int = 4096,
+    trials: int = 64,
     seed: int = 1,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> AttributeSpace:
     """Find the attributes of ``generator``, measured by ``verifier``; write ``attributes.safetensors`` to ``out``.
 
-    With an ``identity`` model, each attribute says how far its faces stay the same person.
+    They are all of `ATTRIBUTES` unless ``names`` are given, fitted to ``faces`` and measured on ``trials`` faces. With
+    an ``identity`` model, each attribute says how far its faces stay the same person.
 
-    Raises `RequestError` for a generator that was not trained on the studio's factors.
+    Raises `RequestError` for a generator that was not trained on the studio's factors, and for unknown names.
     """
     source, reader = load_generator(generator, device), load_verifier(verifier, device)
     person = None if identity is None else load_identity(identity, device)
@@ -82,8 +86,12 @@ def fit_attributes(
         lambda seeds: source.codes(sample_latents(seeds, spread=1.0).to(device_of(source)), seeds),
     )
     entries = {factor.name: factor for factor in FACTORS}
-    wanted = [Wanted(name, entries[name].unit, entries[name].negative, entries[name].positive) for name in ATTRIBUTES]
-    space = find_directions(source, labels, wanted, faces=faces, seed=seed, progress=progress)
+    for name in names or ():
+        if name not in entries:
+            raise unknown("factor", name, list(entries))
+    chosen = [entries[name] for name in names or ATTRIBUTES]
+    wanted = [Wanted(factor.name, factor.unit, factor.negative, factor.positive) for factor in chosen]
+    space = find_directions(source, labels, wanted, faces=faces, trials=trials, seed=seed, progress=progress)
     if person is not None:
         space = _same_person(source, person, space, seed)
     space.save(out / FILE)

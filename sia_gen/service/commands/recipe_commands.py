@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from sia_gen.core.errors import RequestError
-from sia_gen.service.commands.options import AsJson, Device, Generator, MakeHuman, Seed, print_json, resolve
+from sia_gen.service.commands.options import AsJson, Device, Generator, MakeHuman, Seed, names_of, print_json, resolve
 
 studio = typer.Typer(help="Labelled synthetic faces from a morphable mesh.", no_args_is_help=True)
 train = typer.Typer(help="The recipes that make the shipped weights.", no_args_is_help=True)
@@ -220,7 +220,11 @@ def attributes(
     identity: Annotated[
         str | None, typer.Option(help="An identity model, which says how far edited faces stay the same person.")
     ] = None,
-    faces: Annotated[int, typer.Option(help="How many faces to measure on.")] = 4096,
+    names: Annotated[
+        str | None, typer.Option("--attributes", help="Comma-separated factors; the shipped generator's by default.")
+    ] = None,
+    faces: Annotated[int, typer.Option(help="How many faces to fit to.")] = 4096,
+    trials: Annotated[int, typer.Option(help="How many faces to measure on.")] = 64,
     as_json: AsJson = False,
     seed: Seed = 1,
     device: Device = "auto",
@@ -229,7 +233,8 @@ def attributes(
     from sia_gen.training.attributes import fit_attributes
 
     def work(**common: Any) -> Mapping[str, Any]:
-        space = fit_attributes(generator, verifier, out, identity=identity, faces=faces, **common)
+        settings = {"identity": identity, "names": names_of(names), "faces": faces, "trials": trials}
+        space = fit_attributes(generator, verifier, out, **settings, **common)
         return {found.name: {"slope": found.slope, "leakage": found.leakage} for found in space.attributes}
 
     _run(work, out, as_json, seed, device)
