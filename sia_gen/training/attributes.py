@@ -100,7 +100,10 @@ def fit_attributes(
     _draw_response(source, labels, space, seed, out / RESPONSE)
     place = locate("generator", generator)
     if isinstance(place, Path) and place.resolve() == out.resolve():
-        (describe if isinstance(source, StyleGAN2) else diffusion.describe)(out, space.attributes, seed)
+        if isinstance(source, StyleGAN2):
+            describe(out, space.attributes, seed)
+        else:
+            diffusion.describe(out, space.attributes, seed, faces, trials)
     return space
 
 

@@ -173,7 +173,9 @@ def draw(model: Diffusion, data: RenderSet, path: Path) -> None:
     draw_sheet(path, rows, [*["render", "model"] * (len(rows) // 2), "samples"])
 
 
-def describe(folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int = 1) -> None:
+def describe(
+    folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int = 1, faces: int = 4096, trials: int = 64
+) -> None:
     """Write the card of a trained model, with its attributes once they have been found."""
     training = read_json(folder / TRAINING)
     settings, figures = training["settings"], training["figures"]
@@ -193,5 +195,6 @@ def describe(folder: Path, attributes: Sequence[Attribute] = (), fit_seed: int =
         precision=settings["precision"],
         psnr=figures["psnr_db"],
         fit_seed=fit_seed,
+        fitted=f"--attributes {','.join(a.name for a in attributes)} --faces {faces} --trials {trials}",
         attributes=attribute_table(attributes),
     )
