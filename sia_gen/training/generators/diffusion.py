@@ -34,7 +34,7 @@ from sia_gen.training.processes import TRAINING, first_writes, training_device
 BATCH, RATE = 32, 1e-3
 TIMES = 1000  # of the noise
 GROW_AT = (0.6,)  # of the steps: until then half of the resolution is made, at a quarter of the cost
-STEPS = 5  # from noise to face: told what to draw, it takes few
+STEPS = 3  # from noise to face: told what to draw, it takes few
 CHANNELS = (32, 64, 96, 128)  # from the full resolution down to an eighth
 GROUPS = 8  # of channels that are normalised together
 COLUMNS = 12
