@@ -41,19 +41,19 @@ class Faces:
     def draw(self, seeds: Sequence[int], regimen: Regimen, target: Target, progress: Progress) -> tuple[Tensor, Tensor]:
         """Pictures uint8 ``[M, 3, R, R]`` and their classes ``[M]``: each face as it is, and as the regimen changes it.
 
-        The class of a face is what the verifier reads off it. Where the generator was told the label, faces of which
-        the two differ are left out, and so are changed faces of which the verifier reads another label.
+        The class of a face is what the generator was told of it, where it was taught on the studio's factors, else what
+        the verifier reads off it. Changed faces of which the verifier reads another class than before are left out.
         """
         codes = self.generator.sample(seeds)
         plain, read = self._read(codes, None)
         known = class_of(target, sample(seeds).values) if taught(self.generator) else None
-        sure = torch.ones_like(read, dtype=torch.bool) if known is None else known.to(read.device) == read
-        pictures, labels = [plain[sure.cpu()]], [read[sure]]
+        truth = read if known is None else known.to(read.device)
+        pictures, labels = [plain], [truth]
         if regimen.hard != "no":
-            changed = self._changed(codes, seeds, read, plain, regimen, target, progress)
-            kept = sure & (self._classes(changed) == read)
+            changed = self._changed(codes, seeds, truth, regimen, target, progress)
+            kept = self._classes(changed) == read
             pictures.append(changed[kept.cpu()])
-            labels.append(read[kept])
+            labels.append(truth[kept])
         return torch.cat(pictures), torch.cat(labels).cpu()
 
     @torch.no_grad()
@@ -75,8 +75,7 @@ class Faces:
         return torch.cat(list(parts))
 
     def _changed(
-        self, codes: Codes, seeds: Sequence[int], read: Tensor, plain: Tensor, regimen: Regimen, target: Target,
-        progress: Progress,
+        self, codes: Codes, seeds: Sequence[int], truth: Tensor, regimen: Regimen, target: Target, progress: Progress
     ) -> Tensor:  # fmt: skip
         """The same faces changed, uint8 ``[N, 3, R, R]``: at random, and where the attack finds worse, by that."""
         alone = self._alone(len(seeds))
@@ -93,7 +92,7 @@ class Faces:
             chosen = attack.alone() if index >= 0 and regimen.hard == "semantic" else attack
             progress(index + 1, len(self.focus) + 1, "attacking faces")
             result = chosen.suited(target)(
-                self.generator, space, target, codes[rows.to(codes.device)], read[rows.to(read.device)],
+                self.generator, space, target, codes[rows.to(codes.device)], truth[rows.to(truth.device)],
                 seeds=[seeds[row] for row in rows.tolist()],
             )  # fmt: skip
             changed[rows[result.correct]] = result.adversarial[result.correct]  # others are wrong as they are

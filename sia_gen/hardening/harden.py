@@ -84,7 +84,7 @@ def harden(
     ``run`` is a finished audit: its target, generator, attributes and label are taken, half of the faces are moved
     along what stood out alone, and unless ``again`` is False the hardened model is audited as the first was, and both
     are compared. Otherwise ``target`` is named, as for `audit`. ``by`` is a row of `REGIMENS`. The faces are others
-    than those of audits; their labels come from the verifier, and where the generator was told them from both. No
+    than those of audits; their labels are what the generator was told where it was, else what the verifier reads. No
     picture from outside is used.
 
     Interrupted, the same call goes on, and on a CPU ends with the same weights. `accelerate launch` shares the steps

@@ -53,7 +53,7 @@ def write_card(told: Mapping[str, Any], words: str, figures: Mapping[str, Any] |
         "name": folder.resolve().name,
         "words": words,
         "figures": found,
-        "known": " and by what the generator was told, where the two agree" if told["told"] else "",
+        "known": "what the generator was told of them" if told["told"] else "the verifier",
         "attributes": ", ".join(told["attributes"]),
         "focus": f", half of them along {', '.join(told['focus'])} alone" if told["focus"] else "",
     }

@@ -52,11 +52,11 @@ class HardeningSettings:
     epsilon   radius of what PGD and TRADES add to pixels
     """
 
-    faces: int = 600
-    rounds: int = 3
-    steps: int = 300
+    faces: int = 1500
+    rounds: int = 2
+    steps: int = 750
     batch: int = 32
-    rate: float = 5e-4
+    rate: float = 2e-3
     attack: int = 6
     epsilon: float = 1 / 255
 

@@ -35,11 +35,11 @@ def harden(
     by: Annotated[
         str, typer.Option(help="How: standard, random, randaugment, augmix, pgd, trades, sia-semantic, sia-joint …")
     ] = "sia-semantic",
-    faces: Annotated[int, typer.Option(help="Faces generated in each round.")] = 600,
-    rounds: Annotated[int, typer.Option(help="Times that new faces are made against the model as it is.")] = 3,
-    steps: Annotated[int, typer.Option(help="Training steps of a round.")] = 300,
+    faces: Annotated[int, typer.Option(help="Faces generated in each round.")] = 1500,
+    rounds: Annotated[int, typer.Option(help="Times that new faces are made against the model as it is.")] = 2,
+    steps: Annotated[int, typer.Option(help="Training steps of a round.")] = 750,
     batch: Annotated[int, typer.Option(help="Pictures of a step.")] = 32,
-    rate: Annotated[float, typer.Option(help="Learning rate at its highest.")] = 5e-4,
+    rate: Annotated[float, typer.Option(help="Learning rate at its highest.")] = 2e-3,
     epsilon: Epsilon = "1/255",
     again: Annotated[bool, typer.Option("--audit/--no-audit", help="Audit the hardened model as the run did.")] = True,
     precision: Annotated[str, typer.Option(help="Of the training: no or bf16.")] = "no",
