@@ -6,6 +6,7 @@ Letters: B images, R resolution.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from torch.nn import functional as F
 
 from sia_gen.core.files import write_json
 from sia_gen.core.foreign import quiet_transformers
-from sia_gen.core.images import Images, from_bytes
+from sia_gen.core.images import Images, from_bytes, to_bytes
+from sia_gen.studio.renders import RenderSet
 
 SIDE = 128  # pixels that they see
 SIZES = (24, 48, 96, 192)  # channels of a ResNet's stages, the first at a quarter of the side
@@ -102,6 +104,14 @@ def network_input(images: Images, side: int) -> Tensor:
     if images.shape[-1] != side:
         images = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
     return images * 2 - 1
+
+
+def shrunk(data: RenderSet, side: int) -> RenderSet:
+    """Renders no larger than ``side``."""
+    if data.images.shape[-1] <= side:
+        return data
+    small = [to_bytes((network_input(from_bytes(part), side) + 1) / 2) for part in data.images.split(64)]
+    return replace(data, images=torch.cat(small))
 
 
 def coordinates(landmarks: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ Letters: N faces.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,14 +16,14 @@ from torch import Tensor
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress, resolve_device
 from sia_gen.core.files import writable_folder
-from sia_gen.core.images import from_bytes, to_bytes
+from sia_gen.core.images import from_bytes
 from sia_gen.core.seeds import stream
 from sia_gen.studio.factors import FACTORS, NAMES
 from sia_gen.studio.renders import RenderSet
 from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Target, classify
 from sia_gen.training.groups import class_names
-from sia_gen.training.network import network_input, save_network
+from sia_gen.training.network import save_network
 from sia_gen.training.target import along, chosen_faces, sides, teach
 
 Kind = Literal["balanced", "correlated", "left out", "noisy"]
@@ -105,12 +105,6 @@ def _case(label: str, kind: Kind, cause: str | None, architecture: Literal["resn
     factor, _, value = label.partition(" ")
     cuts = () if value else CLASSED[factor]
     return Case(label=factor, cuts=cuts, kind=kind, cause=cause, architecture=architecture, seed=seed)
-
-
-def shrunk(data: RenderSet) -> RenderSet:
-    """The renders at the side that these targets see: what blurs them and adds noise in training does so there."""
-    small = [to_bytes((network_input(from_bytes(part), SIDE) + 1) / 2) for part in data.images.split(64)]
-    return replace(data, images=torch.cat(small))
 
 
 def train_case(

@@ -330,7 +330,11 @@ def test_one_command_makes_all(renders, people, tmp_path, monkeypatch):
         shutil.copytree(people if pictures > 1 else renders, out, dirs_exist_ok=True)
 
     monkeypatch.setattr(everything, "write_renders", copied)
-    monkeypatch.setattr(everything, "fit_attributes", partial(everything.fit_attributes, faces=500))
+    found = everything.fit_attributes
+    monkeypatch.setattr(
+        everything, "fit_attributes", lambda *given, **options: found(*given, **{**options, "faces": 500, "trials": 4})
+    )
+    monkeypatch.setattr(diffusion_recipe, "CHANNELS", (8, 16))
     monkeypatch.setattr(everything, "RECIPES", {name: {"cpu": {"steps": 2}} for name in everything.RECIPES})
     learnt, train = {}, everything.train_target
 
@@ -349,6 +353,7 @@ def test_one_command_makes_all(renders, people, tmp_path, monkeypatch):
     assert learnt == dict.fromkeys(everything.TARGETS, "renders")
     assert list(figures) == [
         "faces-stylegan2",
+        "faces-ddpm",
         "verifier",
         "identity",
         "landmarks-68",
@@ -356,9 +361,11 @@ def test_one_command_makes_all(renders, people, tmp_path, monkeypatch):
         "attributes",
     ]
     assert load_attributes(tmp_path / "faces-stylegan2").names == list(ATTRIBUTES)
+    assert load_attributes(tmp_path / "faces-ddpm").names == list(everything.DIFFUSED)
     assert "accuracy_against" in figures["smile-classifier-planted"]
     cards = {path.parent.name for path in tmp_path.glob("*/README.md")}
-    assert cards == {"faces-stylegan2", "verifier", "identity", "faces-renders", "landmarks-68", *everything.TARGETS}
+    others = {"faces-stylegan2", "faces-ddpm", "verifier", "identity", "faces-renders", "landmarks-68"}
+    assert cards == {*others, *everything.TARGETS}
     assert {path.parent.name for path in tmp_path.glob("*/sheet.jpg")} == cards
     # Again, it finds everything done: no step is taken, and it says the same.
     monkeypatch.setattr("sia_gen.training.loop._epoch", None)

@@ -24,7 +24,8 @@ from sia_gen.core.seeds import MAX_SEED, face_seeds
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
 from sia_gen.studio.renders import SHIPPED, RenderSet, read_renders, shipped_renders, write_renders
-from sia_gen.training.planted import PLANT, SIDE, Case, cases, shrunk, train_case
+from sia_gen.training.network import shrunk
+from sia_gen.training.planted import PLANT, SIDE, Case, cases, train_case
 
 FRESH = "renders"  # those made in the suite's folder
 RENDERED = 5000  # fresh renders, as many as are shipped
@@ -96,7 +97,7 @@ def planted_suite(
     renders = shipped_renders() if renders is None else renders
     if renders is None:
         raise RequestError(f"no '{SHIPPED}' are shipped here; name renders with --renders DIR")
-    data = shrunk(read_renders(renders))
+    data = shrunk(read_renders(renders), SIDE)
     settings["renders"] = data.settings
     _require_same_suite(Path(out), settings)
     out = writable_folder(out)

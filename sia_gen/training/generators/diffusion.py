@@ -28,7 +28,7 @@ from sia_gen.studio.people import population
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.training.card import SHEET, attribute_table, draw_sheet, write_card
 from sia_gen.training.loop import Lessons, batch_for, fit
-from sia_gen.training.network import either, mirrored_at_random
+from sia_gen.training.network import either, mirrored_at_random, shrunk
 from sia_gen.training.processes import TRAINING, first_writes, training_device
 
 BATCH, RATE = 32, 1e-3
@@ -37,7 +37,7 @@ GROW_AT = (0.6,)  # of the steps: until then half of the resolution is made, at 
 STEPS = 3  # from noise to face: told what to draw, it takes few
 CHANNELS = (32, 64, 96, 128)  # from the full resolution down to an eighth
 GROUPS = 8  # of channels that are normalised together
-COLUMNS = 12
+SIDE, COLUMNS = 64, 12  # pixels, and faces in a row of the sheet
 
 
 def train_diffusion(
@@ -53,11 +53,13 @@ def train_diffusion(
 ) -> dict[str, float]:
     """Train on the folder ``renders``; write a folder as diffusers does, ours beside it, to ``out``; gives the figures.
 
+    Renders of more than 64 pixels are shrunk to that.
+
     The network says the velocity (Salimans & Ho, ICLR 2022) of pictures with noise on a cosine schedule. ``batch`` is
     32 unless given, on a GPU 128; ``precision`` "bf16" runs the network in mixed precision. Interrupted, the same call
     goes on. Raises `RequestError` for renders whose side is no multiple of 16.
     """
-    data = read_renders(renders)
+    data = shrunk(read_renders(renders), SIDE)
     side, least = data.images.shape[-1], 2 ** len(CHANNELS)
     if side % least:
         raise RequestError(f"renders of {side} pixels, which is no multiple of {least}; render 64, for example")
