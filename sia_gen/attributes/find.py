@@ -76,16 +76,16 @@ def find_directions(
     seed: int = 1,
     progress: Progress | None = None,
 ) -> AttributeSpace:
-    """The attribute space of ``wanted`` in ``generator``'s s where it has one, else in its w, or in h.
+    """The attribute space of ``wanted`` in ``generator``'s s where it has one, else in its w, in its latents, or in h.
 
     All F labels take part in the fit on ``faces`` faces, also those that become no attribute, so that an attribute
     drags none of them. The attributes are then corrected by what they do to ``trials`` other faces, moved by one sd
     down and up. Slope, leakage and response curves are read off as many others again, and the safe range is what of
     each one's reach it answers evenly in.
     """
-    if not {"w", "h"} & {*generator.edit_shapes}:
+    if not {"w", "z", "h"} & {*generator.edit_shapes}:
         raise RequestError(
-            f"'{generator.name}' has no w or h to edit, only {', '.join(generator.edit_shapes)}; name another"
+            f"'{generator.name}' has no w, z or h to edit, only {', '.join(generator.edit_shapes)}; name another"
         )
     for want in wanted:
         if want.name not in labels.names:
@@ -99,6 +99,8 @@ def find_directions(
     if "w" in generator.edit_shapes:
         fitted = fit(draw(seeds)[:, 0].cpu(), scaled)  # w is the same in every layer
         directions, space = fitted[columns, None].repeat(1, generator.edit_shapes["w"][0], 1), "w"  # [K, L, D]
+    elif "z" in generator.edit_shapes:  # what a model is told is felt in every block, beside which h does little
+        directions, space = fit(draw(seeds)[:, : generator.edit_shapes["z"][0]].cpu(), scaled)[columns], "z"  # [K, L]
     else:
         directions, space = _in_middle(generator, draw(seeds), scaled)[columns], "h"  # [K, *h]
     correcting = draw(face_seeds(seed + 2, trials))

@@ -93,7 +93,7 @@ def test_a_diffusion_model_learns_the_pictures(trained, tmp_path, monkeypatch):
     assert (model.resolution, model.name) == (SIDE, "drawn")
     options = {"names": ["light_azimuth", "age"], "faces": 480, "trials": 4}
     space = fit_attributes(tmp_path / "drawn", out / "verifier", tmp_path / "drawn", **options)
-    assert (space.space, space.names) == ("h", ["light_azimuth", "age"])
+    assert (space.space, space.names) == ("z", ["light_azimuth", "age"])
     card = (tmp_path / "drawn" / "README.md").read_text()
     assert "--family ddpm --renders renders --steps 200 --seed 0 --batch 16 --precision no --out drawn" in card
     assert "| light_azimuth |" in card
