@@ -355,7 +355,8 @@ def test_a_wrong_comparison_of_attacks_is_one_line(run, arguments, message):
 
 
 def test_attacks_are_compared_on_stdout(run):
-    status, out, _ = run("bench", "attacks", "--faces", 2, "--steps", 2, "--baselines", "FGSM", "--out", "a.json")
+    given = ("--generator", COLOURS, "--target", IS_RED, "--faces", 4, "--steps", 2, "--baselines", "FGSM")
+    status, out, _ = run("bench", "attacks", *given, "--out", "a.json")
     assert status == 0
     assert [name for name in ("FGSM", "semantic", "joint") if name in out] == ["FGSM", "semantic", "joint"]
     assert json.loads(Path("a.json").read_text())["rows"][0]["attack"] == "FGSM"

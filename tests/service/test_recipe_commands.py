@@ -85,7 +85,7 @@ RECIPES = {
     ),
     "train attributes --generator g --verifier v --faces 64": (
         "sia_gen.training.attributes.fit_attributes",
-        (("g", "v", OUT), {"identity": None, "faces": 64}),
+        (("g", "v", OUT), {"identity": None, "names": None, "faces": 64, "trials": 64}),
         colours().attributes.select(["redness"]),
         {"redness": {"slope": 1.0, "leakage": 0.0}},
     ),
@@ -124,7 +124,7 @@ def test_an_unknown_factor_is_named(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 2
-    assert capsys.readouterr().err.startswith("unknown factor 'nose': there are ")
+    assert capsys.readouterr().err.startswith("unknown factor 'nose', did you mean 'noise'? there are ")
 
 
 def test_of_several_processes_the_first_one_tells(monkeypatch, capsys):
