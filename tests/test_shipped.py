@@ -52,7 +52,7 @@ class TestShippedGenerator(GeneratorSuite):
 
 
 def test_every_kind_is_shipped():
-    assert shipped("generator") == ["faces-stylegan2"]
+    assert shipped("generator") == ["faces-ddpm", "faces-stylegan2"]
     assert shipped("verifier") == ["verifier"]
     assert shipped("identity") == ["identity"]
     assert shipped("target") == sorted([*TARGETS, "landmarks-68"])
@@ -79,7 +79,7 @@ def test_nothing_that_training_left_is_shipped():
         assert {path.name for path in pretrained_folder().rglob(kind)} <= {"response.png", "audit.png"}
 
 
-@pytest.mark.parametrize("name", ["faces-stylegan2", "verifier", "identity", "landmarks-68", *TARGETS])
+@pytest.mark.parametrize("name", ["faces-stylegan2", "faces-ddpm", "verifier", "identity", "landmarks-68", *TARGETS])
 def test_every_model_has_a_card_with_its_recipe_and_figures(name):
     folder = pretrained_folder() / name
     card = (folder / "README.md").read_text()
