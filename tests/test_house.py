@@ -92,7 +92,7 @@ def test_top_level_holds_only_what_is_named(tracked):
 def test_shipped_weights_are_small(tracked):
     sizes = {path.as_posix(): (ROOT / path).stat().st_size for path in tracked if path.parts[0] == "pretrained"}
     assert {name: size for name, size in sizes.items() if size > 16 * MB} == {}
-    assert sum(sizes.values()) <= 60 * MB
+    assert sum(sizes.values()) <= 72 * MB
 
 
 def test_nothing_of_makehuman_is_tracked(tracked):

@@ -101,7 +101,7 @@ def test_the_figure_of_one_face_has_room_for_its_bars(problem):
 
 def test_charts_are_drawn_whatever_a_notebook_chose_for_its_own(tmp_path):
     script = (
-        "from sia_gen.audits.pages.figure import _figure; import os; figure = _figure(); figure.add_subplot(); "
+        "from sia_gen.audits.pages.figure import new_figure; import os; figure = new_figure(); figure.add_subplot(); "
         f"figure.savefig({str(tmp_path / 'a.png')!r}); print(os.environ['MPLBACKEND'])"
     )
     chosen = "module://matplotlib_inline.backend_inline"

@@ -242,7 +242,7 @@ def test_a_finished_audit_is_hardened_against_and_audited_again(tmp_path, monkey
     monkeypatch.setattr(module, "JUDGED", 100)
     run = tmp_path / "run"
     audit(
-        target="smile-classifier-planted", attributes=["light_azimuth", "age"], faces=6, out=run, confirm=False,
+        target="smile-classifier-planted", attributes=["light_azimuth"], faces=3, out=run, confirm=False,
         attack=SemanticImageAttack(steps=1),
     )  # fmt: skip
     settings = HardeningSettings(faces=8, rounds=1, steps=2, batch=8)
