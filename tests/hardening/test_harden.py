@@ -249,7 +249,7 @@ def test_a_finished_audit_is_hardened_against_and_audited_again(tmp_path, monkey
     found = harden(run=run, out=tmp_path / "mended", by="sia-joint", settings=settings)
     assert found.comparison["first"]["target"] == "smile-classifier-planted"
     assert found.comparison["second"]["target"] == "mended"
-    assert found.figures["before"]["balanced"] > 0.5
+    assert found.figures["before"]["balanced"] == pytest.approx(0.526, abs=0.12)  # 0.526 of 2000
     assert load_target(tmp_path / "mended").label == load_target("smile-classifier-planted").label
     page = found.page.read_text()
     assert "light_azimuth" in page
