@@ -252,7 +252,8 @@ def test_a_finished_audit_is_hardened_against_and_audited_again(tmp_path, monkey
     assert found.figures["before"]["balanced"] == pytest.approx(0.526, abs=0.12)  # 0.526 of 2000
     assert load_target(tmp_path / "mended").label == load_target("smile-classifier-planted").label
     page = found.page.read_text()
-    assert "light_azimuth" in page
+    assert [row["name"] for row in found.comparison["attributes"]] == ["light_azimuth"]
+    assert "The first audit said: " in page
     assert "100 renders whose labels are exact" in page
 
 
