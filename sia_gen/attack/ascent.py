@@ -37,7 +37,7 @@ from sia_gen.core.executors import autocast
 from sia_gen.core.foreign import foreign
 from sia_gen.core.images import quantise
 from sia_gen.generators.generator import Codes, Generator
-from sia_gen.targets.target import Target, ask, unanswered
+from sia_gen.targets.target import Target, ask, unanswered, without_answer
 from sia_gen.targets.task import eligible
 
 # Keeps half-precision gradients above their smallest number; steps do not depend on the scale.
@@ -153,7 +153,7 @@ class Ascent:
             semantic, images, prediction = self._show(variables, self.faces.rows, moved)
             self._settle_reference(prediction.detach())
             if not self.target.differentiable:
-                self.faces.rows["unanswered"] = self.faces.rows["unanswered"] + _silent(prediction)
+                self.faces.rows["unanswered"] = self.faces.rows["unanswered"] + without_answer(prediction)
             prediction = self._answered(prediction, self.faces.rows)
             loss = self.target.task.loss(prediction, self.faces.rows["reference"])  # [B]
         point = {"images": images, "prediction": prediction, "loss": loss} | variables
@@ -185,7 +185,7 @@ class Ascent:
         """
         if self.target.differentiable:
             return prediction
-        return torch.where(per_face(_silent(prediction), prediction), rows["own"], prediction)
+        return torch.where(per_face(without_answer(prediction), prediction), rows["own"], prediction)
 
     @torch.no_grad()
     def estimates(self, variables: Rows, steps: NDArray) -> Rows:
@@ -387,8 +387,3 @@ class Ascent:
 
     def _seeds(self, rows: NDArray) -> list[int]:
         return [self.seeds[face] for face in self.faces.face[rows]]
-
-
-def _silent(prediction: Tensor) -> Tensor:
-    """Of which images a prediction ``[B, ...]`` says nothing, ``[B]`` bool."""
-    return prediction.isnan().reshape(len(prediction), -1).any(dim=1)

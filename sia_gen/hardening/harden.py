@@ -37,9 +37,10 @@ from sia_gen.hardening.figures import figures
 from sia_gen.hardening.lessons import loss, prepared
 from sia_gen.hardening.page import write_card, write_page
 from sia_gen.hardening.regimens import HardeningSettings, regimen
-from sia_gen.hardening.trainable import STATE, Trainable
+from sia_gen.hardening.trainable import Trainable
 from sia_gen.studio.renders import read_renders, shipped_renders
 from sia_gen.targets.adapted import MARK
+from sia_gen.targets.formats.pretrained import WEIGHTS
 from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Target, configured
 from sia_gen.training.loop import Lessons, fit
@@ -172,7 +173,7 @@ def _faces_of(
 def _mended(folder: Path, named: Any, student: Trainable, model: Target, device: str) -> Target:
     """The hardened model as it is found again: by its folder, shown pictures as its original was, or as in hand."""
     if not is_file(folder / "config.json"):
-        student.load_state_dict({f"network.{name}": value for name, value in read_tensors(folder / STATE)[0].items()})
+        student.load_state_dict({f"network.{name}": value for name, value in read_tensors(folder / WEIGHTS)[0].items()})
         return replace(student.put_into(model), name=folder.name)  # type: ignore[type-var]
     _, mark, form = named.partition(MARK) if isinstance(named, str) else ("", "", "")
     return load_target(f"{folder.resolve()}{mark}{form}" if mark else folder, device)

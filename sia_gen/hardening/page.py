@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sia_gen.audits.pages.figure import new_figure
+from sia_gen.audits.pages.report import data_uri
 from sia_gen.core.files import atomic
 from sia_gen.training.card import CARD, table
 
@@ -23,7 +23,7 @@ def write_page(content: Mapping[str, Any], folder: Path) -> Path:
     picture = ""
     if content["comparison"] is not None and content["comparison"]["faces"]:
         _draw(content["comparison"], folder / FIGURE)
-        picture = f"data:image/png;base64,{base64.b64encode((folder / FIGURE).read_bytes()).decode()}"
+        picture = data_uri(folder / FIGURE)
     environment = Environment(
         loader=PackageLoader("sia_gen.hardening", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,

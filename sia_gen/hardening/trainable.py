@@ -19,13 +19,11 @@ from sia_gen.core.foreign import quiet_transformers
 from sia_gen.core.images import Images
 from sia_gen.targets.adapted import Adapted
 from sia_gen.targets.formats.classifier import Classifier
+from sia_gen.targets.formats.pretrained import NEW_PROCESSOR, PROCESSOR, WEIGHTS
 from sia_gen.targets.module import ModuleTarget
 from sia_gen.targets.outputs import as_logits
 from sia_gen.targets.target import Target, within
 from sia_gen.targets.task import Classification
-
-PROCESSORS = ("preprocessor_config.json", "processor_config.json")
-STATE = "model.safetensors"
 
 
 class Trainable(nn.Module):
@@ -73,10 +71,10 @@ class Trainable(nn.Module):
         if hasattr(self.network, "save_pretrained"):
             with quiet_transformers():
                 self.network.save_pretrained(folder)
-            for name in PROCESSORS:
+            for name in (PROCESSOR, NEW_PROCESSOR):
                 if source is not None and is_file(source / name):
                     shutil.copyfile(source / name, folder / name)
         else:
             write_tensors(
-                folder / STATE, {name: value.contiguous() for name, value in self.network.state_dict().items()}
+                folder / WEIGHTS, {name: value.contiguous() for name, value in self.network.state_dict().items()}
             )

@@ -74,12 +74,17 @@ def ask(target: Target, images: Images) -> Tensor:
     raise WorkError(f"target '{target.name}' gave {wrong}; return a dense tensor of real numbers, one row per image")
 
 
+def without_answer(prediction: Tensor) -> Tensor:
+    """Of which images a prediction ``[B, ...]`` says nothing, NaN, ``[B]`` bool."""
+    return prediction.isnan().reshape(len(prediction), -1).any(dim=1)
+
+
 def unanswered(target: Target, prediction: Tensor) -> Tensor:
     """Of which images ``[B]`` a black box says nothing: it gave NaN, as where it found no face.
 
     A target with gradients always answers; its NaN is a fault. Raises `WorkError` where it says nothing of any image.
     """
-    silent = prediction.reshape(len(prediction), -1).isnan().any(dim=1)
+    silent = without_answer(prediction)
     if target.differentiable:
         return torch.zeros_like(silent)
     if len(silent) and silent.all():

@@ -42,18 +42,19 @@ def write_report(content: Mapping[str, Any], attributes: Sequence[Attribute], fo
         gated=content["gate"] is not None,
         same_person=content["gate"]["same_person"] if content["gate"] else None,
         rendering=read_json(folder / RENDERING) if (folder / RENDERING).exists() else None,
-        figure=_data_uri(folder / FIGURE),
-        curves=_data_uri(folder / CURVES) if content["correct"] else "",
+        figure=data_uri(folder / FIGURE),
+        curves=data_uri(folder / CURVES) if content["correct"] else "",
         curved=[row for row in content["attributes"][:DRAWN] if row["curve"]["change"]],
-        moved=_data_uri(folder / MATRIX) if content["collateral"]["names"] else "",
-        picture=lambda name: _data_uri(folder / name),
+        moved=data_uri(folder / MATRIX) if content["collateral"]["names"] else "",
+        picture=lambda name: data_uri(folder / name),
         changes=lambda omega: _changes(omega, attributes),
     )
     with atomic(folder / REPORT) as partial:
         partial.write_text(page, encoding="utf-8")
 
 
-def _data_uri(path: Path) -> str:
+def data_uri(path: Path) -> str:
+    """A PNG as a page holds it."""
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 

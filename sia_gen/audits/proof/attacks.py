@@ -21,7 +21,7 @@ from sia_gen.audits.evidence.statistics import wilson
 from sia_gen.audits.evidence.validity import Gate
 from sia_gen.audits.evidence.witness import VALID, Witness
 from sia_gen.audits.proof.baselines import every, pixel_attack, require_library
-from sia_gen.audits.run.job import Chunk, Job, best
+from sia_gen.audits.run.job import Chunk, Job, worst_alone
 from sia_gen.audits.run.resolve import Request, resolve
 from sia_gen.audits.run.results import CONFIRMED
 from sia_gen.core.errors import RequestError
@@ -142,13 +142,8 @@ def _ours(
 
     def start() -> Tensor:
         if not known:
-            singles = []
-            for index, name in enumerate(space.names):
-                result = _run(request, chunk, attack.alone(), space.select([name]))
-                omega = torch.zeros(len(chunk.seeds), len(space.names))
-                omega[:, index] = result.omega[:, 0]
-                singles.append({"success": result.success, "loss_after": result.loss_after, "omega": omega})
-            known["omega"] = best(singles)
+            alone = attack.alone()
+            known["omega"] = worst_alone([_run(request, chunk, alone, space.select([name])) for name in space.names])
         return known["omega"]
 
     def of(chosen: SemanticImageAttack) -> Callable[[], AttackResult]:

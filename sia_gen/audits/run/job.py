@@ -126,6 +126,16 @@ def best(parts: Sequence[dict[str, Tensor]]) -> Tensor:
     return omega[worst, torch.arange(len(worst))].nan_to_num()
 
 
+def worst_alone(singles: Sequence[AttackResult]) -> Tensor:
+    """Of what each of K attributes does alone, in their order, the worst point of each face: ω ``[N, K]``."""
+    parts = []
+    for index, one in enumerate(singles):
+        omega = torch.zeros(len(one.omega), len(singles))
+        omega[:, index] = one.omega[:, 0]
+        parts.append({"success": one.success, "loss_after": one.loss_after, "omega": omega})
+    return best(parts)
+
+
 def nearest(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Of the points at which each face fails in any of several arms, what is kept of the least change."""
     least = torch.stack([part["least"] for part in parts]).nan_to_num(torch.inf).argmin(dim=0)  # [N]

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from sia_gen.attack.result import AttackResult
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.evidence.reference import as_sampled, followed, reference_name, verified_label
+from sia_gen.audits.run.job import worst_alone
 from sia_gen.core.executors import Progress
 from sia_gen.core.images import contact_sheet
 from sia_gen.generators.load import load_generator
@@ -54,7 +54,16 @@ def attack_sheet(
         if progress:
             progress(index, count, f"{name} alone")
         singles.append(attack.alone()(generator, space.select([name]), target, codes, reference, **common))
-    result = attack(generator, space, target, codes, reference, **common, start=_worst(singles), progress=progress)
+    result = attack(
+        generator,
+        space,
+        target,
+        codes,
+        reference,
+        **common,
+        start=worst_alone(singles) if singles else None,
+        progress=progress,
+    )
     pictures = torch.stack([result.original, result.semantic, result.adversarial], dim=1)  # [N, 3, 3, R, R]
     rows = []
     for index, (number, seed) in enumerate(faces.items()):
@@ -83,16 +92,6 @@ def attack_sheet(
     }
     image = contact_sheet(list(pictures), [_label(row) for row in rows], COLUMNS, enlargement(generator.resolution))
     return Sheet(image, summary)
-
-
-def _worst(singles: Sequence[AttackResult]) -> torch.Tensor | None:
-    """Of what each attribute does alone the worst point of each face, ω ``[N, K]``."""
-    if not singles:
-        return None
-    failed, loss = (torch.stack([getattr(one, name) for one in singles]) for name in ("success", "loss_after"))
-    worst = torch.where(failed == failed.any(dim=0), loss, -torch.inf).argmax(dim=0)  # [N]
-    omega = torch.cat([one.omega for one in singles], dim=1)  # [N, K]
-    return omega * torch.nn.functional.one_hot(worst, len(singles))
 
 
 def _said(task: Task, prediction: torch.Tensor) -> Any:
