@@ -5,7 +5,6 @@ Letters: N faces, B faces in the batch, K attributes, R resolution.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,30 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sia_gen.attack.active_set import ActiveSet, Rows, Verdict
-from sia_gen.attack.balls import (
-    NOISE,
-    Step,
-    ascent,
-    half_range,
-    largest,
-    length,
-    per_face,
-    project_ball,
-    project_box,
-    project_budget,
-)
-from sia_gen.attack.edit import edit
+from sia_gen.attack.balls import NOISE, half_range, largest, per_face
 from sia_gen.attack.evolution import estimate, random_ways
+from sia_gen.attack.limits import Limits
+from sia_gen.attack.observer import Observer
 from sia_gen.attack.settings import AttackSettings
-from sia_gen.attack.starts import random_delta, random_omega, random_signed
+from sia_gen.attack.starts import random_signed
 from sia_gen.attack.trace import Trace, swept
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.core.errors import WorkError
-from sia_gen.core.executors import autocast
 from sia_gen.core.foreign import foreign
-from sia_gen.core.images import quantise
 from sia_gen.generators.generator import Codes, Generator
-from sia_gen.targets.target import Target, ask, unanswered, without_answer
+from sia_gen.targets.target import Target, unanswered, without_answer
 from sia_gen.targets.task import eligible
 
 # Keeps half-precision gradients above their smallest number; steps do not depend on the scale.
@@ -60,33 +47,22 @@ class Ascent:
         rendered: Tensor | None = None,
         start: Tensor | None = None,
     ) -> None:
-        faces, attributes = len(codes), len(space.attributes)
-        self.attack, self.generator, self.target = attack, generator, target
+        self.attack, self.target = attack, target
         self.codes, self.seeds, self.device = codes, seeds, codes.device
         self.space = space.to(self.device)
         self.reference = None if reference is None else reference.to(self.device)
         self.rendered, self.start = rendered, None if start is None else start.to(self.device)
-        allowed = allowed.to(self.device)
-        self.low = attack.box * self.space.low * allowed  # [N, K]
-        self.high = attack.box * self.space.high * allowed  # [N, K]
-        self.shapes: dict[str, tuple[int, ...]] = {}  # of one face's variables
-        if attack.box > 0 and attributes > 0:
-            self.shapes["omega"] = (attributes,)
-        if attack.epsilon > 0:
-            self.shapes["delta"] = (3, generator.resolution, generator.resolution)
+        self.observer = Observer(generator, self.space, target, self.device, attack.precision)
+        self.limits = Limits(attack, self.space, allowed.to(self.device), generator.resolution)
+        self.shapes = self.limits.shapes
         self.faces = ActiveSet(
-            faces,
+            len(codes),
             attack.batch,
             steps=attack.steps if self.shapes else 0,
             restarts=attack.restarts if self.shapes else 1,
             stop_at_success=attack.stop == "success",
         )
-        self.trace = Trace(self.low, self.high, self.faces.steps)
-        self.budget = attack.budget / max(attack.box, torch.finfo(torch.float32).tiny)  # in half ranges of the box
-        # How far off the furthest corner of the box lies: a budget that reaches there limits nothing.
-        corner = torch.maximum(self.space.low.abs(), self.space.high)[None]
-        self.limited = bool(self.budget < length(corner, self.space.low[None], self.space.high[None]))
-        self.way: Step = "sign" if attack.step == "sign" else "normalised"
+        self.trace = Trace(self.limits.low, self.limits.high, self.faces.steps)
         self.asked = 2 * attack.pairs if attack.step == "evolve" else 0  # images that an estimate takes
 
     @property
@@ -125,15 +101,14 @@ class Ascent:
     def sample(self, new: NDArray) -> Rows:
         """The rows of faces that start now, at ω = 0 and δ = 0."""
         face = torch.from_numpy(new).to(self.device)
-        rows = {"low": self.low[face], "high": self.high[face]}
+        rows = {"low": self.limits.low[face], "high": self.limits.high[face]}
         still = "omega" not in self.shapes  # the face does not change: it is rendered once
         if not still:
             rows["codes"] = self.codes[face]
         if self.rendered is not None and (still or not self.attack.by_gradient):
             rows["rendered"] = self.rendered[torch.from_numpy(new)].to(self.device)  # [B, 3, R, R]
         elif still:
-            with torch.no_grad(), autocast(self.device, self.attack.precision):
-                rows["rendered"] = edit(self.generator, self.space, self.codes[face])
+            rows["rendered"] = self.observer.sampled(self.codes[face])
         if self.reference is not None:
             rows["reference"] = self.reference[face]
         for name, shape in self.shapes.items():
@@ -150,42 +125,16 @@ class Ascent:
         with torch.set_grad_enabled(self.differentiates):
             known = "rendered" in self.faces.rows and self.faces.first.all()
             moved = "omega" in variables and not known
-            semantic, images, prediction = self._show(variables, self.faces.rows, moved)
+            semantic, images, prediction = self.observer.show(variables, self.faces.rows, moved)
             self._settle_reference(prediction.detach())
             if not self.target.differentiable:
                 self.faces.rows["unanswered"] = self.faces.rows["unanswered"] + without_answer(prediction)
-            prediction = self._answered(prediction, self.faces.rows)
+            prediction = self.observer.answered(prediction, self.faces.rows)
             loss = self.target.task.loss(prediction, self.faces.rows["reference"])  # [B]
         point = {"images": images, "prediction": prediction, "loss": loss} | variables
         if len(variables) == 2:
             point["semantic"] = semantic
         return {name: values.detach() for name, values in point.items()}, loss
-
-    def _show(self, variables: Rows, rows: Rows, moved: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """The faces at ω and at ω and δ, ``[B, 3, R, R]``, the latter in 8 bit, and what the target says of these.
-
-        Faces that are not ``moved`` have been rendered.
-        """
-        with autocast(self.device, self.attack.precision):
-            if moved:
-                semantic = edit(self.generator, self.space, rows["codes"], variables["omega"])
-            else:
-                semantic = rows["rendered"]
-            images = semantic
-            if "delta" in variables:  # `semantic` is within [0, 1], so that being clipped before δ too changes nothing
-                images = edit(None, self.space, semantic, delta=variables["delta"])
-            images = quantise(images)
-            prediction = ask(self.target, images)
-        return semantic, images, prediction.to(torch.promote_types(prediction.dtype, torch.float32))
-
-    def _answered(self, prediction: Tensor, rows: Rows) -> Tensor:
-        """What the target says, where a black box says nothing of an edited face what it said of the unedited one.
-
-        So such a point counts as no change. A face that it says nothing of unedited is not attacked.
-        """
-        if self.target.differentiable:
-            return prediction
-        return torch.where(per_face(without_answer(prediction), prediction), rows["own"], prediction)
 
     @torch.no_grad()
     def estimates(self, variables: Rows, steps: NDArray) -> Rows:
@@ -203,12 +152,10 @@ class Ascent:
             return {name: way.to(self.device) for name, way in drawn.items()}
 
         found = estimate(
-            lambda tried: self.target.task.loss(
-                self._answered(self._show(tried, rows, "omega" in tried)[2], rows), rows["reference"]
-            ),
+            lambda tried: self.observer.loss(tried, rows),
             {name: values[where] for name, values in variables.items()},
-            {"omega": self._reach(rows), "delta": self.attack.epsilon / self._blocks_long()},
-            lambda name, values: self._project(name, values, rows),
+            self.limits.reach(rows),
+            lambda name, values: self.limits.project(name, values, rows),
             ways,
             self.attack.pairs,
         )
@@ -216,24 +163,6 @@ class Ascent:
         faces.put(index, {"steady": steady})
         zero = {name: torch.zeros_like(values) for name, values in variables.items()}
         return {name: zero[name].index_put((where,), values) for name, values in found.items()}
-
-    def _blocks_long(self) -> float:
-        """The length of a way of ±1 in the norm of δ."""
-        return 1.0 if self.attack.norm == "linf" else math.prod(self.shapes.get("delta", ())) ** 0.5
-
-    def _step(self, rows: Rows) -> Tensor:
-        """What a way of size one stands for in ω ``[B, K]``: half ranges, or where it limits anything the budget."""
-        return half_range(rows["low"], rows["high"]) * (self.budget if self.limited else 1.0)
-
-    def _reach(self, rows: Rows) -> Tensor:
-        """The same for a way whose numbers are each about one, as long as K of them together are."""
-        return self._step(rows) / (rows["low"].shape[1] ** 0.5 if self.limited else 1.0)
-
-    def _project(self, name: str, values: Tensor, rows: Rows) -> Tensor:
-        if name == "omega":
-            low, high = rows["low"], rows["high"]
-            return project_budget(values, low, high, self.budget) if self.limited else project_box(values, low, high)
-        return project_ball(values, self.attack.epsilon, self.attack.norm)
 
     def _settle_reference(self, prediction: Tensor) -> None:
         """Where no reference is given, it is what the target says while a face is as sampled."""
@@ -263,7 +192,7 @@ class Ascent:
         finite = torch.isfinite(prediction).reshape(len(loss), -1).all(dim=1) & torch.isfinite(loss)
         best = self.faces.best.get("loss", loss)
         higher = loss > best + NOISE * best.abs()
-        rows["size"] = self._size(point)
+        rows["size"] = self.limits.size(point, rows)
         nearer = failed & (rows["size"] < (1 - NOISE) * rows["least"])
         told = torch.stack([failed, finite, rows["steady"], higher, nearer]).cpu().numpy()
         failed, finite, steady, higher, nearer = told
@@ -279,15 +208,6 @@ class Ascent:
     def _silent(self) -> Tensor:
         """Of which faces as sampled the target said nothing, ``[B]`` bool."""
         return self.faces.rows.get("silent", torch.zeros(len(self.faces.first), dtype=torch.bool, device=self.device))
-
-    def _size(self, point: Rows) -> Tensor:
-        """How far a point lies from the face ``[B]``: ω in half ranges, without attributes δ in ε."""
-        if "omega" in point:
-            return length(point["omega"], self.faces.rows["low"], self.faces.rows["high"]) * self.attack.box
-        if "delta" in point:
-            delta = point["delta"].flatten(1)
-            return (largest(delta) if self.attack.norm == "linf" else delta.norm(dim=1)) / self.attack.epsilon
-        return torch.zeros_like(point["loss"])
 
     def gradients(self, variables: Rows, loss: Tensor) -> Rows:
         """One backward pass: the gradient in δ, and in ω as a fraction of its half-range."""
@@ -344,17 +264,12 @@ class Ascent:
                 gradient = gradient / length.clamp(min=torch.finfo(gradient.dtype).tiny)
                 gradient = attack.momentum * rows[f"{name}_momentum"] + gradient
                 moved[f"{name}_momentum"] = gradient
-            if name == "omega":
-                uphill = ascent(gradient, "l2" if self.limited else "linf", self.way)
-                stepped = rows[name] + attack.semantic_step * uphill * self._step(rows)
-                if self.start is not None and self.faces.first.any():
-                    first = torch.from_numpy(self.faces.first).to(self.device)
-                    known = self.start[torch.from_numpy(self.faces.face.clip(min=0)).to(self.device)]
-                    stepped = torch.where(first[:, None], known, stepped)
-            else:
-                uphill = ascent(gradient, attack.norm, self.way)
-                stepped = torch.add(rows[name], uphill, alpha=attack.pixel_step * attack.epsilon)
-            moved[name] = self._project(name, stepped, rows)
+            stepped = self.limits.uphill(name, rows[name], gradient, rows)
+            if name == "omega" and self.start is not None and self.faces.first.any():
+                first = torch.from_numpy(self.faces.first).to(self.device)
+                known = self.start[torch.from_numpy(self.faces.face.clip(min=0)).to(self.device)]
+                stepped = torch.where(first[:, None], known, stepped)
+            moved[name] = self.limits.project(name, stepped, rows)
         rows |= moved
 
     def sweep(self, point: Rows, verdict: Verdict) -> None:
@@ -374,13 +289,7 @@ class Ascent:
             rows = verdict.again & (faces.restart == restart)
             seeds, index = self._seeds(rows), np.flatnonzero(rows)
             where = faces.on_device(index)
-            start = {}
-            if "omega" in self.shapes:
-                bounds = {end: faces.rows[end][where] for end in ("low", "high")}
-                start["omega"] = self._project("omega", random_omega(seeds, **bounds, restart=restart), bounds)
-            if "delta" in self.shapes:
-                delta = random_delta(seeds, self.shapes["delta"], attack.epsilon, attack.norm, restart)
-                start["delta"] = delta.to(self.device)
+            start = self.limits.anywhere(seeds, {end: faces.rows[end][where] for end in ("low", "high")}, restart)
             if attack.momentum > 0:
                 start |= {f"{name}_momentum": torch.zeros_like(values) for name, values in start.items()}
             faces.put(index, start)

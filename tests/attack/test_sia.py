@@ -254,7 +254,7 @@ def test_out_of_memory_in_the_second_variable_moves_the_first_only_once(monkeypa
 
     problem = linear_problem()
     expected = run(problem, attack)
-    monkeypatch.setattr("sia_gen.attack.ascent.project_ball", third)
+    monkeypatch.setattr("sia_gen.attack.limits.project_ball", third)
     result = run(problem, attack)
     for name, values in vars(expected).items():
         torch.testing.assert_close(getattr(result, name), values, rtol=1e-4, atol=1e-4, equal_nan=True)
