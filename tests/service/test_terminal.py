@@ -1,7 +1,9 @@
 import pytest
 
 from sia_gen.core.files import read_json
-from sia_gen.service.commands.terminal import show_audit, show_suite, show_table
+from sia_gen.service.commands.audit_tables import show_audit
+from sia_gen.service.commands.bench_tables import show_suite
+from sia_gen.service.commands.terminal import show_table
 from sia_gen.service.runs import FIRST_RESULT
 
 

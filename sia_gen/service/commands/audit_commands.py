@@ -64,7 +64,8 @@ def audit(
 ) -> None:
     """Find out which attributes make a target fail; the same command resumes a run that was stopped."""
     from sia_gen.audits.diagnose import audit as run
-    from sia_gen.service.commands.terminal import progress_bar, show_audit
+    from sia_gen.service.commands.audit_tables import show_audit
+    from sia_gen.service.commands.terminal import progress_bar
     from sia_gen.service.runs import RunStore
     from sia_gen.targets.adapted import asked_as
 
@@ -103,7 +104,7 @@ def compare(
 ) -> None:
     """Compare two audits of the same faces: two models, or one before and after a repair."""
     from sia_gen.audits.finished.comparison import compare as run
-    from sia_gen.service.commands.terminal import show_comparison
+    from sia_gen.service.commands.audit_tables import show_comparison
 
     content = run(first, second)
     if as_json:

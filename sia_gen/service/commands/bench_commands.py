@@ -45,7 +45,8 @@ def rendering(
 ) -> None:
     """Hold a finished audit against faces that the studio renders with the same changes."""
     from sia_gen.audits.proof.agreement import agreement
-    from sia_gen.service.commands.terminal import progress_bar, show_agreement
+    from sia_gen.service.commands.bench_tables import show_agreement
+    from sia_gen.service.commands.terminal import progress_bar
 
     with progress_bar(quiet=as_json) as progress:
         content = agreement(
@@ -85,7 +86,8 @@ def attacks(
 ) -> None:
     """Compare attacks on classifiers: pixel baselines, attributes, and both."""
     from sia_gen.audits.proof.attacks import attack_table
-    from sia_gen.service.commands.terminal import progress_bar, show_attacks
+    from sia_gen.service.commands.bench_tables import show_attacks
+    from sia_gen.service.commands.terminal import progress_bar
 
     if norm not in ("linf", "l2"):
         raise RequestError(f"norm={norm} is neither linf nor l2; choose one of these")
@@ -123,7 +125,8 @@ def planted(
 ) -> None:
     """Train targets with a known flaw, and without one, and count how often audits find it."""
     from sia_gen.audits.proof.bench import planted_suite
-    from sia_gen.service.commands.terminal import progress_bar, show_suite
+    from sia_gen.service.commands.bench_tables import show_suite
+    from sia_gen.service.commands.terminal import progress_bar
 
     with progress_bar(quiet=as_json) as progress:
         content = planted_suite(

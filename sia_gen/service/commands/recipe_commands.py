@@ -1,4 +1,4 @@
-"""The commands that make the shipped weights: studio renders first, then what is trained on them.
+"""The commands that make the shipped weights.
 
 As in `sia_gen.cli`, everything heavy is imported inside the command that needs it.
 """
@@ -15,7 +15,6 @@ import typer
 from sia_gen.core.errors import RequestError
 from sia_gen.service.commands.options import AsJson, Device, Generator, MakeHuman, Seed, names_of, print_json, resolve
 
-studio = typer.Typer(help="Labelled synthetic faces from a morphable mesh.", no_args_is_help=True)
 train = typer.Typer(help="The recipes that make the shipped weights.", no_args_is_help=True)
 
 Out = Annotated[Path, typer.Option(help="Folder to write to; the same command goes on where it was stopped.")]
@@ -29,61 +28,6 @@ Batch = Annotated[
     typer.Option(help="Faces of a training step; by default 16 to 64 by recipe, on a GPU four times as many."),
 ]
 Precision = Annotated[str, typer.Option(help="Of the training: no or bf16, which is fast on a GPU.")]
-Skews = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--skew",
-        help="factor=given:0.9, a planted correlation: how often the factor lies on the given one's side; repeatable.",
-    ),
-]
-
-
-@studio.command()
-def render(
-    out: Out,
-    faces: Annotated[int, typer.Option(help="How many faces to render.")],
-    makehuman: MakeHuman = None,
-    resolution: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,
-    skews: Skews = None,
-    pictures: Annotated[int, typer.Option(help="Faces in a row that are one person.")] = 1,
-    spread: Annotated[
-        float, typer.Option(help="Share of the faces that is spread evenly over all factors; the others are people.")
-    ] = 0.5,
-    workers: Annotated[int | None, typer.Option(help="Processes that share the work; every core by default.")] = None,
-    as_json: AsJson = False,
-    seed: Seed = 0,
-    device: Device = "cpu",
-) -> None:
-    """Render faces with every label exact, as a Hugging Face image folder."""
-    from sia_gen.studio.renders import write_renders
-
-    def work(**common: Any) -> dict[str, Any]:
-        planted = [_skew(text) for text in skews or []]
-        settings = {"resolution": resolution, "skews": planted, "pictures": pictures}
-        settings |= {"spread": spread, "workers": workers}
-        write_renders(makehuman, out, faces, **settings, **common)
-        return {"faces": faces}
-
-    _run(work, out, as_json, seed, device)
-
-
-@studio.command()
-def pack(
-    renders: Renders,
-    out: Annotated[Path, typer.Option(help="Folder to write the data set to.")],
-    faces: Annotated[int, typer.Option(help="How many faces to pack, from the first on.")] = 5000,
-    as_json: AsJson = False,
-) -> None:
-    """Pack renders into one small file, a Hugging Face data set."""
-    from sia_gen.service.commands.terminal import progress_bar
-    from sia_gen.training.pack import pack_renders
-
-    with progress_bar(quiet=as_json) as progress:
-        pack_renders(renders, out, faces, progress)
-    if as_json:
-        print_json({"faces": faces, "out": str(out)})
-    else:
-        print(f"{faces} faces, written to {out}")
 
 
 @train.command()
@@ -237,7 +181,7 @@ def attributes(
         space = fit_attributes(generator, verifier, out, **settings, **common)
         return {found.name: {"slope": found.slope, "leakage": found.leakage} for found in space.attributes}
 
-    _run(work, out, as_json, seed, device)
+    run_recipe(work, out, as_json, seed, device)
 
 
 @train.command(name="all")
@@ -258,7 +202,7 @@ def everything(
     def work(**common: Any) -> dict[str, Any]:
         return train_everything(makehuman, out, faces=faces, jobs=jobs, **common)
 
-    _run(work, out, as_json, seed, device)
+    run_recipe(work, out, as_json, seed, device)
 
 
 def require_precision(precision: str) -> None:
@@ -279,10 +223,10 @@ def _train(
     from sia_gen.training.processes import is_first
 
     require_precision(precision)
-    _run(partial(work, batch=batch, precision=precision), out, as_json, seed, device, tells=is_first())
+    run_recipe(partial(work, batch=batch, precision=precision), out, as_json, seed, device, tells=is_first())
 
 
-def _run(
+def run_recipe(
     work: Callable[..., Mapping[str, Any]], out: Path, as_json: bool, seed: int, device: str, tells: bool = True
 ) -> None:
     """Do a recipe with a progress bar, and print the figures that it gives."""
@@ -306,16 +250,3 @@ def _run(
             name = group[0].pop("figure")
             show_entries(name, [{"figure": key, "value": value} for key, value in group[0].items()])
     print(f"\nWritten to {out}")
-
-
-def _skew(text: str) -> Any:
-    from sia_gen.studio.sampling import Skew
-
-    factor, _, rest = text.partition("=")
-    given, _, strength = rest.partition(":")
-    try:
-        return Skew(factor, given, float(strength))
-    except ValueError as error:
-        if isinstance(error, RequestError):
-            raise
-        raise RequestError(f"--skew {text} is no correlation; write it as factor=given:0.9") from None
