@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from sia_gen.core.images import Images
 from sia_gen.core.population import Population
 from sia_gen.core.seeds import normals
 from sia_gen.generators.generator import Codes
+from sia_gen.generators.mapping import Linear, Mapping
 
 SPREAD = 0.1  # picture widths that a landmark moves per unit of what w says
 FINEST_BUMPS = 64  # pixels: layers of a higher resolution get the landmarks through those before
@@ -63,48 +63,6 @@ class StyleGAN2Config:
     @property
     def layers(self) -> int:
         return 2 * len(self.channels)
-
-
-class Linear(nn.Module):
-    """A linear layer with equalised learning rate: weights are drawn N(0, 1) and scaled when used."""
-
-    def __init__(self, inputs: int, outputs: int, bias: float = 0.0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs))
-        self.bias = nn.Parameter(torch.full((outputs,), bias))
-        self.scale = 1 / math.sqrt(inputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.scale, self.bias)
-
-
-class Mapping(nn.Module):
-    """z ``[B, Z]`` → w ``[B, W]``: a linear path, half an MLP, and a piecewise linear function of each latent."""
-
-    def __init__(self, config: StyleGAN2Config) -> None:
-        super().__init__()
-        self.straight = Linear(config.latents, config.width)
-        sizes = [config.latents] + [config.width] * config.mapping_layers
-        self.bent = nn.ModuleList(Linear(inputs, outputs) for inputs, outputs in pairwise(sizes))
-        self.knots = config.knots
-        if config.knots:
-            self.stepped = Linear(config.latents * config.knots, config.width)
-            nn.init.zeros_(self.stepped.weight)
-
-    def forward(self, z: Tensor) -> Tensor:
-        bent = z
-        for layer in self.bent:
-            bent = F.leaky_relu(layer(bent), 0.2) * math.sqrt(2.0)
-        w = self.straight(z) + 0.5 * bent
-        return w + self.stepped(_tents(z, self.knots)) if self.knots else w
-
-
-def _tents(z: Tensor, knots: int) -> Tensor:
-    """Latents ``[B, Z]`` → ``[B, Z · knots]``: how near each is to knots at equally likely values, around 0."""
-    place = torch.special.ndtr(z)[..., None] * knots - 0.5
-    place = place.clamp(0, knots - 1)
-    near = (1 - (place - torch.arange(knots, device=z.device)).abs()).clamp(min=0)
-    return ((near - 1 / knots) * 2 * math.sqrt(knots)).flatten(1)
 
 
 class ModulatedConv(nn.Module):
@@ -247,7 +205,7 @@ class StyleGAN2(nn.Module):
         self.latents = config.latents
         self._population = None if config.population is None else Population.from_json(config.population)
         self.edit_shapes = {"w": torch.Size((config.layers, config.width))}
-        self.mapping = Mapping(config)
+        self.mapping = Mapping(config.latents, config.width, config.mapping_layers, config.knots)
         self.synthesis = Synthesis(config)
         self.edit_shapes["s"] = torch.Size((sum(linear.bias.numel() for linear, _ in self.synthesis.steered()),))
 

@@ -31,6 +31,7 @@ from sia_gen.studio.raster import Fragments, rasterise
 from sia_gen.studio.surface import appearance
 from sia_gen.studio.surface.glasses import Glasses
 from sia_gen.studio.surface.hair import Hair, azimuth_of, coverage, ears, greyed, temples
+from sia_gen.studio.surface.mouth import cavities, lips
 from sia_gen.studio.surface.skin import marks, relief
 from sia_gen.studio.surface.texture import Noise
 
@@ -74,7 +75,7 @@ class Studio:
         self.grain = Grain(resolution).to(device)
         rest, skin = self.head.rest, self.head.group == appearance.BODY
         self.hair, self.glasses = Hair(rest, skin, self.noise), Glasses(rest, skin)
-        painted = self.head.refine(np.concatenate([_lips(source), _cavities(source)], axis=1)).to(device)
+        painted = self.head.refine(np.concatenate([lips(source), cavities(source)], axis=1)).to(device)
         self.mesh = source.digest
         around, bare = azimuth_of(rest), ears(rest).float()
         seen = openness(rest, self.head.normals(rest[None])[0], self.head.triangles)
@@ -280,25 +281,3 @@ def rotation(spec: FaceSpec, share: float = 1.0) -> Tensor:
     about_x = matrix(one, zero, zero, zero, pitch.cos(), pitch.sin(), zero, -pitch.sin(), pitch.cos())
     about_z = matrix(roll.cos(), roll.sin(), zero, -roll.sin(), roll.cos(), zero, zero, zero, one)
     return about_z @ about_x @ about_y
-
-
-def _lips(source: MakeHuman) -> np.ndarray:
-    """Where the red of the lips lies ``[V₀, 1]``: what MakeHuman's lip-volume targets move."""
-    mask = np.zeros(len(source.mesh.vertices), np.float32)
-    for lip in ("upperlip", "lowerlip"):
-        moved = np.linalg.norm(source.target(f"mouth/mouth-{lip}-volume-incr"), axis=1)
-        mask = np.maximum(mask, np.clip((moved / moved.max() - 0.2) / 0.4, 0, 1))
-    return mask[:, None]
-
-
-def _cavities(source: MakeHuman) -> np.ndarray:
-    """The inside of the mouth ``[V₀, 1]``: skin around the lips with other skin close in front of it."""
-    x, y, z = source.mesh.vertices.T
-    near = (source.mesh.group == 0) & (np.abs(x) < 0.38) & (y > 6.40 + 0.4 * np.abs(x)) & (y < 6.95) & (z > 0.4)
-    near &= (y < 6.76) | (z < 1.47)  # not the nostrils
-    index = np.flatnonzero(near)
-    apart = np.hypot(x[index, None] - x[None, index], y[index, None] - y[None, index])
-    in_front = np.where(apart < 0.035, z[None, index], -np.inf).max(axis=1)
-    mask = np.zeros((len(x), 1), np.float32)
-    mask[index, 0] = in_front - z[index] > 0.045
-    return mask

@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.modules import one_seed
 from sia_gen.core.seeds import normals
-from sia_gen.generators.stylegan2 import ModulatedConv, StyleGAN2, StyleGAN2Config, _tents
+from sia_gen.generators.mapping import tents
+from sia_gen.generators.stylegan2 import ModulatedConv, StyleGAN2, StyleGAN2Config
 from sia_gen.studio.factors import NAMES
 from sia_gen.studio.people import population
 from sia_gen.studio.sampling import sample_latents
@@ -82,9 +83,9 @@ def test_where_landmarks_lie_is_seen_in_the_picture():
 
 
 def test_a_piecewise_path_bends_where_the_latent_does():
-    tents = _tents(torch.tensor([[-9.0], [0.0], [0.3], [9.0]], dtype=torch.double), 4)
-    assert tents.shape == (4, 4)
-    near = tents / (2 * math.sqrt(4)) + 1 / 4
+    found = tents(torch.tensor([[-9.0], [0.0], [0.3], [9.0]], dtype=torch.double), 4)
+    assert found.shape == (4, 4)
+    near = found / (2 * math.sqrt(4)) + 1 / 4
     torch.testing.assert_close(near.sum(1), torch.ones(4, dtype=torch.double))
     assert near[0].argmax() == 0
     assert near[3].argmax() == 3

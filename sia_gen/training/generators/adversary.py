@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.modules import device_of, one_seed
-from sia_gen.generators.stylegan2 import Linear
+from sia_gen.generators.mapping import Linear
 from sia_gen.training.loop import Lessons, fit
 
 RATE, BETAS = 2e-3, (0.0, 0.99)
