@@ -22,6 +22,7 @@ TOP_LEVEL = {
 HEAVY = ("torch", "transformers", "diffusers", "gradio", "matplotlib")
 MB = 1_000_000
 ROOM = 15  # modules in one folder, at most
+LONG = 300  # lines of a module, at most: more are two ideas
 
 
 def lines(name: str) -> list[str]:
@@ -111,3 +112,10 @@ def test_no_room_is_crowded():
     modules = {str(folder.relative_to(ROOT)): len([*folder.glob("[!_]*.py")]) for folder in folders}
     assert sum(modules.values()) > 100
     assert {folder: count for folder, count in modules.items() if count > ROOM} == {}
+
+
+def test_no_file_is_long():
+    files = {str(path.relative_to(ROOT)): path for path in (ROOT / "sia_gen").rglob("*.py")}
+    counts = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in files.items()}
+    assert sum(counts.values()) > 10_000
+    assert {name: count for name, count in counts.items() if count > LONG} == {}

@@ -43,8 +43,9 @@ from sia_gen.targets.adapted import MARK
 from sia_gen.targets.formats.pretrained import WEIGHTS
 from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Target, configured
-from sia_gen.training.loop import Lessons, fit
+from sia_gen.training.loop import fit
 from sia_gen.training.processes import TRAINING, once, training_device
+from sia_gen.training.stepper import Lessons
 
 WORK, ROUND, DRAWN, TAUGHT = ".harden", "round-{}", "faces.safetensors", "taught.safetensors"
 AUDIT = "audit"  # folder of the second audit

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sia_gen.audits.pages.figure import new_figure
-from sia_gen.audits.pages.report import data_uri
+from sia_gen.audits.pages.page import data_uri
+from sia_gen.audits.pages.page import write_page as fill
 from sia_gen.core.files import atomic
 from sia_gen.training.card import CARD, table
 
@@ -18,20 +19,12 @@ BEFORE, AFTER = "#cfdae4", "#5f97cc"
 
 def write_page(content: Mapping[str, Any], folder: Path) -> Path:
     """Render ``content``, the figures of both models and the comparison of their audits, if any; gives the page."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     picture = ""
     if content["comparison"] is not None and content["comparison"]["faces"]:
         _draw(content["comparison"], folder / FIGURE)
         picture = data_uri(folder / FIGURE)
-    environment = Environment(
-        loader=PackageLoader("sia_gen.hardening", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["percent"] = lambda share: "–" if share is None else f"{share:.1%}"
-    page = environment.get_template(TEMPLATE).render(content, picture=picture)
-    with atomic(folder / PAGE) as partial:
-        partial.write_text(page, encoding="utf-8")
+    filters = {"percent": lambda share: "–" if share is None else f"{share:.1%}"}
+    fill(folder / PAGE, "sia_gen.hardening", TEMPLATE, filters, {**content, "picture": picture})
     return folder / PAGE
 
 

@@ -23,7 +23,7 @@ from sia_gen.studio.renders import HELD_OUT, RenderSet, read_renders
 from sia_gen.targets.identity import load_identity
 from sia_gen.training.card import SHEET, draw_sheet, table, write_card
 from sia_gen.training.groups import groups
-from sia_gen.training.loop import Lessons, batch_for, fit, scaled_rate
+from sia_gen.training.loop import learn, scaled_rate
 from sia_gen.training.network import SIDE, SIZES, augment, make_resnet, mirrored_at_random, network_input, save_network
 from sia_gen.training.processes import TRAINING, first_writes, training_device
 
@@ -73,8 +73,6 @@ def train_identity(
         raise RequestError(f"'{renders}' shows each person once; render with --pictures 8")
     out, place = writable_folder(out), training_device(device)
     training = data.training
-    batch = batch_for(batch, BATCH, place)
-    rate = scaled_rate(RATE, batch, BATCH)
     people, who = data.identity[:training].unique(return_inverse=True)
     strangers = training + (~torch.isin(data.identity[training:], people)).nonzero().squeeze(1)
     shown = data.identity[strangers].unique(return_counts=True)[1]
@@ -93,18 +91,20 @@ def train_identity(
     def loss(centres: nn.Module, kind: object, images: Tensor, shown: Tensor) -> Tensor:
         return centres(network_input(images, SIDE), shown)
 
-    lessons = Lessons((data.images[:training], who), torch.arange(training), prepare, batch, seed)
-    settings: dict[str, object] = {"recipe": "identity", "steps": steps, "batch": batch, "seed": seed}
-    settings |= {"precision": precision, "renders": data.settings}
-    made = fit(
+    tables = (data.images[:training], who)
+    made, settings = learn(
+        "identity",
         model,
-        lessons,
+        data,
+        tables,
+        prepare,
         loss,
         out,
+        usual=BATCH,
+        rate=RATE,
         steps=steps,
-        rate=rate,
-        weight_decay=0.05,
-        settings=settings,
+        batch=batch,
+        seed=seed,
         precision=precision,
         progress=progress,
     )

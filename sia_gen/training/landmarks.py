@@ -21,7 +21,7 @@ from sia_gen.targets.load import load_target
 from sia_gen.targets.points import FACE_POINTS, PARTS, by_part, normalised_error
 from sia_gen.training.card import SHEET, draw_sheet, table, with_points, write_card
 from sia_gen.training.groups import groups
-from sia_gen.training.loop import Lessons, batch_for, fit, scaled_rate
+from sia_gen.training.loop import learn, scaled_rate
 from sia_gen.training.network import augment, either, mirrored_at_random, save_with_processor
 from sia_gen.training.processes import TRAINING, first_writes, training_device
 
@@ -53,8 +53,6 @@ def train_landmarks(
     data = read_renders(renders)
     out, place = writable_folder(out), training_device(device)
     training = data.training
-    batch = batch_for(batch, BATCH, place)
-    rate = scaled_rate(RATE, batch, BATCH)
     with one_seed(seed):
         model = make_vitpose().to(place)
 
@@ -67,18 +65,19 @@ def train_landmarks(
         return WEIGHT * (made - heat_maps(points, made.shape[-1])).square().mean()
 
     tables = (data.images, data.landmarks, in_a_mirror(data.landmarks))
-    lessons = Lessons(tables, torch.arange(training), prepare, batch, seed)
-    settings: dict[str, object] = {"recipe": "landmarks", "steps": steps, "batch": batch, "seed": seed}
-    settings |= {"precision": precision, "renders": data.settings}
-    made = fit(
+    made, settings = learn(
+        "landmarks",
         model,
-        lessons,
+        data,
+        tables,
+        prepare,
         loss,
         out,
+        usual=BATCH,
+        rate=RATE,
         steps=steps,
-        rate=rate,
-        weight_decay=0.05,
-        settings=settings,
+        batch=batch,
+        seed=seed,
         precision=precision,
         progress=progress,
     )

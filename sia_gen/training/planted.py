@@ -24,7 +24,7 @@ from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Target, classify
 from sia_gen.training.groups import class_names
 from sia_gen.training.network import save_network
-from sia_gen.training.target import along, chosen_faces, sides, teach
+from sia_gen.training.predictor import along, chosen_faces, sides, teach
 
 Kind = Literal["balanced", "correlated", "left out", "noisy"]
 

@@ -22,7 +22,7 @@ from sia_gen.studio.renders import HELD_OUT, RenderSet, read_renders
 from sia_gen.targets import verifier as reader
 from sia_gen.targets.points import normalised_error
 from sia_gen.training.card import SHEET, draw_sheet, table, with_points, write_card
-from sia_gen.training.loop import Lessons, batch_for, fit, scaled_rate
+from sia_gen.training.loop import learn, scaled_rate
 from sia_gen.training.network import (
     SIDE,
     augment,
@@ -67,8 +67,6 @@ def train_verifier(
     data = read_renders(renders)
     out, place = writable_folder(out), training_device(device)
     training = data.training
-    batch = batch_for(batch, BATCH, place)
-    rate = scaled_rate(RATE, batch, BATCH)
     mean, sd = data.values[:training].mean(0), data.values[:training].std(0)
     factors = [
         reader.Factor(factor.name, factor.unit, round(m, 6), round(s, 6))
@@ -107,20 +105,20 @@ def train_verifier(
         values, points = apart.split([len(factors), wanted.shape[1] - len(factors)])
         return (weight * values).mean() + points.mean()  # they weigh the same, however many there are of each
 
-    lessons = Lessons(
-        (data.images, (values - mean) / sd, (flipped - mean) / sd), torch.arange(training), prepare, batch, seed
-    )
-    settings: dict[str, object] = {"recipe": "verifier", "steps": steps, "batch": batch, "seed": seed}
-    settings |= {"precision": precision, "renders": data.settings}
-    made = fit(
+    tables = (data.images, (values - mean) / sd, (flipped - mean) / sd)
+    made, settings = learn(
+        "verifier",
         model,
-        lessons,
+        data,
+        tables,
+        prepare,
         loss,
         out,
+        usual=BATCH,
+        rate=RATE,
         steps=steps,
-        rate=rate,
-        weight_decay=0.05,
-        settings=settings,
+        batch=batch,
+        seed=seed,
         precision=precision,
         progress=progress,
     )

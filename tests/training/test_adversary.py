@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from sia_gen.generators.stylegan2 import StyleGAN2, StyleGAN2Config
 from sia_gen.training.generators import adversary
 from sia_gen.training.generators.adversary import R1_EVERY, WEIGHT, Discriminator, Rivals
-from sia_gen.training.loop import Lessons
+from sia_gen.training.stepper import Lessons
 
 CONFIG = StyleGAN2Config(name="tiny", latents=4, width=8, channels=(8, 8, 4))
 

@@ -8,7 +8,8 @@ from torch import nn
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.modules import one_seed
 from sia_gen.training import loop
-from sia_gen.training.loop import Lessons, batch_for, batch_indices, fit, scaled_rate
+from sia_gen.training.loop import batch_for, fit, scaled_rate
+from sia_gen.training.stepper import Lessons, batch_indices
 
 POINTS = torch.linspace(-1, 1, 32)[:, None]
 

@@ -369,7 +369,7 @@ def test_one_command_makes_all(renders, people, tmp_path, monkeypatch):
     assert cards == {*others, *everything.TARGETS}
     assert {path.parent.name for path in tmp_path.glob("*/sheet.jpg")} == cards
     # Again, it finds everything done: no step is taken, and it says the same.
-    monkeypatch.setattr("sia_gen.training.loop._epoch", None)
+    monkeypatch.setattr("sia_gen.training.stepper._epoch", None)
     assert everything.train_everything("m", tmp_path, faces=FACES) == figures
 
 

@@ -1,8 +1,7 @@
-"""`report.html`: one self-contained page, no scripts, made to be read, sent and printed."""
+"""`report.html`: what an audit found, as one page."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.audits.evidence.reference import MOVING, VERIFIED
 from sia_gen.audits.pages.figure import CURVES, DRAWN, FIGURE, MATRIX
+from sia_gen.audits.pages.page import data_uri, write_page
 from sia_gen.audits.run.run_folder import REPORT
 from sia_gen.audits.verdict import finding
-from sia_gen.core.files import atomic, read_json
+from sia_gen.core.files import read_json
 
 RENDERING = "rendering.json"
 TEMPLATE = "report.html.jinja"
@@ -21,41 +21,25 @@ SHOWN = 4  # attributes named under a picture
 
 def write_report(content: Mapping[str, Any], attributes: Sequence[Attribute], folder: Path) -> None:
     """Render what `histogram.json` holds, and `rendering.json` where there is one, with every picture inside."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("sia_gen.audits.pages", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=_number, percent=_percent, q=_q, short=_short, words=_words)
-    page = environment.get_template(TEMPLATE).render(
-        content,
-        attribute_list=attributes,
-        rule=finding,
-        measured=content.get("measured", ""),
-        label_read=content["reference"] == VERIFIED,
-        label_judged=content["gate"] is not None and content["gate"]["label"] is not None,
-        landmarks_read=content["reference"] == MOVING,
-        gated=content["gate"] is not None,
-        same_person=content["gate"]["same_person"] if content["gate"] else None,
-        rendering=read_json(folder / RENDERING) if (folder / RENDERING).exists() else None,
-        figure=data_uri(folder / FIGURE),
-        curves=data_uri(folder / CURVES) if content["correct"] else "",
-        curved=[row for row in content["attributes"][:DRAWN] if row["curve"]["change"]],
-        moved=data_uri(folder / MATRIX) if content["collateral"]["names"] else "",
-        picture=lambda name: data_uri(folder / name),
-        changes=lambda omega: _changes(omega, attributes),
-    )
-    with atomic(folder / REPORT) as partial:
-        partial.write_text(page, encoding="utf-8")
-
-
-def data_uri(path: Path) -> str:
-    """A PNG as a page holds it."""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    told = {
+        "attribute_list": attributes,
+        "rule": finding,
+        "measured": content.get("measured", ""),
+        "label_read": content["reference"] == VERIFIED,
+        "label_judged": content["gate"] is not None and content["gate"]["label"] is not None,
+        "landmarks_read": content["reference"] == MOVING,
+        "gated": content["gate"] is not None,
+        "same_person": content["gate"]["same_person"] if content["gate"] else None,
+        "rendering": read_json(folder / RENDERING) if (folder / RENDERING).exists() else None,
+        "figure": data_uri(folder / FIGURE),
+        "curves": data_uri(folder / CURVES) if content["correct"] else "",
+        "curved": [row for row in content["attributes"][:DRAWN] if row["curve"]["change"]],
+        "moved": data_uri(folder / MATRIX) if content["collateral"]["names"] else "",
+        "picture": lambda name: data_uri(folder / name),
+        "changes": lambda omega: _changes(omega, attributes),
+    }
+    filters = {"number": _number, "percent": _percent, "q": _q, "short": _short, "words": _words}
+    write_page(folder / REPORT, "sia_gen.audits.pages", TEMPLATE, filters, {**content, **told})
 
 
 def _changes(omega: Mapping[str, float], attributes: Sequence[Attribute]) -> str:

@@ -140,7 +140,8 @@ def target(
     device: Device = "auto",
 ) -> None:
     """Train a classifier of one factor, with a planted cause or without."""
-    from sia_gen.training.target import RATES, train_target
+    from sia_gen.training.predictor import RATES
+    from sia_gen.training.target import train_target
 
     if architecture not in RATES:
         raise RequestError(f"architecture={architecture} is none of {', '.join(RATES)}; choose one of these")

@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.modules import device_of, one_seed
 from sia_gen.generators.mapping import Linear
-from sia_gen.training.loop import Lessons, fit
+from sia_gen.training.loop import fit
+from sia_gen.training.stepper import Lessons
 
 RATE, BETAS = 2e-3, (0.0, 0.99)
 WEIGHT = 0.05  # of the adversarial loss against that of the pairs

@@ -27,9 +27,10 @@ from sia_gen.studio.factors import MIRRORED, NAMES
 from sia_gen.studio.people import population
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.training.card import SHEET, attribute_table, draw_sheet, write_card
-from sia_gen.training.loop import Lessons, batch_for, fit
+from sia_gen.training.loop import batch_for, fit
 from sia_gen.training.network import either, mirrored_at_random, shrunk
 from sia_gen.training.processes import TRAINING, first_writes, training_device
+from sia_gen.training.stepper import Lessons
 
 BATCH, RATE = 32, 1e-3
 TIMES = 1000  # of the noise

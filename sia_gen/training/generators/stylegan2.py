@@ -30,9 +30,10 @@ from sia_gen.studio.people import population
 from sia_gen.studio.renders import RenderSet, read_renders
 from sia_gen.training.card import SHEET, attribute_table, draw_sheet, write_card
 from sia_gen.training.generators.adversary import sharpen
-from sia_gen.training.loop import CHECKPOINT, Lessons, batch_for, fit
+from sia_gen.training.loop import CHECKPOINT, batch_for, fit
 from sia_gen.training.network import either, mirrored_at_random
 from sia_gen.training.processes import TRAINING, first_writes, training_device
+from sia_gen.training.stepper import Lessons
 
 BATCH = 16
 RATE = 1.2e-2  # whatever the batch: it is as high as it may be
