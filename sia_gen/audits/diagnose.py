@@ -36,6 +36,7 @@ def audit(
     towards: str | None = None,
     label: str | None = None,
     pairs: Sequence[Pair] = (),
+    quick: bool = False,
     confirm: bool | Literal["auto"] = "auto",
     device: str = "cpu",
     progress: Progress | None = None,
@@ -53,7 +54,7 @@ def audit(
     differentiable is asked only: its attack's steps follow estimates (step "evolve"). With ``towards``, the name of a
     class, a classifier fails where it says that class; faces that are of it are not attacked. ``label`` says what a
     target predicts that does not say so itself, as "smile:0.5" (see `labelled`). Each of ``pairs`` is moved together
-    besides.
+    besides. A ``quick`` look leaves out "joint", "semantic" and "pixel": each attribute alone and the control remain.
 
     Every arm spends all of its steps: what is reported of a face is its worst point, beside it the least change that
     made it fail. Where the generator was taught on the studio's factors and the head mesh is installed, the failing
@@ -70,7 +71,7 @@ def audit(
     """
     request = resolve(
         generator, target, attributes, faces=faces, seed=seed, attack=attack, towards=towards, label=label,
-        pairs=pairs, confirm=confirm, device=device,
+        pairs=pairs, quick=quick, confirm=confirm, device=device,
     )  # fmt: skip
     with _folder(out) as path, eval_mode(*request.modules):
         done = run(plan(request, path), progress or (lambda done, total, what: None))

@@ -14,7 +14,7 @@ import numpy as np
 
 from sia_gen.audits.evidence.statistics import Floats, Groups, benjamini_hochberg, mean_interval, rate_difference
 from sia_gen.audits.finished.audit_report import AuditReport, finished_settings
-from sia_gen.audits.run.results import ARMS, CONTROL, Outcomes, outcomes
+from sia_gen.audits.run.results import CONTROL, Outcomes, outcomes, together
 from sia_gen.audits.verdict.chance import typical
 from sia_gen.audits.verdict.finding import LARGEST_Q
 from sia_gen.core.errors import RequestError
@@ -46,13 +46,14 @@ def compare(first: str | Path, second: str | Path) -> dict[str, Any]:
                 f"{settings[1].get(name)} in the other; audit both with the same settings"
             )
     names = settings[0]["attributes"]
-    found = [(name, [outcomes(run.folder, name, ["valid"]) for run in runs]) for name in (*names, *ARMS)]
+    arms = [arm for arm in together(settings[0]) if arm in together(settings[1])]  # a quick look has none of them
+    found = [(name, [outcomes(run.folder, name, ["valid"]) for run in runs]) for name in (*names, *arms)]
     found.append((CONTROL, [typical(run.folder, names) for run in runs]))
     rows = [_row(name, *_paired(pair)) for name, pair in found]
-    bars, arms = rows[: len(names)], rows[len(names) :]
+    bars, others = rows[: len(names)], rows[len(names) :]
     for row, q in zip(bars, benjamini_hochberg([row.pop("p") for row in bars]), strict=True):
         row["q"] = q
-    for row in arms:
+    for row in others:
         row["q"] = None
         del row["p"]
     bars.sort(key=lambda row: -abs(row["change_difference"] or 0.0))
@@ -61,7 +62,7 @@ def compare(first: str | Path, second: str | Path) -> dict[str, Any]:
         "second": {"run": str(second), "target": settings[1]["target"], "correct": runs[1].histogram["correct"]},
         "faces": rows[0]["faces"],
         "attributes": bars,
-        "arms": arms,
+        "arms": others,
     }
     return {"finding": finding(content), **content}
 

@@ -18,7 +18,7 @@ import torch
 from sia_gen.attack.edit import edit
 from sia_gen.audits.finished.audit_report import AuditReport
 from sia_gen.audits.finished.inputs import FinishedAudit
-from sia_gen.audits.run.results import read_results
+from sia_gen.audits.run.results import UNEDITED, as_sampled_in, read_results, together
 from sia_gen.audits.run.run_folder import MADE_OF
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
@@ -26,7 +26,6 @@ from sia_gen.core.files import HALF_WRITTEN, atomic, shipped, slug, writable_fol
 from sia_gen.core.images import to_bytes, to_pil
 
 BATCH = 32
-UNEDITED = "unedited"
 PICTURES, UNFINISHED = "images", "images.part"
 CARD, TABLE = "README.md", "metadata.parquet"
 TEXT = Template("""\
@@ -74,8 +73,9 @@ def export(
     """Write the attacked faces of a finished audit, and those that failed in its semantic arm, to the folder ``out``.
 
     ``generator`` is named where the run's name does not find it again. With ``alone``, those that failed with one
-    attribute moved alone are added; with ``valid``, only valid failures are taken. Images are made anew from the
-    generator and ω, without the pixel residual. Returns how many were written.
+    attribute moved alone are added, as they are of a quick look, which has no others; with ``valid``, only valid
+    failures are taken. Images are made anew from the generator and ω, without the pixel residual. Returns how many were
+    written.
 
     Raises `RequestError` for a run whose generator or attributes have changed since, or that has none by name, and for
     a folder that holds something else.
@@ -92,8 +92,9 @@ def export(
         for path in out.glob(HALF_WRITTEN):
             path.unlink()
     pictures.mkdir()
-    arms = ["semantic", *(space.names if alone else [])]
-    rows = _rows(report, arms, space.names, valid)
+    whole = [arm for arm in together(settings) if arm == "semantic"]
+    arms = [*whole, *(space.names if alone or not whole else [])]
+    rows = _rows(report, arms, space.names, valid, as_sampled_in(settings))
     done = 0
     for part in np.array_split(np.arange(len(rows)), max(1, -(-len(rows) // BATCH))):
         chosen = [rows[index] for index in part]
@@ -136,17 +137,19 @@ def _counted(classes: Sequence[str]) -> str:
     return f" ({', '.join(f'{index} {name}' for index, name in enumerate(classes))})" if classes else ""
 
 
-def _rows(report: AuditReport, arms: Sequence[str], names: Sequence[str], valid: bool) -> list[dict[str, Any]]:
+def _rows(
+    report: AuditReport, arms: Sequence[str], names: Sequence[str], valid: bool, as_it_was: str
+) -> list[dict[str, Any]]:
     """A row for each image: every attacked face as it was, then the failures of each of ``arms``.
 
-    ``names`` are the audit's attributes.
+    ``names`` are the audit's attributes, ``as_it_was`` is the arm that tells which faces were attacked.
     """
     plain = ["face", "reference", "correct", "success", "valid", "confirmed", "output_before", "output_after"]
     moved = [f"omega_{name}" for name in names]
     found = []
-    for arm in ("pixel", *arms):
+    for arm in (as_it_was, *arms):
         for row in read_results(report.folder, [*plain, *moved], arm).to_pylist():
-            unedited = arm == "pixel"
+            unedited = arm == as_it_was
             wanted = unedited or (row["success"] and (row["valid"] or not valid))
             if not row.pop("correct") or not wanted:
                 continue

@@ -24,6 +24,7 @@ def write_report(content: Mapping[str, Any], attributes: Sequence[Attribute], fo
     told = {
         "attribute_list": attributes,
         "rule": finding,
+        "quick": finding.QUICK if content["settings"].get("quick") else "",
         "measured": content.get("measured", ""),
         "label_read": content["reference"] == VERIFIED,
         "label_judged": content["gate"] is not None and content["gate"]["label"] is not None,

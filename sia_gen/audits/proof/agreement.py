@@ -18,7 +18,7 @@ from sia_gen.audits.evidence.statistics import wilson
 from sia_gen.audits.finished.audit_report import AuditReport
 from sia_gen.audits.finished.inputs import FinishedAudit
 from sia_gen.audits.pages.report import RENDERING, write_report
-from sia_gen.audits.run.results import confirmed_share, read_results
+from sia_gen.audits.run.results import as_sampled_in, confirmed_share, read_results, together
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress, resolve_device
 from sia_gen.core.files import write_json
@@ -60,7 +60,8 @@ def agreement(
     model = finished.target(target, device)
     asked = Rendered.of(model, source, place, makehuman)
     rendered, model = asked.rendered, asked.target
-    seeds = read_results(report.folder, ["face"], "pixel")["face"].to_pylist()[:faces]
+    seeds = read_results(report.folder, ["face"], as_sampled_in(settings))["face"].to_pylist()[:faces]
+    whole = [arm for arm in together(settings) if arm == "semantic"]
     steps = len(space.names) + 1
     rows = []
     for index, name in enumerate(space.names):
@@ -75,7 +76,7 @@ def agreement(
         "spearman": _rank_correlation([row["audit"] for row in rows], [row["rendered"] for row in rows]),
         "attributes": sorted(rows, key=lambda row: -row["rendered"]),
         "confirmed": {
-            "semantic": _confirmed(asked, seeds, report, ["semantic"], space.names),
+            "semantic": _confirmed(asked, seeds, report, whole, space.names),
             "alone": _confirmed(asked, seeds, report, space.names, space.names),
         },
     }

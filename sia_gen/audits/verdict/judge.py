@@ -36,7 +36,7 @@ def judge(plan: Plan) -> Verdict:
     content["checks"] = [*plan.said, *silence(folder.path), *few(content["correct"], content["faces"])]
     content["pairs"] = pair_rows(folder.path, plan.request.pairs)
     examples = Examples(folder, columns)
-    content["examples"] = examples.joint(names.index("joint"), chunks)
+    content["examples"] = [] if plan.request.quick else examples.joint(names.index("joint"), chunks)
     for row in content["attributes"][:PICTURED]:
         content["examples"] += examples.single(names.index(row["name"]), row["name"], chunks)
     return Verdict(plan, content)

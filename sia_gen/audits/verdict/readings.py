@@ -19,16 +19,17 @@ from sia_gen.training.groups import SUBGROUPS, class_names
 MOVED = 0.5  # sd of an attribute: what drags another by as much may owe it its effect
 
 
-def collateral(folder: Path, spread: Mapping[str, float]) -> dict[str, Any]:
+def collateral(folder: Path, spread: Mapping[str, float], unedited: str = "pixel") -> dict[str, Any]:
     """How far each attribute alone moves the readings of all, at the value that changed the output most.
 
-    ``spread`` is the sd over faces of each; "moved" ``[K][K]`` is the mean size of the changes in these.
+    ``spread`` is the sd over faces of each; "moved" ``[K][K]`` is the mean size of the changes in these. ``unedited``
+    is the arm whose readings are of faces as sampled.
     """
     names = list(spread)
     if not names:
         return {"names": [], "moved": []}
     deviations = np.array([*spread.values()])
-    before = _readings(folder, "pixel", names)  # [N, K]
+    before = _readings(folder, unedited, names)  # [N, K]
     rows = []
     for arm in names:
         far = np.abs(_readings(folder, arm, names) - before) / deviations
@@ -73,12 +74,12 @@ def subgroups(folder: Path, units: Mapping[str, str], arm: str = "semantic") -> 
     return found
 
 
-def facial(folder: Path, names: Sequence[str]) -> dict[str, Any] | None:
+def facial(folder: Path, names: Sequence[str], unedited: str = "pixel") -> dict[str, Any] | None:
     """Mean error of landmarks by part of the face: unedited, and with each attribute at what changed the error most.
 
     None for targets that find no landmarks of a face. In distances between the outer eye corners.
     """
-    found = outcomes(folder, "pixel", FACIAL)
+    found = outcomes(folder, unedited, FACIAL)
     if not len(found.face) or found.rows[FACIAL[0]].null_count:
         return None
     before = np.array(found.rows[FACIAL[0]].to_pylist()).mean(axis=0)

@@ -52,6 +52,9 @@ def audit(
     towards: Annotated[str | None, typer.Option(help="A class that the target is to be driven towards.")] = None,
     label: Annotated[str | None, typer.Option(help="What the target predicts, as smile:0.5 or age:30,60.")] = None,
     pairs: Annotated[str | None, typer.Option(help="Attributes to move together, as age+yaw,smile+glasses.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only each attribute alone and the control: nothing together, no pixels.")
+    ] = False,
     confirm: Annotated[
         bool | None,
         typer.Option(
@@ -84,6 +87,7 @@ def audit(
             towards=towards,
             label=label,
             pairs=_pairs(pairs),
+            quick=quick,
             confirm="auto" if confirm is None else confirm,
             device=resolve(device),
             progress=progress,

@@ -15,6 +15,8 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
     print(histogram["finding"])
     if histogram["confirmation"]:
         print(histogram["confirmation"])
+    if histogram["settings"].get("quick"):
+        print(finding.QUICK)
     towards = histogram["settings"].get("towards")
     right = "correct" if towards is None else f"correct and not '{towards}'"
     print(f"{histogram['correct']} of {histogram['faces']} faces {right} before any edit; only these are attacked.")
