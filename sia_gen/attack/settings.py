@@ -42,12 +42,12 @@ class AttackSettings:
     """
 
     steps: int = Field(10, ge=1, le=MOST)
-    box: float = Field(1.0, ge=0, le=1)
+    box: float = Field(1.0, ge=0, le=1, allow_inf_nan=False)
     budget: float = Field(1.0, gt=0, allow_inf_nan=False)
     epsilon: float = Field(1 / 255, ge=0, allow_inf_nan=False)
     norm: Norm = "linf"
-    semantic_step: float = Field(0.2, gt=0, le=2)
-    pixel_step: float = Field(0.25, gt=0, le=2)
+    semantic_step: float = Field(0.2, gt=0, le=2, allow_inf_nan=False)
+    pixel_step: float = Field(0.25, gt=0, le=2, allow_inf_nan=False)
     step: Step | Literal["sweep", "evolve"] = "sign"
     pairs: int = Field(8, ge=1, le=MOST)
     momentum: float = Field(0.0, ge=0, allow_inf_nan=False)

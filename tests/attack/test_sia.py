@@ -415,6 +415,8 @@ def test_attributes_of_another_generator_are_refused():
     ("settings", "message"),
     [
         ({"steps": 0}, "steps=0 should be greater than or equal to 1; change it"),
+        ({"box": float("nan")}, "box=nan should be a finite number; change it"),
+        ({"semantic_step": float("nan")}, "semantic_step=nan should be a finite number; change it"),
         ({"box": 1.5}, "box=1.5 should be less than or equal to 1; change it"),
         ({"budget": 0}, "budget=0 should be greater than 0; change it"),
         ({"budget": torch.nan}, "budget=nan should be a finite number; change it"),

@@ -73,8 +73,9 @@ def test_one_class_for_all_faces_is_named_where_no_truth_is_known():
         (Form(low=-1), "with values from -1 to 1; give --input-range -1,1"),
         (Form(imagenet=True), "normalised as ImageNet's are; give --input-range imagenet"),
         (Form(size=64), "at 64 px; give --size 64"),
+        (Form(crop=0.7), "only the middle 70% of each side; give --crop 0.7"),
     ],
-    ids=["bgr", "0-255", "-1-1", "imagenet", "size"],
+    ids=["bgr", "0-255", "-1-1", "imagenet", "size", "crop"],
 )
 def test_a_form_in_which_a_target_reads_faces_better_is_named(form, words):
     images = torch.rand(32, 3, 16, 16, generator=torch.Generator().manual_seed(1))

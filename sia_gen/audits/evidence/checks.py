@@ -179,6 +179,7 @@ FORMS = {
     "with values from -1 to 1; give --input-range -1,1": Form(low=-1),
     "normalised as ImageNet's are; give --input-range imagenet": Form(imagenet=True),
     **{f"at {side} px; give --size {side}": Form(size=side) for side in (64, 112, 160, 224)},
+    **{f"only the middle {share:.0%} of each side; give --crop {share:g}": Form(crop=share) for share in (0.875, 0.7)},
 }
 """Other ways to show a target pictures, and what to do where it is clearly more often right so."""
 

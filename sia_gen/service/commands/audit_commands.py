@@ -17,6 +17,7 @@ from sia_gen.service.commands.options import (
     Budget,
     Channels,
     Classes,
+    Crop,
     Device,
     Epsilon,
     Generator,
@@ -48,6 +49,7 @@ def audit(
     size: Size = None,
     channels: Channels = None,
     input_range: InputRange = None,
+    crop: Crop = None,
     classes: Classes = None,
     towards: Annotated[str | None, typer.Option(help="A class that the target is to be driven towards.")] = None,
     label: Annotated[str | None, typer.Option(help="What the target predicts, as smile:0.5 or age:30,60.")] = None,
@@ -73,7 +75,8 @@ def audit(
     from sia_gen.targets.adapted import asked_as
 
     settings = attack_of(steps, box, budget, epsilon, queries)
-    target = asked_as(target, size=size, channels=channels, input_range=input_range, classes=classes)
+    shown = {"size": size, "channels": channels, "input_range": input_range, "crop": crop, "classes": classes}
+    target = asked_as(target, **shown)
     folder = out or RunStore().path(target)
     with progress_bar(quiet=as_json) as progress:
         report = run(

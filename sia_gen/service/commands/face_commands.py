@@ -20,6 +20,7 @@ from sia_gen.service.commands.options import (
     Budget,
     Channels,
     Classes,
+    Crop,
     Device,
     Epsilon,
     Generator,
@@ -54,6 +55,7 @@ def attack(
     size: Size = None,
     channels: Channels = None,
     input_range: InputRange = None,
+    crop: Crop = None,
     classes: Classes = None,
     as_json: AsJson = False,
     seed: Seed = 0,
@@ -69,7 +71,8 @@ def attack(
     require_png(out)
     wanted = _wanted(seed, face, faces)
     settings = attack_of(steps, box, budget, epsilon, queries)
-    target = asked_as(target, size=size, channels=channels, input_range=input_range, classes=classes)
+    shown = {"size": size, "channels": channels, "input_range": input_range, "crop": crop, "classes": classes}
+    target = asked_as(target, **shown)
     with progress_bar(quiet=as_json) as progress:
         sheet = attack_sheet(generator, target, wanted, names_of(attributes), settings, resolve(device), progress)
     sheet.save(out)

@@ -26,6 +26,7 @@ Target = Annotated[
 Size = Annotated[int | None, typer.Option(help="Side in pixels at which the target is shown pictures.")]
 Channels = Annotated[str | None, typer.Option(help="Order of its channels: rgb or bgr.")]
 InputRange = Annotated[str | None, typer.Option(help="Values it takes in place of 0,1: 0,255 or -1,1 or imagenet.")]
+Crop = Annotated[float | None, typer.Option(help="Share of a picture's side that it is shown of the middle, as 0.8.")]
 Classes = Annotated[
     str | None,
     typer.Option(help="Texts that a CLIP or SigLIP model decides between, as 'a smile,a frown'."),
