@@ -5,7 +5,7 @@ Letters: N faces, K attributes, R resolution.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,13 +16,12 @@ from sia_gen.attack.edit import edit
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attack.starts import random_omega
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.audits.evidence.reference import VerifiedLabel
-from sia_gen.audits.evidence.rendered import class_of, taught
+from sia_gen.audits.evidence.reference import Followed, followed
 from sia_gen.core.executors import Batches, Progress
 from sia_gen.core.images import from_bytes, quantise, to_bytes
 from sia_gen.generators.generator import Codes, Generator
 from sia_gen.hardening.regimens import Regimen
-from sia_gen.studio.sampling import sample
+from sia_gen.hardening.truth import Truth
 from sia_gen.targets.target import Target
 
 BATCH = 32
@@ -34,54 +33,54 @@ class Faces:
 
     generator: Generator
     space: AttributeSpace
-    verified: VerifiedLabel
+    truth: Truth
     attack: SemanticImageAttack
     focus: tuple[str, ...]
 
     def draw(self, seeds: Sequence[int], regimen: Regimen, target: Target, progress: Progress) -> tuple[Tensor, Tensor]:
-        """Pictures uint8 ``[M, 3, R, R]`` and their classes ``[M]``: each face as it is, and as the regimen changes it.
+        """Pictures uint8 ``[M, 3, R, R]`` and what is right of them ``[M, ...]``: each face as it is, and as changed.
 
-        The class of a face is what the generator was told of it, where it was taught on the studio's factors, else what
-        the verifier reads off it. Changed faces of which the verifier reads another class than before are left out.
+        Changed faces of which it is not known what is right are left out.
         """
         codes = self.generator.sample(seeds)
-        plain, read = self._read(codes, None)
-        known = class_of(target, sample(seeds).values) if taught(self.generator) else None
-        truth = read if known is None else known.to(read.device)
-        pictures, labels = [plain], [truth]
-        if regimen.hard != "no":
-            changed = self._changed(codes, seeds, truth, regimen, target, progress)
-            kept = self._classes(changed) == read
-            pictures.append(changed[kept.cpu()])
-            labels.append(truth[kept])
-        return torch.cat(pictures), torch.cat(labels).cpu()
+        plain = self._pictures(codes, None)
+        (truth,) = self._known(codes, lambda part, show: (self.truth.of(seeds[part], show(plain)),))
+        if regimen.hard == "no":
+            return plain, truth.cpu()
+        changed = self._changed(codes, seeds, truth, regimen, target, progress)
+        after, known = self._known(codes, lambda part, show: self.truth.after(show(changed), show(plain), truth[part]))
+        return torch.cat([plain, changed[known.cpu()]]), torch.cat([truth, after[known]]).cpu()
 
     @torch.no_grad()
-    def _read(self, codes: Codes, omega: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Pictures uint8 on the CPU, and the classes that are read off them."""
+    def _pictures(self, codes: Codes, omega: Tensor | None) -> Tensor:
+        """The faces edited, uint8 on the CPU."""
 
-        def render(part: slice) -> tuple[Tensor, Tensor]:
+        def render(part: slice) -> Tensor:
             moved = None if omega is None else omega[part].to(codes.device)
-            images = quantise(edit(self.generator, self.space, codes[part], moved).float())
-            return to_bytes(images).cpu(), self.verified.read(images)
+            return to_bytes(quantise(edit(self.generator, self.space, codes[part], moved).float())).cpu()
 
-        pictures, read = zip(*Batches(BATCH)(len(codes), render), strict=True)
-        return torch.cat(pictures), torch.cat(read)
+        return torch.cat(list(Batches(BATCH)(len(codes), render)))
 
     @torch.no_grad()
-    def _classes(self, pictures: Tensor) -> Tensor:
-        device = self.verified.verifier.mean.device
-        parts = Batches(BATCH)(len(pictures), lambda part: self.verified.read(from_bytes(pictures[part]).to(device)))
-        return torch.cat(list(parts))
+    def _known(
+        self, codes: Codes, look: Callable[[slice, Callable[[Tensor], Tensor]], tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        """What ``look`` gives of all faces, a part at a time; it is handed how to see that part of pictures."""
+
+        def see(part: slice) -> tuple[Tensor, ...]:
+            return look(part, lambda pictures: from_bytes(pictures[part]).to(codes.device))
+
+        return tuple(torch.cat(each) for each in zip(*Batches(BATCH)(len(codes), see), strict=True))
 
     def _changed(
         self, codes: Codes, seeds: Sequence[int], truth: Tensor, regimen: Regimen, target: Target, progress: Progress
     ) -> Tensor:  # fmt: skip
         """The same faces changed, uint8 ``[N, 3, R, R]``: at random, and where the attack finds worse, by that."""
         alone = self._alone(len(seeds))
-        changed, _ = self._read(codes, self._random(seeds, alone))
+        changed = self._pictures(codes, self._random(seeds, alone))
         if regimen.hard == "random":
             return changed
+        asked = followed(target, codes.device)
         attack = self.attack if regimen.hard == "joint" else replace(self.attack, epsilon=0.0)
         for index in range(-1, len(self.focus)):
             rows = (alone == index).nonzero().flatten()
@@ -91,8 +90,9 @@ class Faces:
             # One attribute is searched from end to end; with pixels it is then followed uphill like several.
             chosen = attack.alone() if index >= 0 and regimen.hard == "semantic" else attack
             progress(index + 1, len(self.focus) + 1, "attacking faces")
-            result = chosen.suited(target)(
-                self.generator, space, target, codes[rows.to(codes.device)], truth[rows.to(truth.device)],
+            result = chosen.suited(asked)(
+                self.generator, space, asked, codes[rows.to(codes.device)],
+                None if isinstance(asked, Followed) else truth[rows.to(truth.device)],
                 seeds=[seeds[row] for row in rows.tolist()],
             )  # fmt: skip
             changed[rows[result.correct]] = result.adversarial[result.correct]  # others are wrong as they are

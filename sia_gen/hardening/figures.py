@@ -1,4 +1,4 @@
-"""How right a classifier is on renders whose labels are exact: over all, in its worst group, and where its cause works.
+"""How right a target is on renders whose labels are exact: over all, in its worst group, and where its cause works.
 
 Letters: N renders.
 """
@@ -11,34 +11,52 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sia_gen.audits.evidence.rendered import class_of
-from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Batches
 from sia_gen.core.images import from_bytes
+from sia_gen.studio.factors import NAMES
 from sia_gen.studio.renders import RenderSet
-from sia_gen.targets.target import Target, ask
+from sia_gen.targets.points import FACE_POINTS, Keypoints
+from sia_gen.targets.target import Target, ask, classify
+from sia_gen.targets.task import Classification, Regression
 from sia_gen.training.groups import groups
 
 BATCH = 64
 
 
-def figures(target: Target, data: RenderSet, focus: Sequence[str], device: torch.device) -> dict[str, Any]:
-    """Balanced accuracy, that of each subgroup, and of the faces that lie on either side of each focus attribute.
+def measured(target: Target) -> str | None:
+    """What `figures` gives of a target, in words; None where renders do not say what is right of it."""
+    task, label = target.task, target.label
+    if isinstance(task, Keypoints):
+        return f"faces with an error up to {task.tolerance:g}" if task.points == FACE_POINTS.points else None
+    if label is None or label.attribute not in NAMES:
+        return None
+    if isinstance(task, Classification):
+        return "balanced accuracy"
+    return f"faces read within {task.tolerance:g}" if isinstance(task, Regression) else None
 
-    "cells" are by attribute the accuracies of each class below and above the attribute's median: a cause of failure is
-    a class that is read worse on one of the sides; "worst" is the least of all.
+
+def figures(target: Target, data: RenderSet, focus: Sequence[str], device: torch.device) -> dict[str, Any]:
+    """The share of renders that a target is right on, over all, in each subgroup, and on either side of each focus.
+
+    Of a classifier "balanced" and the groups' shares are balanced over its classes. "cells" are by attribute the shares
+    of each class (all faces, of a target without classes) below and above the attribute's median: a cause of failure
+    is a class that is read worse on one of the sides; "worst" is the least of all. The target is one of which
+    `measured` says something.
     """
-    truth = class_of(target, data.values)
-    if truth is None:
-        raise RequestError(f"'{target.name}' has no label among the studio's factors, so that renders cannot judge it")
-    parts = Batches(BATCH)(len(data), lambda part: _decided(target, from_bytes(data.images[part]).to(device)))
-    right = torch.cat(list(parts)).cpu() == truth
-    found: dict[str, Any] = {"renders": len(data), "balanced": _balanced(right, truth)}
+    truth, classes = _truth(target, data)
+
+    def wrong(part: slice) -> Tensor:
+        with torch.no_grad():
+            said = ask(target, from_bytes(data.images[part]).to(device))
+        return target.task.failed(said, truth[part].to(device))
+
+    right = ~torch.cat(list(Batches(BATCH)(len(data), wrong))).cpu()
+    found: dict[str, Any] = {"renders": len(data), "balanced": balanced(right, classes)}
     own = None if target.label is None else target.label.attribute
     by_group = {
-        name: _balanced(right[rows], truth[rows])
+        name: balanced(right[rows], classes[rows])
         for name, rows in groups(data, 0, without=own).items()
-        if len(truth[rows].unique()) > 1
+        if set(classes[rows].tolist()) == set(classes.tolist())
     }
     found["groups"] = by_group
     cells = {}
@@ -46,8 +64,8 @@ def figures(target: Target, data: RenderSet, focus: Sequence[str], device: torch
         values = data.value(name)
         above = values > values.median()
         cells[name] = [
-            [_share(right[(truth == each) & (above == side)]) for side in (False, True)]
-            for each in truth.unique().tolist()
+            [_share(right[(classes == each) & (above == side)]) for side in (False, True)]
+            for each in classes.unique().tolist()
         ]
     found["cells"] = cells
     shares = [share for rows in cells.values() for row in rows for share in row if share is not None]
@@ -55,13 +73,22 @@ def figures(target: Target, data: RenderSet, focus: Sequence[str], device: torch
     return found
 
 
-@torch.no_grad()
-def _decided(target: Target, images: Tensor) -> Tensor:
-    return target.task.decide(ask(target, images))
+def _truth(target: Target, data: RenderSet) -> tuple[Tensor, Tensor]:
+    """What is right of each render ``[N, ...]``, and its class ``[N]``, 0 for a target without classes."""
+    none = torch.zeros(len(data), dtype=torch.int64)
+    if isinstance(target.task, Keypoints):
+        return data.landmarks, none
+    assert target.label is not None
+    values = data.value(target.label.attribute)
+    if isinstance(target.task, Classification):
+        classes = classify(values, target.label.thresholds)
+        return classes, classes
+    return values[:, None], none
 
 
-def _balanced(right: Tensor, truth: Tensor) -> float:
-    shares = [right[truth == each].float().mean() for each in truth.unique()]
+def balanced(right: Tensor, classes: Tensor) -> float:
+    """The mean over classes of the share that is right, of bool ``[N]``."""
+    shares = [right[classes == each].float().mean() for each in classes.unique()]
     return round(float(torch.stack(shares).mean()), 4)
 
 

@@ -14,25 +14,48 @@ from torch.nn import functional as F
 from sia_gen.core.images import Images, from_bytes
 from sia_gen.core.modules import one_seed
 from sia_gen.hardening.regimens import Regimen
-from sia_gen.training.network import augment, mirrored_at_random
+from sia_gen.studio.factors import MIRRORED
+from sia_gen.studio.landmarks import in_a_mirror
+from sia_gen.targets.points import FACE_POINTS, Keypoints
+from sia_gen.targets.target import Target
+from sia_gen.targets.task import Classification, MultiLabel, Regression, Task
+from sia_gen.training.landmarks import HEAT_WEIGHT, heat_maps
+from sia_gen.training.network import augment, either, mirrored_at_random
 
 STEPS, STRIDE = 3, 0.5  # of the attack within a training step, each a share of the radius
 BETA = 6.0  # of TRADES: its paper's
 CHAINS, DEPTH = 3, 2  # of AugMix
 
 
-def prepared(regimen: Regimen) -> Callable[..., tuple[Tensor, ...]]:
-    """Pictures uint8 ``[B, 3, R, R]`` and classes ``[B]`` → images in [0, 1], classes and noise in −1…1."""
+def in_mirror(target: Target, truths: Tensor) -> Tensor | None:
+    """What is right ``[N, ...]`` of the same pictures in a mirror; None where that is not known."""
+    task = target.task
+    if isinstance(task, Keypoints):
+        return in_a_mirror(truths) if task.points == FACE_POINTS.points else None
+    predicted = list(task.labels) if isinstance(task, MultiLabel) else []
+    if target.label is not None:
+        predicted.append(target.label.attribute)
+    return None if set(predicted) & set(MIRRORED) else truths
 
-    def prepare(random: torch.Generator, pictures: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+
+def prepared(regimen: Regimen, mirrored: bool) -> Callable[..., tuple[Tensor, ...]]:
+    """Pictures uint8 ``[B, 3, R, R]``, what is right of them and what in a mirror → images in [0, 1], truths, noise.
+
+    Without ``mirrored`` none is shown in a mirror. The noise lies in −1…1.
+    """
+
+    def prepare(random: torch.Generator, pictures: Tensor, straight: Tensor, turned: Tensor) -> tuple[Tensor, ...]:
         if regimen.augment == "no":
             images = augment(pictures, random)
         else:
             with one_seed(random.initial_seed() % 2**32):
                 images = _varied(from_bytes(pictures), regimen.augment)
-        images, _ = mirrored_at_random(images, random)
+        truths = straight
+        if mirrored:
+            images, flip = mirrored_at_random(images, random)
+            truths = either(flip, turned, straight)
         noise = torch.rand(images.shape, generator=random, device=images.device) * 2 - 1
-        return images, labels, noise
+        return images, truths, noise
 
     return prepare
 
@@ -53,26 +76,52 @@ def _varied(images: Images, how: str) -> Images:
     return (kept * images + (1 - kept) * mixed).clamp(0, 1)
 
 
-def loss(regimen: Regimen, epsilon: float) -> Callable[..., Tensor]:
-    """Cross-entropy; of pictures that PGD has changed, or with TRADES' pull of these to what is said of the others."""
+def loss(regimen: Regimen, task: Task, epsilon: float) -> Callable[..., Tensor]:
+    """A task's error; of pictures that PGD has changed, or with TRADES' pull of these to what is said of others."""
 
-    def total(model: nn.Module, kind: object, images: Images, labels: Tensor, noise: Tensor) -> Tensor:
+    def total(model: nn.Module, kind: object, images: Images, truths: Tensor, noise: Tensor) -> Tensor:
+        pixel = 1 / images.shape[-1]
         if regimen.pixels == "no":
-            return F.cross_entropy(model(images).float(), labels)
+            return error(task, model(images).float(), truths, pixel)
         if regimen.pixels == "pgd":
-            worse = _attacked(model, images, noise, epsilon, lambda said: F.cross_entropy(said, labels))
-            return F.cross_entropy(model(worse).float(), labels)
+            worse = _attacked(model, images, noise, epsilon, lambda said: error(task, said, truths, pixel))
+            return error(task, model(worse).float(), truths, pixel)
         plain = model(images).float()
-        calm = plain.detach().log_softmax(1)
-        worse = _attacked(model, images, noise, epsilon, lambda said: _apart(said, calm))
-        return F.cross_entropy(plain, labels) + BETA * _apart(model(worse).float(), plain.log_softmax(1))
+        calm = plain.detach()
+        worse = _attacked(model, images, noise, epsilon, lambda said: apart(task, said, calm))
+        return error(task, plain, truths, pixel) + BETA * apart(task, model(worse).float(), plain)
 
     return total
 
 
-def _apart(said: Tensor, calm: Tensor) -> Tensor:
-    """How far answers lie from calm ones, log-probabilities: the mean Kullback–Leibler divergence."""
-    return F.kl_div(said.log_softmax(1), calm, reduction="batchmean", log_target=True)
+def error(task: Task, said: Tensor, truths: Tensor, pixel: float) -> Tensor:
+    """What is minimised, a mean over B: of classes the cross-entropy, of values the error in tolerances.
+
+    Heat maps ``[B, K, h, w]`` are held against peaks at the points ``[B, K, 2]``, which lie half a ``pixel`` before
+    those of the picture; points against the points.
+    """
+    if isinstance(task, Classification):
+        return F.cross_entropy(said, truths)
+    if isinstance(task, MultiLabel):
+        return F.binary_cross_entropy_with_logits(said, truths.to(said.dtype))
+    if isinstance(task, Regression):
+        unit = task.tolerance or 1.0
+        return F.smooth_l1_loss(said / unit, truths / unit)
+    if said.ndim == 4:
+        return HEAT_WEIGHT * (said - heat_maps(truths - pixel / 2, *said.shape[-2:])).square().mean()
+    return task.loss(said, truths).mean()
+
+
+def apart(task: Task, said: Tensor, calm: Tensor) -> Tensor:
+    """How far answers lie from calm ones, a mean over B: the Kullback–Leibler divergence, or the squared distance."""
+    if isinstance(task, Classification):
+        return F.kl_div(said.log_softmax(1), calm.log_softmax(1), reduction="batchmean", log_target=True)
+    if isinstance(task, MultiLabel):
+        said, calm = torch.stack([said, -said], 1), torch.stack([calm, -calm], 1)
+        given = {"reduction": "batchmean", "log_target": True}
+        return F.kl_div(F.logsigmoid(said), F.logsigmoid(calm), **given)  # type: ignore[arg-type]
+    unit = (task.tolerance or 1.0) if isinstance(task, Regression) else HEAT_WEIGHT**-0.5 if said.ndim == 4 else 1.0
+    return ((said - calm) / unit).square().mean()
 
 
 def _attacked(

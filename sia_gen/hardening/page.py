@@ -38,7 +38,7 @@ def write_card(told: Mapping[str, Any], words: str, figures: Mapping[str, Any] |
             ("the worst of all groups", before["worst"], after["worst"]),
         ]
         found = table(
-            [f"balanced accuracy on {before['renders']} renders", "before", "after"],
+            [f"{figures['measure']}, of {before['renders']} renders", "before", "after"],
             [(name, f"{a:.1%}", f"{b:.1%}") for name, a, b in rows],
         )
     values = {
@@ -46,7 +46,7 @@ def write_card(told: Mapping[str, Any], words: str, figures: Mapping[str, Any] |
         "name": folder.resolve().name,
         "words": words,
         "figures": found,
-        "known": "what the generator was told of them" if told["told"] else "the verifier",
+        "known": told["truth"],
         "attributes": ", ".join(told["attributes"]),
         "focus": f", half of them along {', '.join(told['focus'])} alone" if told["focus"] else "",
     }

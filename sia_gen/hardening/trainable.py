@@ -1,6 +1,6 @@
 """A target's network as something to train, and to save again in its own format.
 
-Letters: B images, C classes.
+Letters: B images, C classes, L labels, F values, K points, h and w of a heat map.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +20,38 @@ from sia_gen.core.foreign import quiet_transformers
 from sia_gen.core.images import Images
 from sia_gen.targets.adapted import Adapted
 from sia_gen.targets.formats.classifier import Classifier
+from sia_gen.targets.formats.keypoints import KeypointNetwork, prepared
 from sia_gen.targets.formats.pretrained import NEW_PROCESSOR, PROCESSOR, WEIGHTS
-from sia_gen.targets.module import ModuleTarget
-from sia_gen.targets.outputs import as_logits
+from sia_gen.targets.module import ModuleTarget, as_prediction
 from sia_gen.targets.target import Target, within
-from sia_gen.targets.task import Classification
 
 
 class Trainable(nn.Module):
-    """A copy of a classifier's network and its preprocessing: images ``[B, 3, H, W]`` in [0, 1] → logits ``[B, C]``."""
+    """A copy of a target's network and what it does to pictures: images ``[B, 3, H, W]`` in [0, 1] → its prediction.
+
+    That is logits ``[B, C]`` or ``[B, L]``, values ``[B, F]``, or points ``[B, K, 2]``; of a ViTPose the heat maps
+    ``[B, K, h, w]`` that its points are read from.
+    """
 
     def __init__(self, target: Target) -> None:
         super().__init__()
         asked = within(target)
-        if not isinstance(target.task, Classification):
-            raise RequestError(f"'{target.name}' is no classifier; only those are hardened so far")
         if not target.differentiable:
             raise RequestError(
                 f"'{target.name}' gives no gradients, so it cannot be trained; give its weights as a model"
             )
+        self.prepare: Any = None
         if isinstance(asked, Classifier):
             network: Any = asked.model.network
-            self.prepare: Any = asked.model.preprocessing
+            self.prepare = asked.model.preprocessing
+        elif isinstance(asked, KeypointNetwork):
+            network = asked.network
+            self.prepare = partial(prepared, size=asked.size, mean=asked.mean, std=asked.std)
         elif isinstance(asked, ModuleTarget) and isinstance(asked.module, nn.Module):
-            network, self.prepare = asked.module, None
+            network = asked.module
         else:
             raise RequestError(f"'{target.name}' is no network that can be trained; give a model's folder or a module")
-        self.form = target.form if isinstance(target, Adapted) else None
+        self.form, self.task = target.form if isinstance(target, Adapted) else None, asked.task
         self.network = deepcopy(network).float().requires_grad_(True)
         if not any(True for _ in self.network.parameters()):
             raise RequestError(f"'{target.name}' has no parameters to train; give another model")
@@ -54,7 +60,7 @@ class Trainable(nn.Module):
         if self.form is not None:
             images = self.form(images)
         said: Any = self.network(images if self.prepare is None else self.prepare(images))
-        return as_logits(getattr(said, "logits", said), len(images))
+        return said.heatmaps if hasattr(said, "heatmaps") else as_prediction(self.task, said, len(images))
 
     def put_into(self, target: Target) -> Target:
         """The same target with this network in place of its own, frozen."""
@@ -63,6 +69,8 @@ class Trainable(nn.Module):
             return replace(target, target=self.put_into(target.target))
         if isinstance(target, Classifier):
             return replace(target, model=replace(target.model, network=network))
+        if isinstance(target, KeypointNetwork):
+            return replace(target, network=network)
         assert isinstance(target, ModuleTarget)
         return replace(target, module=network)
 

@@ -64,14 +64,7 @@ class ModuleTarget:
     def predict(self, images: Images) -> Tensor:
         frozen = eval_mode(self.module) if isinstance(self.module, nn.Module) else nullcontext()
         with frozen:
-            output = self._asked(images)
-        output = getattr(output, "logits", output)  # transformers' networks return an output class
-        if isinstance(self.task, Classification) and isinstance(output, Tensor):
-            output = as_logits(output, len(images))
-        if isinstance(self.task, Keypoints) and isinstance(output, Tensor) and output.ndim == 4:  # heat maps
-            sides = output.new_tensor([output.shape[3], output.shape[2]])
-            output = (decoded(output) * (sides - 1) + 0.5) / sides  # from pixel middles to shares of the picture
-        return output
+            return as_prediction(self.task, self._asked(images), len(images))
 
     def _asked(self, images: Images) -> Any:
         if self.differentiable:
@@ -83,6 +76,17 @@ class ModuleTarget:
         if isinstance(output, (list, np.ndarray)):  # copied: a box may use its array again
             output = torch.tensor(np.asarray(output), device=images.device)
         return output.float() if isinstance(output, Tensor) and output.is_floating_point() else output
+
+
+def as_prediction(task: Task, output: Any, images: int) -> Any:
+    """What a module gave of ``images`` images, as its task expects it."""
+    output = getattr(output, "logits", output)  # transformers' networks return an output class
+    if isinstance(task, Classification) and isinstance(output, Tensor):
+        output = as_logits(output, images)
+    if isinstance(task, Keypoints) and isinstance(output, Tensor) and output.ndim == 4:  # heat maps
+        sides = output.new_tensor([output.shape[3], output.shape[2]])
+        output = (decoded(output) * (sides - 1) + 0.5) / sides  # from pixel middles to shares of the picture
+    return output
 
 
 def _in_time(module: Callable[[Any], Any], images: Any, seconds: float) -> Any:

@@ -30,7 +30,7 @@ PATCH, HIDDEN, BLOCKS, HEADS = 8, 128, 6, 4
 COLUMNS = 12  # of the sheet, which has two rows
 SCALE = 4  # pixels of a heat map to a patch
 SPREAD = 2.0  # sd of a wanted heat map's peak, in its pixels
-WEIGHT = 1000.0  # of the loss, whose squares are small
+HEAT_WEIGHT = 1000.0  # of the loss, whose squares are small
 
 
 def train_landmarks(
@@ -62,7 +62,7 @@ def train_landmarks(
 
     def loss(network: nn.Module, kind: object, pixels: Tensor, points: Tensor) -> Tensor:
         made = network(pixel_values=pixels).heatmaps.float()
-        return WEIGHT * (made - heat_maps(points, made.shape[-1])).square().mean()
+        return HEAT_WEIGHT * (made - heat_maps(points, *made.shape[-2:])).square().mean()
 
     tables = (data.images, data.landmarks, in_a_mirror(data.landmarks))
     made, settings = learn(
@@ -138,11 +138,15 @@ def make_vitpose() -> nn.Module:
     )
 
 
-def heat_maps(points: Tensor, side: int) -> Tensor:
-    """Points ``[B, K, 2]`` in shares 0…1 of the picture → Gaussian peaks of height 1, ``[B, K, h, h]``."""
-    at = torch.arange(side, device=points.device)
-    x, y = ((-0.5 * ((at - points[..., i, None] * (side - 1)) / SPREAD).square()).exp() for i in (0, 1))  # [B, K, h]
+def heat_maps(points: Tensor, height: int, width: int) -> Tensor:
+    """Points ``[B, K, 2]`` in shares 0…1 of the picture → Gaussian peaks of height 1, ``[B, K, height, width]``."""
+    x, y = (_bumps(points[..., axis, None], side) for axis, side in ((0, width), (1, height)))  # [B, K, side]
     return y[..., :, None] * x[..., None, :]
+
+
+def _bumps(places: Tensor, side: int) -> Tensor:
+    at = torch.arange(side, device=places.device)
+    return (-0.5 * ((at - places * (side - 1)) / SPREAD).square()).exp()
 
 
 def evaluate(folder: Path, data: RenderSet, start: int, device: torch.device | str = "cpu") -> dict[str, float]:

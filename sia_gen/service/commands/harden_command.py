@@ -80,9 +80,10 @@ def _show(found: Hardened) -> None:
         print(f"{found.comparison['finding']}\n")
     if found.figures is not None:
         before, after = found.figures["before"], found.figures["after"]
+        measure = found.figures["measure"].capitalize()
         rows = [("all", before["balanced"], after["balanced"])]
         rows += [(name, share, after["groups"][name]) for name, share in before["groups"].items()]
         rows.append(("the worst of all groups", before["worst"], after["worst"]))
         entries = [{"faces": name, "before": f"{a:.1%}", "after": f"{b:.1%}"} for name, a, b in rows]
-        show_entries(f"Balanced accuracy on {before['renders']} renders whose labels are exact", entries)
+        show_entries(f"{measure}, of {before['renders']} renders whose labels are exact", entries)
     print(f"\nWritten to {found.folder}; before and after: {found.page}")

@@ -49,7 +49,7 @@ class KeypointNetwork:
     differentiable: bool = True
 
     def predict(self, images: Images) -> Tensor:
-        pixels = (warped(images, *self.size) - self.mean) / self.std
+        pixels = prepared(images, self.size, self.mean, self.std)
         return decoded(self.network(pixel_values=pixels).heatmaps) + 0.5 / images.shape[-1]
 
 
@@ -115,6 +115,11 @@ def _task(config: dict[str, Any], name: str, points: int) -> Keypoints:
             f"'{name}' gives {points} points, and not between which two distances are measured; write "
             '"sia_gen": {"keypoints": {"ends": [i, j], "tolerance": 0.08}} into its config.json'
         ) from None
+
+
+def prepared(images: Images, size: tuple[int, int], mean: Tensor, std: Tensor) -> Tensor:
+    """What the network sees of images ``[B, 3, H, W]``."""
+    return (warped(images, *size) - mean) / std
 
 
 def warped(images: Images, height: int, width: int) -> Images:

@@ -1,0 +1,75 @@
+"""The rounds of a hardening: faces drawn against the student as it is, then steps on all that were drawn so far."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sia_gen.core.errors import RequestError
+from sia_gen.core.executors import Progress
+from sia_gen.core.files import is_file, read_tensors, writable_folder, write_tensors
+from sia_gen.core.modules import device_of
+from sia_gen.core.seeds import seeds_apart
+from sia_gen.hardening.lessons import in_mirror, loss, prepared
+from sia_gen.hardening.resolve import Asked
+from sia_gen.targets.task import Classification
+from sia_gen.training.loop import fit
+from sia_gen.training.processes import once
+from sia_gen.training.stepper import Lessons
+
+ROUND, DRAWN, TAUGHT = "round-{}", "faces.safetensors", "taught.safetensors"
+
+
+def teach(asked: Asked, work: Path, progress: Progress | None) -> None:
+    """Teach the student in place; what is finished lies in the folder ``work``, and is not done again."""
+    student, settings, device = asked.student, asked.settings, device_of(asked.student)
+    pictures: list[Tensor] = []
+    truths: list[Tensor] = []
+    for number in range(settings.rounds):
+        folder = writable_folder(work / ROUND.format(number))
+        told = _placed(progress, f"round {number + 1} of {settings.rounds}")
+
+        def draw(number: int = number, folder: Path = folder, told: Progress = told) -> None:
+            seeds = seeds_apart(asked.seed, f"harden {number}", settings.faces)
+            made, right = asked.faces.draw(seeds, asked.regimen, student.put_into(asked.model), told)
+            write_tensors(folder / DRAWN, {"pictures": made, "truths": right})
+
+        if not is_file(folder / DRAWN):
+            once(draw)
+        found, _ = read_tensors(folder / DRAWN)
+        pictures.append(found["pictures"])
+        truths.append(found["truths"])
+        if is_file(folder / TAUGHT):
+            student.load_state_dict(read_tensors(folder / TAUGHT)[0])
+            continue
+        averaged = fit(
+            student, _lessons(asked, torch.cat(pictures), torch.cat(truths)),
+            loss(asked.regimen, asked.model.task, settings.epsilon), folder, steps=settings.steps, rate=settings.rate,
+            settings=asked.told | {"round": number}, precision=asked.precision, progress=told,
+        )  # fmt: skip
+        state = {name: value.detach().cpu().contiguous() for name, value in averaged.state_dict().items()}
+        once(partial(write_tensors, folder / TAUGHT, state))
+        student.load_state_dict(state)
+    student.to(device)
+
+
+def _lessons(asked: Asked, pictures: Tensor, truths: Tensor) -> Lessons:
+    if isinstance(asked.model.task, Classification) and len(truths.unique()) < 2:
+        raise RequestError(f"all {len(truths)} faces are of one class; draw more faces")
+    turned = in_mirror(asked.model, truths)
+    tables = (pictures, truths, truths if turned is None else turned)
+    prepare = prepared(asked.regimen, turned is not None)
+    return Lessons(tables, torch.arange(len(truths)), prepare, asked.settings.batch, asked.seed)
+
+
+def _placed(progress: Progress | None, where: str) -> Progress:
+    """Progress that says in which round it is."""
+
+    def report(done: int, total: int, what: str) -> None:
+        if progress:
+            progress(done, total, f"{where}: {what}")
+
+    return report

@@ -1,0 +1,133 @@
+"""What is right of generated faces, known without the model that learns from them where that can be.
+
+Letters: N faces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sia_gen.audits.evidence.reference import VerifiedLabel, shipped_verifier, verified_label
+from sia_gen.audits.evidence.rendered import taught
+from sia_gen.core.errors import RequestError
+from sia_gen.core.images import Images
+from sia_gen.generators.generator import Generator
+from sia_gen.studio.factors import NAMES
+from sia_gen.studio.sampling import sample
+from sia_gen.targets.points import FACE_POINTS, Keypoints
+from sia_gen.targets.target import Target, ask, classify
+from sia_gen.targets.task import Classification, MultiLabel, Regression
+from sia_gen.targets.verifier import Verifier
+
+
+class Truth(Protocol):
+    """Says what a model should say of faces."""
+
+    @property
+    def words(self) -> str:
+        """Where that comes from."""
+        ...
+
+    def of(self, seeds: Sequence[int], images: Images) -> Tensor:
+        """Of unedited faces, as the model's task expects it ``[N, ...]``."""
+        ...
+
+    def after(self, images: Images, before: Images, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """Of faces ``before`` of which ``truth`` was right, edited to ``images``; and of which it is known ``[N]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class LabelTruth:
+    """The attribute that a model predicts, as the generator was ``told`` it, or as the verifier reads it.
+
+    An edited face has the label that it had where the verifier reads the same as before.
+    """
+
+    target: Target
+    verified: VerifiedLabel
+    told: bool
+
+    @property
+    def words(self) -> str:
+        return "what the generator was told of them" if self.told else "the verifier"
+
+    def of(self, seeds: Sequence[int], images: Images) -> Tensor:
+        assert self.target.label is not None
+        if self.told:
+            values = sample(seeds).values[:, NAMES.index(self.target.label.attribute)].to(images.device)
+        else:
+            values = self.verified.verifier.read(images)[:, self.verified.factor].float()
+        if isinstance(self.target.task, Classification):
+            return classify(values, self.target.label.thresholds)
+        return values[:, None]
+
+    def after(self, images: Images, before: Images, truth: Tensor) -> tuple[Tensor, Tensor]:
+        read = self.verified.read(before)
+        return truth, self.verified.kept(before, self.verified.verifier.read(images), read)
+
+
+@dataclass(frozen=True)
+class PointTruth:
+    """Landmarks, as the verifier reads them off every image: an edit moves them."""
+
+    verifier: Verifier
+    words: str = "the verifier's landmarks"
+
+    def of(self, seeds: Sequence[int], images: Images) -> Tensor:
+        return self.verifier.read_landmarks(images)
+
+    def after(self, images: Images, before: Images, truth: Tensor) -> tuple[Tensor, Tensor]:
+        return self.verifier.read_landmarks(images), torch.ones(len(images), dtype=torch.bool, device=images.device)
+
+
+@dataclass(frozen=True)
+class OwnTruth:
+    """What the model, as it was, said of the unedited face: it learns to say the same of the edited one."""
+
+    target: Target
+    words: str = "what the model said of them unedited"
+
+    def of(self, seeds: Sequence[int], images: Images) -> Tensor:
+        return self.target.task.decide(ask(self.target, images))
+
+    def after(self, images: Images, before: Images, truth: Tensor) -> tuple[Tensor, Tensor]:
+        return truth, torch.ones(len(images), dtype=torch.bool, device=images.device)
+
+
+def truth_of(target: Target, generator: Generator, device: torch.device) -> Truth:
+    """How to know what ``target`` should say of the generator's faces.
+
+    Raises `RequestError` for a task that is not hardened, and where nothing reads what a model predicts.
+    """
+    task = target.task
+    if isinstance(task, MultiLabel):
+        return OwnTruth(target)
+    if isinstance(task, Keypoints):
+        verifier = shipped_verifier(device)
+        if verifier is None or not len(verifier.point_mean) or task.points != FACE_POINTS.points:
+            raise RequestError(
+                f"'{target.name}' gives {task.points} points, which no shipped verifier reads off a face; only "
+                f"detectors of {FACE_POINTS.points} landmarks are hardened"
+            )
+        return PointTruth(verifier)
+    if not isinstance(task, Classification | Regression):
+        raise RequestError(
+            f"'{target.name}' is a {type(task).__name__}; hardened are classifiers, multi-label ones, regressions and "
+            "detectors of landmarks"
+        )
+    verified = verified_label(target, device)
+    several = isinstance(task, Regression) and len(task.values) > 1
+    if verified is None or several or (isinstance(task, Classification) and not verified.thresholds):
+        what = "classes" if isinstance(task, Classification) else "values"
+        example = "smile:0.5" if isinstance(task, Classification) else "age"
+        raise RequestError(
+            f"nothing reads the {what} of '{target.name}' off a face; say what it predicts, as label='{example}'"
+        )
+    assert target.label is not None
+    return LabelTruth(target, verified, taught(generator) and target.label.attribute in NAMES)
