@@ -16,13 +16,13 @@ from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.diagnose import audit
 from sia_gen.audits.finished.audit_report import AuditReport
 from sia_gen.audits.finished.comparison import compare
+from sia_gen.audits.proof.figures import figures, measured
 from sia_gen.audits.run.run_folder import MADE_OF
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.files import is_file, read_json, read_tensors, writable_folder, write_json
 from sia_gen.core.locate import locate
 from sia_gen.generators.generator import Generator
-from sia_gen.hardening.figures import figures, measured
 from sia_gen.hardening.page import write_card, write_page
 from sia_gen.hardening.regimens import HardeningSettings
 from sia_gen.hardening.resolve import Asked, resolve

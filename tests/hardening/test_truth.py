@@ -7,11 +7,11 @@ from torch import nn
 from sia_gen import ModuleTarget, harden, load_generator, load_target
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.load import load_attributes
+from sia_gen.audits.proof.figures import figures, measured
 from sia_gen.core.errors import RequestError
 from sia_gen.core.images import from_bytes
 from sia_gen.hardening import harden as module
 from sia_gen.hardening.faces import Faces
-from sia_gen.hardening.figures import figures, measured
 from sia_gen.hardening.lessons import apart, error, in_mirror, prepared
 from sia_gen.hardening.regimens import REGIMENS, HardeningSettings
 from sia_gen.hardening.trainable import Trainable

@@ -6,47 +6,43 @@ Letters: N faces, K attributes, R resolution.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sia_gen.attack.balls import Norm
 from sia_gen.attack.result import AttackResult
 from sia_gen.attack.sia import SemanticImageAttack
-from sia_gen.audits.evidence.statistics import wilson
-from sia_gen.audits.evidence.validity import Gate
-from sia_gen.audits.evidence.witness import VALID, Witness
+from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.proof.baselines import every, pixel_attack, require_library
-from sia_gen.audits.run.job import Chunk, Job, worst_alone
+from sia_gen.audits.proof.judge import Judge, counted, remembered
+from sia_gen.audits.run.job import Chunk, worst_alone
 from sia_gen.audits.run.resolve import Request, resolve
-from sia_gen.audits.run.results import CONFIRMED
 from sia_gen.core.errors import RequestError
-from sia_gen.core.executors import Batches, Progress
+from sia_gen.core.executors import Progress
 from sia_gen.core.files import write_json
-from sia_gen.core.images import from_bytes, quantise, to_bytes
+from sia_gen.core.images import from_bytes
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Generator
-from sia_gen.targets.target import Target, ask
-from sia_gen.targets.task import Classification, eligible
-
-RESULT = "attacks.json"
-WINDOW = 11  # pixels of the structural similarity's
+from sia_gen.targets.target import Target
+from sia_gen.targets.task import Classification
 
 
 def attack_table(
     targets: Sequence[str | Path | Target],
     *,
     generator: str | Path | Generator = "faces-stylegan2",
+    attributes: Sequence[str] | AttributeSpace | None = None,
     faces: int = 32,
     epsilon: float = 1 / 255,
     norm: Norm = "linf",
     steps: int = 10,
     baselines: Sequence[str] | None = None,
     ablations: bool = False,
+    transfer: bool = False,
     label: str | None = None,
     confirm: bool | str = "auto",
     out: str | Path | None = None,
@@ -61,24 +57,38 @@ def attack_table(
     attributes as the gate says, of those in pixels alone every success, since the face below is as it was;
     "confirmed" by renders where a studio is at hand; "seconds" a face; "similarity" (SSIM) and "distance" (in the
     verifier's features, in standard deviations) of all pictures from the unedited ones. With ``ablations`` what the
-    joint attack is made of stands beside it. Written to ``out`` where that is given.
+    joint attack is made of stands beside it, with ``transfer`` what the same pictures do to the other targets, see
+    `transferred`. Written to ``out`` where that is given.
 
-    Raises `RequestError` for targets that are no classifiers with gradients, and without the extra "baselines".
+    Raises `RequestError` for targets that are no classifiers with gradients, for ``transfer`` among fewer than two or
+    of several labels, and without the extra "baselines".
     """
     face_seeds(seed, faces)
     if baselines is None or baselines:
         require_library()
-    rows: list[dict[str, Any]] = []
+    requests = []
     for target in targets:
         attack = SemanticImageAttack(steps=steps, epsilon=epsilon, norm=norm, batch=min(32, faces))
         request = resolve(
-            generator, target, None, faces=faces, seed=seed, attack=attack, towards=None, label=label, pairs=(),
+            generator, target, attributes, faces=faces, seed=seed, attack=attack, towards=None, label=label, pairs=(),
             quick=False, confirm=confirm, device=device,  # type: ignore[arg-type]
         )  # fmt: skip
-        witness = request.witness
-        if not isinstance(witness.target.task, Classification) or not witness.target.differentiable:
-            raise RequestError(f"'{witness.target.name}' is no classifier with gradients; name one that is")
-        rows += _of_target(request, every(baselines, witness.target), epsilon, norm, steps, ablations, progress)
+        asked = request.witness.target
+        if not isinstance(asked.task, Classification) or not asked.differentiable:
+            raise RequestError(f"'{asked.name}' is no classifier with gradients; name one that is")
+        requests.append(request)
+    if transfer:
+        _require_same_label([request.witness.target for request in requests])
+    once = remembered()
+    judges = [Judge(request, once) for request in requests]
+    rows = [
+        row
+        for judge in judges
+        for row in _of_target(
+            judge, every(baselines, judge.target), epsilon, norm, steps, ablations,
+            [other for other in judges if transfer and other is not judge], progress,
+        )
+    ]  # fmt: skip
     content = {
         "faces": faces, "epsilon": epsilon, "norm": norm, "steps": steps, "seed": seed, "rows": rows,
     }  # fmt: skip
@@ -88,38 +98,42 @@ def attack_table(
 
 
 def _of_target(
-    request: Request, baselines: Sequence[str], epsilon: float, norm: Norm, steps: int, ablations: bool,
-    progress: Progress | None,
+    judge: Judge, baselines: Sequence[str], epsilon: float, norm: Norm, steps: int, ablations: bool,
+    onto: Sequence[Judge], progress: Progress | None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """The rows of one target."""
-    witness = request.witness
-    gate = witness.gate(_once, request.generator, request.seed, request.device)
-    job = Job(request.generator, witness, request.audited, gate, request.rendered)
-    chunk = job.chunk(0, request.seeds)
-    judge = _Judge(job, chunk, witness, gate)
-    ours = _ours(request, chunk, ablations)
+    """The rows of one target; its pictures are shown to the targets ``onto``, too."""
+    request = judge.request
     todo: list[tuple[str, str, Callable[[], AttackResult | Tensor]]] = [
         *((name, "pixels", _baseline(name, judge, epsilon, norm, steps, request.seed)) for name in baselines),
-        *ours,
+        *_ours(request, judge.chunk, ablations),
     ]
     rows = []
     for number, (name, kind, work) in enumerate(todo):
         if progress:
-            progress(number, len(todo), f"{witness.target.name}: {name}")
+            progress(number, len(todo), f"{judge.target.name}: {name}")
         start = time.perf_counter()
         found = work()
         seconds = (time.perf_counter() - start) / len(request.seeds)
-        rows.append({"target": witness.target.name, "attack": name, "kind": kind, "seconds": seconds, **judge(found)})
+        row = {"target": judge.target.name, "attack": name, "kind": kind, "seconds": seconds, **judge(found)}
+        if onto:
+            row["transfer"] = {other.target.name: transferred(judge, found, other) for other in onto}
+        rows.append(row)
     return rows
 
 
-def _once(name: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """What is looked at once in a run, and here not kept."""
-    return dict(make())
+def transferred(judge: Judge, found: AttackResult | Tensor, other: Judge) -> dict[str, Any]:
+    """What pictures made against one target do to another, of faces that both read right unedited.
+
+    "valid" are those that are so for the first, where it fails, too.
+    """
+    adversarial, _, valid = judge.judged(found)
+    both = judge.correct.cpu() & other.correct.cpu()
+    failed = other.fails(adversarial) & both
+    return counted(both, failed, failed & valid)
 
 
 def _baseline(
-    name: str, judge: _Judge, epsilon: float, norm: Norm, steps: int, seed: int
+    name: str, judge: Judge, epsilon: float, norm: Norm, steps: int, seed: int
 ) -> Callable[[], AttackResult | Tensor]:
     def work() -> Tensor:
         adversarial = judge.original.clone()
@@ -192,70 +206,13 @@ def _run(
     )  # fmt: skip
 
 
-class _Judge:
-    """Judges what any attack gives on one target's faces, in the same way."""
-
-    def __init__(self, job: Job, chunk: Chunk, witness: Witness, gate: Gate | None) -> None:
-        self.job, self.chunk, self.witness, self.gate = job, chunk, witness, gate
-        self.target, device = witness.target, chunk.codes.device
-        self.original = quantise(chunk.rendered.to(device))
-        task = self.target.task
-        prediction = self._predict(self.original)
-        reference = task.decide(prediction) if chunk.reference is None else chunk.reference.to(device)
-        self.reference, self.correct = reference, eligible(task, prediction, reference)
-
-    def __call__(self, found: AttackResult | Tensor) -> dict[str, Any]:
-        if isinstance(found, AttackResult):
-            adversarial, success = from_bytes(found.adversarial), found.success
-            part = self.witness.statement(found, self.gate, self.chunk.codes.device, self.chunk.known)
-            valid = part.get(VALID, torch.zeros_like(success)) if found.omega.any() else success
-        else:
-            adversarial = quantise(found).cpu()
-            failed = self.target.task.failed(self._predict(adversarial.to(found.device)), self.reference)
-            success = valid = (failed & self.correct).cpu()
-        attempted, successes = int(self.correct.sum()), int(success.sum())
-        row = {
-            "attempted": attempted,
-            "successes": successes,
-            "success": successes / attempted if attempted else 0.0,
-            "interval": wilson(successes, attempted),
-            "valid": int(valid.sum()) / attempted if attempted else 0.0,
-            "confirmed": None,
-        }
-        if isinstance(found, AttackResult) and found.omega.any() and self.job.rendered is not None and successes:
-            rows = success.nonzero().flatten()
-            names = self.job.space.names
-            changes = {name: found.omega[rows, index] for index, name in enumerate(names)}
-            right, failed = self.job.rendered.failures([self.chunk.seeds[row] for row in rows.tolist()], changes)
-            row[CONFIRMED] = {"of": int(right.sum()), "confirmed": int((right & failed).sum())}
-        return row | self._apart(adversarial)
-
-    def _apart(self, adversarial: Tensor) -> dict[str, float | None]:
-        """How like the pictures are to the unedited ones, of faces that were attacked."""
-        from kornia.metrics import ssim
-
-        rows = self.correct.cpu()
-        before, after = self.original.cpu()[rows], adversarial[rows]
-        if not len(before):
-            return {"similarity": None, "distance": None}
-        distance = None
-        if self.witness.verifier is not None and self.gate is not None:
-            looks = [self._features(images) for images in (before, after)]
-            spread = self._features(self.original.cpu()).std(dim=0).clamp(min=1e-6)
-            distance = float(((looks[1] - looks[0]) / spread).square().mean(dim=1).sqrt().mean())
-        return {"similarity": float(ssim(before, after, WINDOW).mean()), "distance": distance}
-
-    @torch.no_grad()
-    def _features(self, images: Tensor) -> Tensor:
-        verifier, device = self.witness.verifier, self.chunk.codes.device
-        assert verifier is not None
-        return torch.cat([verifier.look(part.to(device))[1].float().cpu() for part in _as_shown(images)])
-
-    @torch.no_grad()
-    def _predict(self, images: Tensor) -> Tensor:
-        return torch.cat(list(Batches(32)(len(images), lambda part: ask(self.target, images[part]))))
-
-
-def _as_shown(images: Tensor) -> Sequence[Tensor]:
-    """Images ``[N, 3, R, R]`` as 8 bits hold them, in batches."""
-    return from_bytes(to_bytes(images)).split(32)
+def _require_same_label(targets: Sequence[Target]) -> None:
+    first = targets[0]
+    if len(targets) < 2:
+        raise RequestError(f"'{first.name}' is the only target; name others to which its pictures are shown")
+    for other in targets[1:]:
+        if other.name == first.name or other.task.classes != first.task.classes or other.label != first.label:  # type: ignore[attr-defined]
+            raise RequestError(
+                f"'{other.name}' does not tell what '{first.name}' tells, or has its name; compare transfer among "
+                "targets of one label"
+            )

@@ -37,6 +37,10 @@ BASELINES: dict[str, str] = {
 }
 
 
+ENSEMBLE = ("APGD-CE", "APGD-DLR", "DeepFool", "Square")
+"""Of AutoAttack's standard ensemble what the library has; FAB it lacks, in whose place DeepFool stands."""
+
+
 class Logits(nn.Module):
     """A target as a module of logits, frozen."""
 

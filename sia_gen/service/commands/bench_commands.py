@@ -10,6 +10,7 @@ import typer
 from sia_gen.core.errors import RequestError
 from sia_gen.service.commands.options import (
     AsJson,
+    Attributes,
     Device,
     Epsilon,
     Generator,
@@ -17,6 +18,7 @@ from sia_gen.service.commands.options import (
     RunGenerator,
     Seed,
     Steps,
+    names_of,
     print_json,
     radius,
     resolve,
@@ -70,6 +72,7 @@ def attacks(
         list[str] | None, typer.Option("--target", help="A classifier; repeatable. smile-classifier by default.")
     ] = None,
     generator: Generator = "faces-stylegan2",
+    attributes: Attributes = None,
     faces: Annotated[int, typer.Option(help="How many faces to attack.")] = 32,
     epsilon: Epsilon = "1/255",
     norm: Annotated[str, typer.Option(help="Of the pixel residual: linf or l2.")] = "linf",
@@ -78,6 +81,9 @@ def attacks(
         str | None, typer.Option(help="Comma-separated, as FGSM,PGD; all by default, '' for none.")
     ] = None,
     ablations: Annotated[bool, typer.Option("--ablations", help="Show what the joint attack is made of, too.")] = False,
+    transfer: Annotated[
+        bool, typer.Option("--transfer", help="Show the pictures made against each target to the others, too.")
+    ] = False,
     label: Annotated[str | None, typer.Option(help="What the targets predict, as smile:0.5.")] = None,
     out: Annotated[Path | None, typer.Option(help="File to write the table to, as JSON.")] = None,
     as_json: AsJson = False,
@@ -94,14 +100,54 @@ def attacks(
     chosen = None if baselines is None else [name.strip() for name in baselines.split(",") if name.strip()]
     with progress_bar(quiet=as_json) as progress:
         content = attack_table(
-            targets or ["smile-classifier"], generator=generator, faces=faces, epsilon=radius(epsilon),
-            norm=norm, steps=steps, baselines=chosen, ablations=ablations, label=label, out=out, seed=seed,  # type: ignore[arg-type]
-            device=resolve(device), progress=progress,
+            targets or ["smile-classifier"], generator=generator, attributes=names_of(attributes), faces=faces,
+            epsilon=radius(epsilon), norm=norm, steps=steps, baselines=chosen, ablations=ablations, transfer=transfer,  # type: ignore[arg-type]
+            label=label, out=out, seed=seed, device=resolve(device), progress=progress,
         )  # fmt: skip
     if as_json:
         print_json(content)
     else:
         show_attacks(content)
+
+
+@bench.command()
+def robustness(
+    targets: Annotated[
+        list[str] | None,
+        typer.Option("--target", help="A model with gradients; repeatable. smile-classifier by default."),
+    ] = None,
+    generator: Generator = "faces-stylegan2",
+    attributes: Attributes = None,
+    faces: Annotated[int, typer.Option(help="How many faces to attack.")] = 32,
+    radii: Annotated[
+        str, typer.Option(help="Comma-separated radii of the pixel attacks; '' for none.")
+    ] = "1/255,2/255,4/255",
+    steps: Steps = 20,
+    label: Annotated[str | None, typer.Option(help="What the targets predict, as smile:0.5.")] = None,
+    confirm: Annotated[
+        bool | None, typer.Option("--confirm/--no-confirm", help="Render people, where a studio is at hand.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write the report to, as JSON.")] = None,
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """What models stand: clean renders, pixels, attributes, renders at their ends, and corruptions."""
+    from sia_gen.audits.proof.robustness import robustness as work
+    from sia_gen.service.commands.bench_tables import show_robustness
+    from sia_gen.service.commands.terminal import progress_bar
+
+    with progress_bar(quiet=as_json) as progress:
+        content = work(
+            targets or ["smile-classifier"], generator=generator, attributes=names_of(attributes), faces=faces,
+            radii=[radius(part.strip()) for part in radii.split(",") if part.strip()], steps=steps, label=label,
+            confirm="auto" if confirm is None else confirm, out=out, seed=seed, device=resolve(device),
+            progress=progress,
+        )  # fmt: skip
+    if as_json:
+        print_json(content)
+    else:
+        show_robustness(content)
 
 
 @bench.command()

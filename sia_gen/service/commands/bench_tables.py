@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sia_gen.service.commands.terminal import interval, number, show_table
@@ -97,3 +97,67 @@ def show_attacks(content: Mapping[str, Any]) -> None:
         )
         print()
     print("distance: root mean square change in the verifier's features, in their standard deviations over faces")
+    if "transfer" in content["rows"][0]:
+        _show_transfer(content["rows"])
+
+
+def _show_transfer(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print what pictures made against one target do to the others."""
+    print()
+    names = list(dict.fromkeys(row["target"] for row in rows))
+    show_table(
+        "Pictures made against one target, shown to the others: the share that fails (validly)",
+        ["attack", "made against", *(f">{name}" for name in names)],
+        [
+            [row["attack"], row["target"], *(_passed_on(row["transfer"].get(name)) for name in names)]
+            for row in sorted(rows, key=lambda row: row["attack"])
+        ],
+    )
+
+
+def _passed_on(found: Mapping[str, Any] | None) -> str:
+    return "" if found is None else f"{found['success']:.0%} ({found['valid']:.0%})"
+
+
+def show_robustness(content: Mapping[str, Any]) -> None:
+    """Print a report of robustness, a column a target; every share but the clean ones is one of failures."""
+    targets = content["targets"]
+    rows: list[list[str]] = []
+
+    def add(what: str, of: Callable[[Mapping[str, Any]], str]) -> None:
+        rows.append([what, *(of(each) for each in targets)])
+
+    def failed(found: Mapping[str, Any]) -> str:
+        return f"{found['success']:.0%} ({interval(found['interval'])})"
+
+    def clean(key: str) -> Callable[[Mapping[str, Any]], str]:
+        return lambda each: "–" if each["clean"] is None else f"{each['clean'][key]:.1%}"
+
+    add("clean renders, read right", clean("balanced"))
+    add("of their worst group", clean("worst"))
+    for index, found in enumerate(targets[0]["pixels"]):
+        add(f"pixels within {found['epsilon'] * 255:.3g}/255", lambda each, index=index: failed(each["pixels"][index]))  # type: ignore[misc]
+    for arm in ("semantic", "joint"):
+        add(arm, lambda each, arm=arm: f"{failed(each[arm])}, valid {each[arm]['valid']:.0%}")  # type: ignore[misc]
+    for name in targets[0]["alone"]:
+        add(f"{name} alone", lambda each, name=name: failed(each["alone"][name]) if name in each["alone"] else "–")  # type: ignore[misc]
+    if all(each["extremes"] is not None for each in targets):
+        add("rendered at the ends of attributes", _ends)
+    if all(each["corruptions"] is not None for each in targets):
+        for name in targets[0]["corruptions"]:
+            add(f"{name}, read right in strengths 1 to 5", lambda each, name=name: _shares(each["corruptions"][name]))  # type: ignore[misc]
+    show_table(
+        f"Failures on {content['faces']} faces of '{content['generator']}' and on renders, {content['steps']} steps",
+        ["", *(f">{each['target']}" for each in targets)],
+        rows,
+    )
+
+
+def _ends(each: Mapping[str, Any]) -> str:
+    sides = [side for ends in each["extremes"].values() for side in ends.values()]
+    of, failed = sum(side["of"] for side in sides), sum(side["failed"] for side in sides)
+    return f"{failed} of {of}" + (f", {failed / of:.0%}" if of else "")
+
+
+def _shares(shares: Sequence[float]) -> str:
+    return " ".join(f"{share:.0%}" for share in shares)

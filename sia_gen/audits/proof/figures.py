@@ -5,14 +5,14 @@ Letters: N renders.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sia_gen.core.executors import Batches
-from sia_gen.core.images import from_bytes
+from sia_gen.core.images import Images, from_bytes
 from sia_gen.studio.factors import NAMES
 from sia_gen.studio.renders import RenderSet
 from sia_gen.targets.points import FACE_POINTS, Keypoints
@@ -35,6 +35,28 @@ def measured(target: Target) -> str | None:
     return f"faces read within {task.tolerance:g}" if isinstance(task, Regression) else None
 
 
+class Truths:
+    """What a target says of renders, against what is right of them."""
+
+    def __init__(self, target: Target, data: RenderSet) -> None:
+        self.target, self.data = target, data
+        self.truth, self.classes = _truth(target, data)
+
+    def right(self, images: Callable[[slice], Images]) -> Tensor:
+        """Whether the target is right on each render ``[N]``, of which it is shown the ``images`` of a part."""
+
+        def wrong(part: slice) -> Tensor:
+            with torch.no_grad():
+                shown = images(part)
+                return self.target.task.failed(ask(self.target, shown), self.truth[part].to(shown.device))
+
+        return ~torch.cat(list(Batches(BATCH)(len(self.data), wrong))).cpu()
+
+    def share(self, images: Callable[[slice], Images]) -> float:
+        """The share that it is right on, balanced over the classes, if there are any."""
+        return balanced(self.right(images), self.classes)
+
+
 def figures(target: Target, data: RenderSet, focus: Sequence[str], device: torch.device) -> dict[str, Any]:
     """The share of renders that a target is right on, over all, in each subgroup, and on either side of each focus.
 
@@ -43,14 +65,8 @@ def figures(target: Target, data: RenderSet, focus: Sequence[str], device: torch
     is a class that is read worse on one of the sides; "worst" is the least of all. The target is one of which
     `measured` says something.
     """
-    truth, classes = _truth(target, data)
-
-    def wrong(part: slice) -> Tensor:
-        with torch.no_grad():
-            said = ask(target, from_bytes(data.images[part]).to(device))
-        return target.task.failed(said, truth[part].to(device))
-
-    right = ~torch.cat(list(Batches(BATCH)(len(data), wrong))).cpu()
+    truths = Truths(target, data)
+    right, classes = truths.right(lambda part: from_bytes(data.images[part]).to(device)), truths.classes
     found: dict[str, Any] = {"renders": len(data), "balanced": balanced(right, classes)}
     own = None if target.label is None else target.label.attribute
     by_group = {
