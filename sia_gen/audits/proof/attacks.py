@@ -17,6 +17,7 @@ from torch import Tensor
 from sia_gen.attack.balls import Norm
 from sia_gen.attack.result import AttackResult
 from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.audits.evidence.reference import VERIFIER
 from sia_gen.audits.evidence.statistics import wilson
 from sia_gen.audits.evidence.validity import Gate
 from sia_gen.audits.evidence.witness import VALID, Witness
@@ -73,7 +74,7 @@ def attack_table(
         attack = SemanticImageAttack(steps=steps, epsilon=epsilon, norm=norm, batch=min(32, faces))
         request = resolve(
             generator, target, None, faces=faces, seed=seed, attack=attack, towards=None, label=label, pairs=(),
-            quick=False, confirm=confirm, device=device,  # type: ignore[arg-type]
+            quick=False, confirm=confirm, verifier=VERIFIER, device=device,  # type: ignore[arg-type]
         )  # fmt: skip
         witness = request.witness
         if not isinstance(witness.target.task, Classification) or not witness.target.differentiable:
