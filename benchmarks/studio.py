@@ -1,4 +1,4 @@
-"""How many faces a second the studio renders, on all cores of a CPU or on a GPU.
+"""How many faces a second the studio renders, on all cores of a CPU or on a GPU, and within a process as audits do.
 
 python benchmarks/studio.py [--makehuman DIR] [--device cuda] [--faces 256]
 """
@@ -34,6 +34,31 @@ def render(seeds):
     return time.perf_counter()
 
 
+def beside(event):
+    """Keep a core busy until the event."""
+    torch.set_num_threads(1)
+    while not event.is_set():
+        torch.rand(256, 256) @ torch.rand(256, 256)
+
+
+def in_process(makehuman, resolution, faces):
+    """On one thread of this process, as failures are confirmed: alone, and beside a busy process."""
+    start(makehuman, resolution, "cpu", 1)
+    print(f"{resolution:4d} px on one thread, the machine's load being {os.getloadavg()[0]:.1f}:")
+    for busy in (False, True):
+        event = get_context("spawn").Event()
+        if busy:
+            get_context("spawn").Process(target=beside, args=(event,), daemon=True).start()
+            time.sleep(5)  # until it computes
+        began, used = time.perf_counter(), time.process_time()
+        render(range(faces))
+        rates = faces / (time.perf_counter() - began), faces / (time.process_time() - used)
+        event.set()
+        print(
+            f"{'beside a busy process' if busy else 'alone':>24}: {rates[0]:.1f} faces/s, {rates[1]:.1f} a CPU second"
+        )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--makehuman", help="a MakeHuman folder; by default what is installed of it")
@@ -53,6 +78,8 @@ def main():
             began = time.perf_counter()
             ended = max(pool.map(render, shares))
         print(f"{resolution:4d} px: {options.faces / (ended - began):7.1f} faces/s")
+    if options.device == "cpu":
+        in_process(options.makehuman, options.resolutions[-1], max(1, options.faces // 4))
 
 
 if __name__ == "__main__":

@@ -280,6 +280,13 @@ def test_a_checkpoint_is_converted_its_attributes_found_and_audited(run, tmp_pat
     status, out, _ = run("find", "--generator", "./mine", "--by", "sefa", "--count", "2", "--json")
     assert status == 0
     assert json.loads(out)["attributes"] == ["sefa-1", "sefa-2"]
+    status, out, _ = run("find", "--generator", "./mine", "--by", "sefa", "--count", "2", "--scorer", IS_RED)
+    assert status == 0
+    assert out.startswith("2 attributes in 'w'\n")
+    channels = ["--by", "channels", "--scorer", IS_RED, "--beta", "0.5", "--out", "styles", "--json"]
+    status, out, _ = run("find", "--generator", "./mine", *channels)
+    assert status == 0
+    assert json.loads(out)["space"] == "s"
     status, out, _ = run("audit", "--generator", "./mine", "--target", IS_RED, "--faces", "2", "--out", "run", "--json")
     assert status == 0
     assert {row["name"] for row in json.loads(out)["attributes"]} == {"sefa-1", "sefa-2"}
@@ -292,6 +299,7 @@ def test_a_checkpoint_is_converted_its_attributes_found_and_audited(run, tmp_pat
     ("arguments", "message"),
     [
         (["--by", "sefa"], "'colours' has no styles to factorise; find directions by a scorer"),
+        (["--by", "channels", "--scorer", IS_RED], "'colours' has no style channels to rank; find directions by a"),
         (["--by", "contrast", "--those", "1,x"], "--those 1,x are no numbers of faces; write them as 1,5,7"),
         (["--by", "contrast", "--those", "1,-2"], "--those 1,-2 holds a number below 0"),
         (["--by", "file"], "--by file wants --file, the attributes that somebody found; give it"),

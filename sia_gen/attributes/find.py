@@ -9,22 +9,21 @@ inverse of what it is measured to do, and at the end each is scaled to move by w
 has a StyleSpace, each attribute is tried there as well, with only the channels that it moves most, and what drags the
 others less is kept.
 
-Letters: N faces, F labels, K attributes, D numbers of a code, L layers, E one face's edit, P points of a curve.
+Letters: N faces, F labels, K attributes, D numbers of a code, L layers, E one face's edit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sia_gen.attributes.attribute_space import Attribute, AttributeSpace
+from sia_gen.attributes.attribute_space import AttributeSpace
+from sia_gen.attributes.calibrate import READABLE, Labels, Wanted, calibrated, measure
 from sia_gen.core.errors import RequestError, unknown
 from sia_gen.core.executors import Batches, Progress
-from sia_gen.core.images import Images, quantise
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Codes, Generator, StyleGenerator
 
@@ -33,37 +32,6 @@ RIDGE = 1e-3  # of the mean variance of a code's numbers
 CORRECTIONS = 2
 CHANNELS = 0.3  # share of a style's channels, those moved most, to which an attribute is cut down in s
 SPREAD = 512  # faces that tell how far a channel moves anyway
-READABLE = 0.3  # sd per sd: what answers less is not corrected, for it would go much too far
-POINTS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)  # of a response curve, in shares of the reach
-SHARES, STEADY = (1.0, 0.75, 0.5), 0.15  # of the reach, the first in which the slope is 1 but for so much is safe
-SIGNIFICANT = "{:.2g}"  # a safe range is known no better
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What is known of faces, F things by name, each with its spread ``sd [F]`` over faces in its unit.
-
-    ``of`` gives the values ``[B, F]`` of the faces with these seeds; ``read`` reads them off images, ``[B, F]``.
-    ``draw`` gives these faces' codes, where they are others than the generator's own samples: what goes together in
-    those can't be told apart by them.
-    """
-
-    names: Sequence[str]
-    sd: Tensor
-    of: Callable[[Sequence[int]], Tensor]
-    read: Callable[[Images], Tensor]
-    draw: Callable[[Sequence[int]], Codes] | None = None
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """An attribute to find: its name among the labels, its words, and how far may be safe, in sd of the faces."""
-
-    name: str
-    unit: str
-    negative: str
-    positive: str
-    reach: float = 2.0
 
 
 def find_directions(
@@ -104,44 +72,14 @@ def find_directions(
     else:
         directions, space = _in_middle(generator, draw(seeds), scaled)[columns], "h"  # [K, *h]
     correcting = draw(face_seeds(seed + 2, trials))
-    scaling, fresh = (generator.sample(face_seeds(seed + step, trials)) for step in (2, 1))
     for _ in range(CORRECTIONS):
         response = measure(generator, labels, correcting, directions, space, progress).mean(1)[:, columns]  # [K, K]
         directions = _corrected(directions, response)
     if isinstance(generator, StyleGenerator) and "s" in generator.edit_shapes:
         directions, space = _in_styles(generator, labels, correcting, directions, columns, progress), "s"  # [K, E]
-    reach = [want.reach for want in wanted]
-    # One unit asked is to be one unit moved, on average over what of the reach is safe.
-    followed = follow(generator, labels, scaling, directions, space, columns, reach)
-    slopes = torch.tensor([_steady(rows, most)[1] for rows, most in zip(followed, reach, strict=True)])
-    slopes = torch.where(slopes >= READABLE, slopes, 1.0)
-    directions = directions / slopes.view(-1, *[1] * (directions.ndim - 1))
-    moved = measure(generator, labels, fresh, directions, space, progress).abs().mean(1)[:, columns]  # [K, K]
-    others = moved.fill_diagonal_(0).sum(1) / max(1, len(columns) - 1)
-    readings = follow(generator, labels, fresh, directions, space, columns, reach)
-    attributes = []
-    for row, (want, column) in enumerate(zip(wanted, columns, strict=True)):
-        sd = labels.sd[column].item()
-        share, slope, curve, monotony = _steady(readings[row], want.reach)
-        safe = share * want.reach * sd
-        low, high, spread_of_faces = (float(SIGNIFICANT.format(x)) for x in (-safe, safe, sd))
-        attributes.append(
-            Attribute(
-                want.name,
-                want.unit,
-                low,
-                high,
-                spread_of_faces,
-                round(slope, 3),
-                round(others[row].item(), 3),
-                want.negative,
-                want.positive,
-                tuple(round(value, 4) for value in (curve * sd).tolist()),
-                round(monotony, 3),
-            )
-        )
-    per_unit = directions / labels.sd[columns].view(-1, *[1] * (directions.ndim - 1))
-    return AttributeSpace(generator.name, space, tuple(attributes), per_unit)
+    return calibrated(
+        generator, labels, wanted, directions, space, among=columns, trials=trials, seed=seed, progress=progress
+    )
 
 
 def fit(codes: Tensor, scaled: Tensor) -> Tensor:
@@ -193,64 +131,3 @@ def _in_styles(
         leaks.append(torch.where(own >= READABLE, others / own.clamp(min=READABLE), torch.inf))
     better = (leaks[1] < leaks[0])[:, None]  # [K, 1]
     return _corrected(torch.where(better, cut, whole), torch.where(better, responses[1], responses[0]))
-
-
-@torch.inference_mode()
-def follow(
-    generator: Generator,
-    labels: Labels,
-    codes: Codes,
-    directions: Tensor,
-    space: str,
-    columns: Sequence[int],
-    reach: Sequence[float],
-) -> Tensor:
-    """Each attribute's own reading ``[K, N, P]`` at points of its ``reach``, all in sd."""
-    curves = []
-    for direction, column, most in zip(directions.to(codes.device), columns, reach, strict=True):
-        read = []
-        for point in POINTS:
-            edits = (point * most * direction).expand(len(codes), *direction.shape)
-            read.append(labels.read(quantise(generator.render(codes, edits, space)))[:, column] / labels.sd[column])
-        curves.append(torch.stack(read, dim=1))
-    return torch.stack(curves)
-
-
-def _steady(readings: Tensor, reach: float) -> tuple[float, float, Tensor, float]:
-    """The largest share of the reach that readings ``[N, P]`` follow evenly, else the least that is tried.
-
-    With it, over that share: the least-squares slope of the mean reading over what was asked, the mean change of
-    reading at its points, and Spearman's correlation of reading and edit, mean over faces.
-    """
-    from scipy.stats import spearmanr
-
-    points = torch.tensor(POINTS)
-    for share in SHARES:
-        inside = points.abs() <= share + 1e-6
-        asked, rows = points[inside] * reach, readings[:, inside]
-        curve = (rows - rows[:, len(asked) // 2, None]).mean(0)
-        slope = ((asked * curve).sum() / asked.square().sum()).item()
-        if abs(slope - 1) <= STEADY:
-            break
-    monotony = sum(float(spearmanr(asked, row).statistic) for row in rows.tolist()) / len(rows)
-    return share, slope, curve, monotony
-
-
-@torch.inference_mode()
-def measure(
-    generator: Generator,
-    labels: Labels,
-    codes: Codes,
-    directions: Tensor,
-    space: str = "w",
-    progress: Progress | None = None,
-) -> Tensor:
-    """Response ``[K, N, F]`` of the readings, in sd per sd, to one sd down and up along ``directions [K, ...]``."""
-    rows = []
-    for index, direction in enumerate(directions.to(codes.device)):
-        edit = direction.expand(len(codes), *direction.shape)
-        up, down = (labels.read(quantise(generator.render(codes, sign * edit, space))) for sign in (1, -1))
-        rows.append((up - down) / (2 * labels.sd))
-        if progress:
-            progress(index + 1, len(directions), "measuring attributes")
-    return torch.stack(rows)

@@ -38,6 +38,7 @@ def audit(
     pairs: Sequence[Pair] = (),
     quick: bool = False,
     confirm: bool | Literal["auto"] = "auto",
+    verifier: str | Path | None = "verifier",
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> AuditReport:
@@ -61,6 +62,9 @@ def audit(
     people are rendered with the same attributes, and a failure that shows there too is confirmed; ``confirm`` asks for
     that (True), or does without (False).
 
+    ``verifier`` is who reads labels and attributes off edited faces: a folder or hub id of another one, for faces of
+    another kind, or None: then nothing is called valid. The shipped one is asked of faces like its renders alone.
+
     ``out`` is the run folder. Each (chunk of faces, arm) is kept there as it finishes: after an error, a `Cancelled`
     from ``progress`` or a kill, the same call does what is missing and gives the same bytes. A chunk is
     ``attack.batch`` faces; ``progress`` counts (chunk, arm) pairs.
@@ -71,7 +75,7 @@ def audit(
     """
     request = resolve(
         generator, target, attributes, faces=faces, seed=seed, attack=attack, towards=towards, label=label,
-        pairs=pairs, quick=quick, confirm=confirm, device=device,
+        pairs=pairs, quick=quick, confirm=confirm, verifier=verifier, device=device,
     )  # fmt: skip
     with _folder(out) as path, eval_mode(*request.modules):
         done = run(plan(request, path), progress or (lambda done, total, what: None))

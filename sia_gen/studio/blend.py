@@ -19,7 +19,8 @@ def smooth(start: float | Tensor, end: float | Tensor, value: Tensor) -> Tensor:
 
 def bump(*across: Tensor) -> Tensor:
     """1 at the origin, falling off as a Gaussian."""
-    return torch.exp(-sum(value.square() for value in across))
+    first, *others = (value.square() for value in across)
+    return torch.exp(-sum(others, start=first))
 
 
 def colour(like: Tensor, red: float, green: float, blue: float) -> Tensor:

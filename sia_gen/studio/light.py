@@ -13,6 +13,7 @@ from torch import Tensor
 from sia_gen.studio.blend import smooth
 from sia_gen.studio.camera import distance_of, project
 from sia_gen.studio.factors import FaceSpec
+from sia_gen.studio.raster import per_pixel
 
 KEY, SKY, RIM = 2.3, 0.50, 1.6
 SHADOW_STEPS, SHADOW_REACH = 10, 1.1  # samples towards the lamp, and how far in eye distances
@@ -58,7 +59,7 @@ class Lamps:
 
     def shine(self, surface: Surface) -> Tensor:
         """Linear radiance ``[3, P]`` towards the camera."""
-        rows = self._rows.gather(1, surface.face.expand(len(self._rows), -1))
+        rows = per_pixel(self._rows, surface.face)
         light, key, behind, (ambient, rim, away, soft) = rows[:3], rows[3:6], rows[6:9], rows[9:13]
         normal, place = surface.normal, surface.place
         lit = self._reached(surface.face, place, light, away, soft)
@@ -89,7 +90,7 @@ class Lamps:
 
     def mirrored(self, surface: Surface) -> Tensor:
         """The softbox as smooth things show it, ``[P]``."""
-        rows = self._rows.gather(1, surface.face.expand(len(self._rows), -1))
+        rows = per_pixel(self._rows, surface.face)
         view = unit(torch.stack([-surface.place[0], -surface.place[1], rows[11] - surface.place[2]]))
         back = 2 * (surface.normal * view).sum(0) * surface.normal - view
         box = view.new_tensor(SOFTBOX)[:, None]
@@ -112,7 +113,7 @@ class Lamps:
             column, row, distance = project(place + light * reach, away, side)
             inside = (column >= 0) & (column < side) & (row >= 0) & (row < side)
             at = origin + (row.floor() * side + column.floor()).long()
-            behind = distance - depth[torch.where(inside, at, 0)]  # positive where something stands nearer
+            behind = distance - depth.index_select(0, torch.where(inside, at, 0))  # above 0: something stands nearer
             near = ((behind - 0.03) / (0.04 + 0.14 * soft)).clamp(0, 1) * ((0.75 - behind) / 0.25).clamp(0, 1)
             blocked = torch.maximum(blocked, near * inside)
         return 1 - (0.92 - 0.34 * soft) * blocked

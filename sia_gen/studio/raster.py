@@ -31,13 +31,27 @@ class Fragments:
     def where(self, kept: Tensor) -> Fragments:
         """Those of the pixels for which ``kept`` ``[P]`` says so; the depth picture stays whole."""
         index = kept.nonzero().squeeze(1)
-        return Fragments(self.pixel[index], self.face[index], self.corners[index], self.weights[index], self.depth)
+        chosen = (part.index_select(0, index) for part in (self.pixel, self.face, self.corners, self.weights))
+        return Fragments(*chosen, self.depth)
 
     def interpolate(self, values: Tensor) -> Tensor:
         """Vertex values ``[B, V, C]`` at the pixels, ``[C, P]``."""
         corners = self.corners + (self.face * values.shape[1])[:, None]
         table = values.reshape(-1, values.shape[-1])
         return F.embedding_bag(corners, table, per_sample_weights=self.weights, mode="sum").T.contiguous()
+
+
+def seen_at(depth: Tensor, pixel: Tensor) -> Tensor:
+    """The depth picture ``[B, N, N]`` at pixels ``[P]``."""
+    return depth.view(-1).index_select(0, pixel)
+
+
+def per_pixel(rows: Tensor, face: Tensor) -> Tensor:
+    """What faces are, ``[K, B]``, at the pixels of ``face`` ``[P]``, which lie face by face: ``[K, P]``."""
+    if face.device.type != "cpu":  # where to count would be to wait
+        return rows.gather(1, face.expand(len(rows), -1))
+    counts = torch.bincount(face, minlength=rows.shape[1]).tolist()
+    return torch.cat([row.expand(-1, count) for row, count in zip(rows.split(1, dim=1), counts, strict=True)], dim=1)
 
 
 def rasterise(x: Tensor, y: Tensor, depth: Tensor, triangles: Tensor, side: int) -> Fragments:
@@ -54,18 +68,21 @@ def rasterise(x: Tensor, y: Tensor, depth: Tensor, triangles: Tensor, side: int)
     y0, y1, y2 = (y.index_select(1, corner) for corner in (a, b, c))
     area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
     chosen = (area < 0).reshape(-1).nonzero().squeeze(1)  # y points down, so front-facing is clockwise
-    x0, x1, x2, y0, y1, y2, area = (value.reshape(-1)[chosen] for value in (x0, x1, x2, y0, y1, y2, area))
+    x0, x1, x2, y0, y1, y2, area = (
+        value.reshape(-1).index_select(0, chosen) for value in (x0, x1, x2, y0, y1, y2, area)
+    )
     left = (torch.minimum(torch.minimum(x0, x1), x2) - 0.5).ceil().clamp(min=0)
     right = (torch.maximum(torch.maximum(x0, x1), x2) - 0.5).floor().clamp(max=side - 1)
     top = (torch.minimum(torch.minimum(y0, y1), y2) - 0.5).ceil().clamp(min=0)
     bottom = (torch.maximum(torch.maximum(y0, y1), y2) - 0.5).floor().clamp(max=side - 1)
     extent = torch.maximum(right - left, bottom - top) + 1  # candidate pixels on the longer side
     kept = ((right >= left) & (bottom >= top)).nonzero().squeeze(1)
-    chosen, left, top, extent = chosen[kept], left[kept], top[kept], extent[kept]  # [M] triangles that may be seen
-    x0, x1, x2, y0, y1, y2, area = (value[kept] for value in (x0, x1, x2, y0, y1, y2, area))
+    chosen, left, top, extent, x0, x1, x2, y0, y1, y2, area = (  # [M] triangles that may be seen
+        value.index_select(0, kept) for value in (chosen, left, top, extent, x0, x1, x2, y0, y1, y2, area)
+    )
     face, triangle = chosen // len(triangles), chosen % len(triangles)
-    corners = triangles[triangle]  # [M, 3]
-    z0, z1, z2 = (depth.reshape(-1)[face * vertices + corners[:, i]] for i in range(3))
+    corners = triangles.index_select(0, triangle)  # [M, 3]
+    z0, z1, z2 = (depth.reshape(-1).index_select(0, face * vertices + corners[:, i]) for i in range(3))
     # weights of the first two corners and depth, each as a plane a + b x + c y over pixel centres
     first = ((x1 * y2 - x2 * y1) / area, (y1 - y2) / area, (x2 - x1) / area)
     second = ((x2 * y0 - x0 * y2) / area, (y2 - y0) / area, (x0 - x2) / area)
@@ -76,19 +93,23 @@ def rasterise(x: Tensor, y: Tensor, depth: Tensor, triangles: Tensor, side: int)
     while smallest < side:
         group = ((extent > smallest) & (extent <= size)).nonzero().squeeze(1)
         if len(group):
-            _draw(keys, group, planes[group], face[group] * side * side, left[group], top[group], size, side)
+            some, origin, first, highest = (
+                value.index_select(0, group) for value in (planes, face * side * side, left, top)
+            )
+            _draw(keys, group, some, origin, first, highest, size, side)
         smallest, size = size, size + max(1, size // 2)
     pixel = (keys != EMPTY).nonzero().squeeze(1)  # [P]
-    key = keys[pixel]
+    key = keys.index_select(0, pixel)
     winner = key & 0xFFFFFFFF
     px, py = pixel % side + 0.5, pixel // side % side + 0.5
-    plane = planes[winner]
+    plane = planes.index_select(0, winner)
     w0 = plane[:, 0] + plane[:, 1] * px + plane[:, 2] * py
     w1 = plane[:, 3] + plane[:, 4] * px + plane[:, 5] * py
     distance = torch.full((batch * side * side,), torch.inf, device=depth.device)
     distance[pixel] = (key >> 32).to(torch.int32).view(torch.float32)
     weights = torch.stack([w0, w1, 1 - w0 - w1], dim=1)
-    return Fragments(pixel, pixel // (side * side), corners[winner], weights, distance.view(batch, side, side))
+    corners, distance = corners.index_select(0, winner), distance.view(batch, side, side)
+    return Fragments(pixel, pixel // (side * side), corners, weights, distance)
 
 
 def _draw(
@@ -106,7 +127,8 @@ def _draw(
     first, second = plane(0), plane(3)
     inside = (first >= 0) & (second >= 0) & (first + second <= 1) & (across < side) & (down < side)
     which, row, column = inside.nonzero(as_tuple=True)
-    z = plane(6)[which, row, column]
-    pixel = origin[which] + (top[which].long() + row) * side + left[which].long() + column
-    key = (z.view(torch.int32).to(torch.int64) << 32) | group[which]
+    z = plane(6).view(-1).index_select(0, (which * size + row) * size + column)
+    origin, top, left, group = (value.index_select(0, which) for value in (origin, top, left, group))
+    pixel = origin + (top.long() + row) * side + left.long() + column
+    key = (z.view(torch.int32).to(torch.int64) << 32) | group
     keys.scatter_reduce_(0, pixel, key, "amin")

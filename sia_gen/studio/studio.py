@@ -27,7 +27,7 @@ from sia_gen.studio.landmarks import landmark_vertices
 from sia_gen.studio.light import Lamps, Surface, unit
 from sia_gen.studio.makehuman import MakeHuman
 from sia_gen.studio.openness import openness
-from sia_gen.studio.raster import Fragments, rasterise
+from sia_gen.studio.raster import Fragments, per_pixel, rasterise, seen_at
 from sia_gen.studio.surface import appearance
 from sia_gen.studio.surface.glasses import Glasses
 from sia_gen.studio.surface.hair import Hair, azimuth_of, coverage, ears, greyed, temples
@@ -106,11 +106,11 @@ class Studio:
         head, hair = drawn(points, self.head.triangles), drawn(grown, self.hair.triangles)
         frame, lens = drawn(frames, self.glasses.frame), drawn(lenses, self.glasses.lenses)
         look, worn = appearance.palette(spec), smooth(0.45, 0.55, spec["glasses"])
-        hair = hair.where(hair.depth.view(-1)[hair.pixel] < head.depth.view(-1)[hair.pixel])
+        hair = hair.where(seen_at(hair.depth, hair.pixel) < seen_at(head.depth, hair.pixel))
         hair, strands, tufts = self._strands(hair, look, spec["curl"], grown, combed, hair_frame[3])
         hidden = torch.zeros_like(head.depth, dtype=torch.bool).view(-1)
         hidden[hair.pixel[tufts == 1]] = True
-        bare = head.where(~hidden[head.pixel])
+        bare = head.where(~hidden.index_select(0, head.pixel))
         shading = _nearer(head.depth, hair, tufts)
         lamps = Lamps(spec, shading)  # frames are too thin to shade
 
@@ -145,11 +145,11 @@ class Studio:
         fixed = torch.cat([self.head.rest, self.masks], dim=1).expand(len(points), -1, -1)
         values = seen.interpolate(torch.cat([fixed, points, normals], dim=-1))  # [14, P]
         rest, masks, place, normal = values.split([3, 5, 3, 3])
-        group = self.head.group[seen.corners[:, 0]]
+        group = self.head.group.index_select(0, seen.corners[:, 0])
         shown = marks(spec).at(seen.face)
         slope, folded = relief(rest, shown, self.noise)
         body = (group == appearance.BODY).float()
-        rows = turn.flatten(1).T.gather(1, seen.face.expand(9, -1)).view(3, 3, -1)
+        rows = per_pixel(turn.flatten(1).T, seen.face).view(3, 3, -1)
         slope = (slope[:, None] * rows).sum(0) * body  # turned with the head
         normal = normal - (slope - normal * (slope * normal).sum(0))
         folded = folded * body
@@ -182,7 +182,7 @@ class Studio:
             aside = torch.stack([across * z, down * x.abs(), 0 * along + across])
             return mix(self.noise(around), self.noise(aside), smooth(0.2, 0.8, values[18]))
 
-        curl = curled[seen.face]
+        curl = curled.index_select(0, seen.face)
         woolly = smooth(0.35, 0.95, curl)
         even = torch.stack([values[0].abs(), values[1], values[2]])
         grain = mix(strands(values, 11.0, 0.9), self.noise(8.0 * even), woolly)
@@ -190,8 +190,8 @@ class Studio:
         facing = unit(values[9:12])[2].abs()
         share = coverage(values[:3], values[3], values[5], grain, fine, facing, look.growth)
         some = (share > 0).nonzero().squeeze(1)
-        seen, values, grain, share = seen.where(share > 0), values[:, some], grain[some], share[some]
-        fine, curl = fine[some], woolly[some]
+        seen, values = seen.where(share > 0), values.index_select(1, some)
+        grain, share, fine, curl = (each.index_select(0, some) for each in (grain, share, fine, woolly))
         rest, lie, place, normal, falling, parted = values[:18].split(3)
         azimuth, along, _ = lie
         alike = torch.where((falling * parted).sum(0) < 0, -1.0, 1.0)
@@ -254,9 +254,9 @@ def _nearer(depth: Tensor, layer: Fragments, share: Tensor) -> Tensor:
 
 def _lay(picture: Tensor, nearest: Tensor, layer: Fragments, light: Tensor, share: Tensor) -> None:
     """Lay a layer's radiance ``[3, P]`` over ``picture`` ``[3, B·N·N]`` where nothing ``nearest`` stands in front."""
-    depth = layer.depth.view(-1)[layer.pixel]
-    share = share * (depth < nearest[layer.pixel])
-    picture[:, layer.pixel] = mix(picture[:, layer.pixel], light, share)
+    depth = seen_at(layer.depth, layer.pixel)
+    share = share * (depth < nearest.index_select(0, layer.pixel))
+    picture.index_copy_(1, layer.pixel, mix(picture.index_select(1, layer.pixel), light, share))
     solid = share > SOLID
     nearest[layer.pixel[solid]] = depth[solid]
 

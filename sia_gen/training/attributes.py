@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.attributes.find import Labels, Wanted, find_directions, measure
+from sia_gen.attributes.calibrate import Labels, Wanted, measure
+from sia_gen.attributes.find import find_directions
 from sia_gen.attributes.load import FILE
 from sia_gen.core.errors import RequestError, unknown
 from sia_gen.core.executors import Progress

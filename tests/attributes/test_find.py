@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from sia_gen.attributes.find import POINTS, Labels, Wanted, _steady, find_directions, measure
+from sia_gen.attributes.calibrate import POINTS, Labels, Wanted, _steady, measure
+from sia_gen.attributes.find import find_directions
 from sia_gen.core.errors import RequestError
 from sia_gen.core.seeds import normals
 

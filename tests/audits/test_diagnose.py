@@ -450,7 +450,7 @@ def test_a_target_that_is_always_wrong_is_said_to_be(problem, tmp_path, monkeypa
         digest=lambda: "wrong", read=read, look=lambda x: (read(x), x.mean((2, 3))), factors=factors
     )
     verified = VerifiedLabel(wrong, 0, (0.5,))
-    monkeypatch.setattr("sia_gen.audits.evidence.witness.verified_label", lambda target, device: verified)
+    monkeypatch.setattr("sia_gen.audits.evidence.witness.verified_label", lambda target, device, by: verified)
     report = run(problem, tmp_path, faces=3)
     assert report.finding == "The target is wrong on all 3 faces before any edit, so nothing was attempted."
     assert report.histogram["reference"] == "verifier reading"

@@ -160,7 +160,7 @@ def test_a_face_whose_label_moved_counts_in_no_change_and_is_judged_at_its_worst
         digest=lambda: "red", read=read, look=lambda x: (read(x), x.mean((2, 3))), factors=(Factor("red", "", 0, 1),)
     )
     verified = VerifiedLabel(reader, 0, (middle,))
-    monkeypatch.setattr("sia_gen.audits.evidence.witness.verified_label", lambda target, device: verified)
+    monkeypatch.setattr("sia_gen.audits.evidence.witness.verified_label", lambda target, device, by: verified)
     report = audit(problem.generator, problem.target, problem.space, faces=24, attack=ATTACK)
     frame, flipped = report.to_pandas().query("correct"), 0
     for row in report.histogram["attributes"]:

@@ -10,8 +10,9 @@ import torch
 
 from sia_gen import load_generator
 from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.seeds import normals
 from sia_gen.generators.foreign.convert import convert
-from sia_gen.generators.foreign.stylegan2 import StyleGAN2ADA, StyleGAN2ADAConfig
+from sia_gen.generators.foreign.stylegan2 import StyleGAN2ADA, StyleGAN2ADAConfig, _streams
 from sia_gen.generators.foreign.stylegan3 import StyleGAN3
 from tests.contracts import GeneratorSuite
 from tests.generators import stylegan3_reference
@@ -142,14 +143,39 @@ def test_rosinalitys_format_is_the_same_network(tmp_path):
 
 
 class TestContract(GeneratorSuite):
-    @pytest.fixture(params=["skip", "resnet"])
+    @pytest.fixture(params=[{"architecture": "skip"}, {"architecture": "resnet"}, {"noise": "random"}], ids=str)
     def generator(self, request):
         torch.manual_seed(0)
-        made = StyleGAN2ADA(StyleGAN2ADAConfig(name="tiny", **SIZES, architecture=request.param))
+        made = StyleGAN2ADA(StyleGAN2ADAConfig(name="tiny", **SIZES, **request.param))
         with torch.no_grad():
+            for block in made.blocks:
+                block.second.strength.fill_(1.0)
             for parameter in made.parameters():
                 parameter.mul_(0.3)
         return made.eval().requires_grad_(False)
+
+
+def test_noise_of_its_own_stays_with_a_face_that_is_edited(write, tmp_path):
+    torch.manual_seed(0)
+    convert(write(Generator()), tmp_path / "out")
+    fixed, none = load_generator(f"{tmp_path / 'out'}"), load_generator(f"{tmp_path / 'out'}?noise=none")
+    random = load_generator(f"{tmp_path / 'out'}?noise=random")
+    for made in (fixed, none, random):
+        for block in made.blocks:
+            block.second.strength.fill_(0.5)
+    codes = random.sample([5, 6])
+    (one, other), (without, _) = random.render(codes), none.render(codes)
+    assert (one - without).abs().max() > 0.01
+    streams = _streams(codes)
+    assert len({*streams}) == 2
+    for layer in (layer for block in fixed.blocks for layer in (block.first, block.second) if layer is not None):
+        layer.noise.copy_(normals(streams[:1], layer.noise.shape, f"noise {layer.place}")[0])
+    edits = 0.3 * torch.randn(2, *random.edit_shapes["w"])
+    torch.testing.assert_close(random.render(codes[:1]), fixed.render(codes[:1]))
+    torch.testing.assert_close(random.render(codes, edits, "w")[0], fixed.render(codes[:1], edits[:1], "w")[0])
+    torch.testing.assert_close(random.render(codes, random.carry(edits), "s")[0], random.render(codes, edits, "w")[0])
+    assert (random.render(codes[1:]) - fixed.render(codes[1:])).abs().max() > 0.01
+    assert not torch.equal(one, other)
 
 
 class TestContractOfStyleGAN3(GeneratorSuite):

@@ -49,9 +49,10 @@ def test_old_skin_is_rougher_and_less_even():
     rest = points(CHEEK, over=0.6)
     skin = torch.full((3, 200), 0.4)
     freckles = torch.zeros(200)
+    grain = [Noise()(rest * 26), Noise()(rest * 7 + 3)]  # points of the right half
     for measure in (
         lambda look: relief(rest, look, Noise())[0].norm(dim=0).mean(),
-        lambda look: tint(rest, skin, look, freckles, Noise()).std(dim=1).mean(),
+        lambda look: tint(rest, skin, look, freckles, Noise(), *grain).std(dim=1).mean(),
     ):
         young, old = (measure(at(shown(age=age, skin_texture=0.0), 200)) for age in (10.0, 80.0))
         assert old > 1.5 * young

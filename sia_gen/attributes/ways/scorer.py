@@ -7,13 +7,14 @@ between two texts. Letters: B faces, S scores.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.attributes.find import Labels, Wanted, find_directions
+from sia_gen.attributes.calibrate import READABLE, Labels, Wanted, calibrated, measure
+from sia_gen.attributes.find import find_directions
 from sia_gen.core.errors import RequestError, WorkError, unknown
 from sia_gen.core.executors import Batches, Progress
 from sia_gen.core.images import Images, quantise
@@ -24,6 +25,7 @@ from sia_gen.targets.task import Classification, Detection, MultiLabel, Regressi
 from sia_gen.targets.verifier import Verifier
 
 BATCH, SPREAD = 32, 256  # faces at a time; faces that say how far scores vary
+REACH = 2.0  # sd of a score that an attribute may be asked to move
 STILL = 1e-6  # of a score: what varies less says nothing
 
 
@@ -83,6 +85,15 @@ def by_scorer(
     All its scores take part in the fit, so that no attribute drags another. Raises `RequestError` for an unknown name,
     `WorkError` where a score says the same of every face.
     """
+    labels, wanted = scores(generator, scorer, names, seed)
+    face_seeds(seed, faces)
+    return find_directions(generator, labels, wanted, faces=faces, trials=trials, seed=seed, progress=progress)
+
+
+def scores(
+    generator: Generator, scorer: Scorer, names: Sequence[str] | None = None, seed: int = 1
+) -> tuple[Labels, list[Wanted]]:
+    """What a scorer says of a generator's faces, and the attributes that its ``names`` stand for; see `by_scorer`."""
     for name in names or ():
         if name not in scorer.names:
             raise unknown("score", name, list(scorer.names))
@@ -105,6 +116,44 @@ def by_scorer(
     for want in wanted:
         if not spread[scorer.names.index(want.name)] > STILL:
             raise WorkError(f"the score '{want.name}' is the same for every face of '{generator.name}'; leave it out")
-    face_seeds(seed, faces)
     labels = Labels(scorer.names, spread.clamp(min=STILL), of, lambda images: scorer.read(images).cpu())
-    return find_directions(generator, labels, wanted, faces=faces, trials=trials, seed=seed, progress=progress)
+    return labels, wanted
+
+
+def in_units(
+    generator: Generator,
+    space: AttributeSpace,
+    scorer: Scorer,
+    *,
+    trials: int = 64,
+    seed: int = 1,
+    progress: Progress | None = None,
+) -> AttributeSpace:
+    """Attributes that nothing was measured of, each in the unit of the score that it moves most, and measured.
+
+    Up is then where that score rises; the words say where this is the other way than before. What moves no score by
+    `READABLE` sd at the ends of its range stays as it is.
+    """
+    labels, _ = scores(generator, scorer, [], seed)
+    codes = generator.sample(face_seeds(seed + 3, trials))
+    most = torch.tensor([attribute.high for attribute in space.attributes])
+    shape = (-1, *[1] * (space.directions.ndim - 1))
+    ends = space.directions.cpu() * most.view(shape)  # [K, ...]
+    moved = measure(generator, labels, codes, ends, space.space, progress).mean(1)  # [K, S] sd at the ends
+    far, column = moved.abs().max(dim=1)
+    told = [row for row in range(len(most)) if far[row] >= READABLE]
+    if not told:
+        return space
+    wanted, reach = [], far.clamp(max=REACH).tolist()
+    for row in told:
+        name, score = space.names[row], scorer.names[column[row]]
+        turned = f", less {name}" if moved[row, column[row]] < 0 else ""
+        wanted.append(
+            Wanted(name, scorer.units[column[row]], f"less {score}", f"more {score}{turned}", reach[row], reads=score)
+        )
+    each = ends[told] / moved[told, column[told]].view(shape)  # [K, ...] one sd of its score
+    found = calibrated(generator, labels, wanted, each, space.space, trials=trials, seed=seed, progress=progress)
+    attributes, directions = list(space.attributes), space.directions.cpu().clone()
+    for place, row in enumerate(told):
+        attributes[row], directions[row] = found.attributes[place], found.directions[place]
+    return replace(space, attributes=tuple(attributes), directions=directions)

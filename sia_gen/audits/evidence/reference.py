@@ -23,7 +23,7 @@ from sia_gen.targets.target import Label, Target, ask, classify
 from sia_gen.targets.task import Classification, Following, Regression, Task
 from sia_gen.targets.verifier import Verifier, load_verifier
 
-VERIFIER = "verifier"
+VERIFIER, NONE = "verifier", "none"  # who judges: the verifier that comes with the package, or nobody
 FURTHEST = 4.0  # sd from the mean of a factor: no face lies beyond
 STAYS = 0.5  # sd of a value over faces (the report says "half"): what moved further has another label
 # What the settings of a run say that the reference was.
@@ -95,29 +95,40 @@ def shipped_verifier(device: torch.device) -> Verifier | None:
     return load_verifier(VERIFIER, device) if VERIFIER in shipped("verifier") else None
 
 
-def followed(target: Target, device: torch.device) -> Target:
-    """A keypoint target beside the verifier's reading of its landmarks, any other as it is.
+def verifier_named(by: str, device: torch.device) -> Verifier | None:
+    """The verifier called `VERIFIER`, where it comes with the package, one in a folder or of a hub id, or `NONE`.
 
-    Raises `RequestError` for points that the shipped verifier does not read: an edit moves them, and nothing would say
-    where to.
+    Raises what `load_verifier` does.
+    """
+    if by == NONE:
+        return None
+    return shipped_verifier(device) if by == VERIFIER else load_verifier(by, device)
+
+
+def followed(target: Target, device: torch.device, by: str = VERIFIER) -> Target:
+    """A keypoint target beside the reading of its landmarks ``by`` a verifier, any other as it is.
+
+    Raises `RequestError` for points that the verifier does not read: an edit moves them, and nothing would say where
+    to.
     """
     if not isinstance(target.task, Keypoints):
         return target
-    verifier = shipped_verifier(device)
+    verifier = verifier_named(by, device)
     if target.task.points != FACE_POINTS.points or verifier is None or not len(verifier.point_mean):
+        who = {VERIFIER: "no shipped verifier reads", NONE: "nobody is to read"}.get(by, f"'{by}' does not read")
         raise RequestError(
-            f"'{target.name}' gives {target.task.points} points, which no shipped verifier reads off an edited face; "
+            f"'{target.name}' gives {target.task.points} points, which {who} off an edited face; "
             f"audit a target of the {FACE_POINTS.points} landmarks of a face"
         )
     return Followed(target, verifier, target.name, Following(target.task), target.differentiable)
 
 
-def verified_label(target: Target, device: torch.device) -> VerifiedLabel | None:
-    """How to read this target's label, or None where the shipped verifier cannot."""
+def verified_label(target: Target, device: torch.device, by: str = VERIFIER) -> VerifiedLabel | None:
+    """How to read this target's label ``by`` a verifier, or None where that cannot."""
     classes = isinstance(target.task, Classification)
     if target.label is None or not (classes or isinstance(target.task, Regression)):
         return None
-    verifier = shipped_verifier(device)
+    verifier = verifier_named(by, device)
     if verifier is None:
         return None
     names = [factor.name for factor in verifier.factors]
@@ -126,12 +137,12 @@ def verified_label(target: Target, device: torch.device) -> VerifiedLabel | None
     return VerifiedLabel(verifier, names.index(target.label.attribute), target.label.thresholds if classes else ())
 
 
-def require_told(target: Target, known: Sequence[str], device: torch.device) -> None:
+def require_told(target: Target, known: Sequence[str], device: torch.device, by: str = VERIFIER) -> None:
     """Raise `RequestError` where what a target is said to predict is neither an attribute nor read by the verifier.
 
     Nothing would then be left out or judged by it; nor by a cut that no face reaches.
     """
-    verifier = shipped_verifier(device)
+    verifier = verifier_named(by, device)
     factors = {} if verifier is None else {factor.name: factor for factor in verifier.factors}
     said = target.label
     if said is None:

@@ -13,12 +13,13 @@ from torch import Tensor
 from sia_gen.attack.result import AttackResult
 from sia_gen.audits.evidence.familiar import ENOUGH, familiar
 from sia_gen.audits.evidence.reference import (
+    VERIFIER,
     Followed,
     VerifiedLabel,
     followed,
     reference_name,
-    shipped_verifier,
     verified_label,
+    verifier_named,
 )
 from sia_gen.audits.evidence.rendered import taught
 from sia_gen.audits.evidence.validity import Gate, identity_for, unedited
@@ -53,24 +54,32 @@ class Witness:
 
     @classmethod
     def of(
-        cls, target: Target, attributes: Sequence[str], device: torch.device, generator: Generator | None = None
+        cls,
+        target: Target,
+        attributes: Sequence[str],
+        device: torch.device,
+        generator: Generator | None = None,
+        by: str = VERIFIER,
     ) -> Witness:
-        """Raises `RequestError` for points that the shipped verifier does not read.
+        """Raises `RequestError` for points that the verifier does not read.
 
-        What the verifier says of a ``generator`` whose pictures are not such as it was taught on is left out, and said.
+        What the shipped verifier says of a ``generator`` whose pictures are not such as it was taught on is left out,
+        and said; one that is named (``by``) is believed. Whether persons stay the same is judged of renders alone then.
         """
-        target, verified = followed(target, device), verified_label(target, device)
+        target, verified = followed(target, device, by), verified_label(target, device, by)
         if verified is not None:
             verifier: Verifier | None = verified.verifier
         else:
-            verifier = target.verifier if isinstance(target, Followed) else shipped_verifier(device)
+            verifier = target.verifier if isinstance(target, Followed) else verifier_named(by, device)
         kept = read_names(verifier, attributes)
         verifier = verifier if kept or verified is not None else None
-        if verifier is not None and not isinstance(target, Followed) and generator is not None:
+        if by == VERIFIER and verifier is not None and not isinstance(target, Followed) and generator is not None:
             said = _unfamiliar(generator, verifier)
             if said:
                 return cls(target, None, None, (), None, said)
-        return cls(target, verified, verifier, kept, None if verifier is None else identity_for(target, device))
+        known = by == VERIFIER or generator is None or taught(generator)
+        person = identity_for(target, device) if verifier is not None and known else None
+        return cls(target, verified, verifier, kept, person)
 
     def settings(self) -> dict[str, Any]:
         """What counts as wrong, and as valid: faces judged by different criteria must not end up in one run."""
@@ -160,5 +169,6 @@ def _unfamiliar(generator: Generator, verifier: Verifier) -> list[str]:
         return []
     return [
         f"the verifier was taught on renders, and {share:.0%} of the faces of '{generator.name}' look so to it: "
-        "what it reads is left out, nothing is called valid, and what is right is said by the target's first answer"
+        "what it reads is left out, nothing is called valid, and what is right is said by the target's first answer; "
+        "name one that was taught on such faces with --verifier"
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
-from sia_gen.audits.evidence.reference import followed
+from sia_gen.audits.evidence.reference import VERIFIER, followed
 from sia_gen.audits.finished.audit_report import AuditReport, finished_settings
 from sia_gen.audits.run.run_folder import MADE_OF, fingerprint, probe, require_same_weights
 from sia_gen.core.errors import RequestError
@@ -51,7 +51,7 @@ class FinishedAudit:
         """
         target = load_target(name or self.settings[MADE_OF]["target"] or self.settings["target"], device)
         target = configured(target, self.settings["label"], self.settings["towards"])
-        target = followed(target, resolve_device(device))
+        target = followed(target, resolve_device(device), self.settings[MADE_OF].get("verifier", VERIFIER))
         said = probe(self.generator, target, face_seeds(self.settings["seed"], 1)[0])
         require_same_weights(self.report.folder, self.settings["probe"], said, "name the audited target")
         return target

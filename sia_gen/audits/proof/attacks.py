@@ -17,6 +17,7 @@ from sia_gen.attack.balls import Norm
 from sia_gen.attack.result import AttackResult
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
+from sia_gen.audits.evidence.reference import VERIFIER
 from sia_gen.audits.proof.baselines import every, pixel_attack, require_library
 from sia_gen.audits.proof.judge import Judge, counted, remembered
 from sia_gen.audits.run.job import Chunk, worst_alone
@@ -71,7 +72,7 @@ def attack_table(
         attack = SemanticImageAttack(steps=steps, epsilon=epsilon, norm=norm, batch=min(32, faces))
         request = resolve(
             generator, target, attributes, faces=faces, seed=seed, attack=attack, towards=None, label=label, pairs=(),
-            quick=False, confirm=confirm, device=device,  # type: ignore[arg-type]
+            quick=False, confirm=confirm, verifier=VERIFIER, device=device,  # type: ignore[arg-type]
         )  # fmt: skip
         asked = request.witness.target
         if not isinstance(asked.task, Classification) or not asked.differentiable:

@@ -16,7 +16,7 @@ from torch import Tensor
 from sia_gen.attack.result import AttackResult
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.audits.evidence.reference import Followed
+from sia_gen.audits.evidence.reference import VERIFIER, Followed
 from sia_gen.audits.evidence.statistics import wilson
 from sia_gen.audits.proof.baselines import ENSEMBLE, names, pixel_attack, require_library
 from sia_gen.audits.proof.corruptions import CORRUPTIONS, STRENGTHS, corrupted
@@ -80,7 +80,7 @@ def robustness(
     for target in targets:
         request = resolve(
             generator, target, attributes, faces=faces, seed=seed, attack=attack, towards=None, label=label, pairs=(),
-            quick=False, confirm=confirm, device=device,  # type: ignore[arg-type]
+            quick=False, confirm=confirm, verifier=VERIFIER, device=device,  # type: ignore[arg-type]
         )  # fmt: skip
         asked = request.witness.target
         if not asked.differentiable:

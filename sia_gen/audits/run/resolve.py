@@ -15,7 +15,7 @@ from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.evidence.checks import in_training_mode
 from sia_gen.audits.evidence.control import EACH
-from sia_gen.audits.evidence.reference import require_told
+from sia_gen.audits.evidence.reference import NONE, VERIFIER, require_told
 from sia_gen.audits.evidence.rendered import Rendered, taught
 from sia_gen.audits.evidence.witness import Witness
 from sia_gen.audits.run.pairs import Pair, arm_of, checked
@@ -74,6 +74,7 @@ def resolve(
     pairs: Sequence[Pair],
     quick: bool,
     confirm: bool | Literal["auto"],
+    verifier: str | Path | None,
     device: str,
 ) -> Request:
     """Load and check what `audit` is given, see there; raises `RequestError`."""
@@ -89,25 +90,30 @@ def resolve(
     _require("pairs", pairs, "pairs of names", paired)
     _require("quick", quick, "True or False", isinstance(quick, bool))
     _require("confirm", confirm, "True, False or 'auto'", confirm in (True, False, "auto"))
+    named = verifier is None or isinstance(verifier, str | Path)
+    _require("verifier", verifier, "a name, a folder or None", named)
     _require("device", device, "the name of a device", isinstance(device, str))
     attack = attack or SemanticImageAttack()
     made_of = {
         "generator": None if isinstance(generator, Generator) else lasting("generator", generator),
         "target": lasting("target", target) if isinstance(target, str | Path) else None,
     }
+    by = NONE if verifier is None else lasting("verifier", verifier)
+    if by != VERIFIER:
+        made_of["verifier"] = by
     seeds = face_seeds(seed, faces)
     where = resolve_device(device)
     known, audited = _spaces(generator, attributes, where)
     generator = generator if isinstance(generator, Generator) else load_generator(generator, device)
     target = configured(target if isinstance(target, Target) else load_target(target, device), label, towards)
     if label is not None:
-        require_told(target, known.names, where)
+        require_told(target, known.names, where, by)
     attack = attack.suited(target)
     left_out = [name for name in audited.names if target.label is not None and name == target.label.attribute]
     audited = audited.select([name for name in audited.names if name not in left_out])
     _require_work(attack, audited, left_out)
     pairs = checked(pairs, audited)
-    witness = Witness.of(target, audited.names, where, generator)
+    witness = Witness.of(target, audited.names, where, generator, by)
     said = [*in_training_mode(target), *witness.said]
     rendered = _confirmer(confirm, generator, witness.target, where)
     settings = {

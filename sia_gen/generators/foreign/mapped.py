@@ -108,8 +108,11 @@ class Mapped(nn.Module):
         """Every part with an ``affine`` from w to its style, in order, and which of the L layers of w it reads."""
         raise NotImplementedError
 
-    def draw(self, w: Tensor, shifts: Sequence[Tensor | None]) -> Tensor:
-        """w+ ``[B, L, W]`` → pictures ``[B, 3, R, R]``, nominally −1…1; ``shifts`` are added to the styles in order."""
+    def draw(self, w: Tensor, shifts: Sequence[Tensor | None], own: Codes) -> Tensor:
+        """w+ ``[B, L, W]`` → pictures ``[B, 3, R, R]``, nominally −1…1; ``shifts`` are added to the styles in order.
+
+        ``own`` are the codes before any edit: what else belongs to a face is drawn from them.
+        """
         raise NotImplementedError
 
     def open_styles(self) -> None:
@@ -137,14 +140,17 @@ class Mapped(nn.Module):
         """Images in [0, 1]; raises `RequestError` for an edit space that it does not have."""
         if edits is not None and space not in self.edit_shapes:
             raise RequestError(f"'{self.name}' cannot be edited in '{space}'; it has {', '.join(self.edit_shapes)}")
-        if edits is not None and space == "w":
-            codes = codes + edits
-        return (self.synthesis(codes, edits if space == "s" else None) * 0.5 + 0.5).clamp(0, 1)
+        w = codes + edits if edits is not None and space == "w" else codes
+        return (self.synthesis(w, edits if space == "s" else None, codes) * 0.5 + 0.5).clamp(0, 1)
 
-    def synthesis(self, w: Tensor, shift: Tensor | None = None) -> Tensor:
-        """w+ ``[B, L, W]`` → pictures ``[B, 3, R, R]`` around 0, nominally −1…1; ``shift`` ``[B, S]``: to styles."""
+    def synthesis(self, w: Tensor, shift: Tensor | None = None, own: Codes | None = None) -> Tensor:
+        """w+ ``[B, L, W]`` → pictures ``[B, 3, R, R]`` around 0, nominally −1…1; ``shift`` ``[B, S]``: to styles.
+
+        ``own`` are the unedited codes, by default ``w``.
+        """
         widths = [part.affine.out_features for part, _ in self.steered()]
-        return self.draw(w, [None] * len(widths) if shift is None else shift.split(widths, dim=1))
+        shifts = [None] * len(widths) if shift is None else shift.split(widths, dim=1)
+        return self.draw(w, shifts, w if own is None else own)
 
     def carry(self, edits: Tensor) -> Tensor:
         """Edits in w ``[..., L, W]`` → the edits in s ``[..., S]`` that do the same."""

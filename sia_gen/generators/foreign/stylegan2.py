@@ -8,6 +8,7 @@ Letters: B faces, W width of w, L layers that a w steers, C channels, S numbers 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError
+from sia_gen.core.seeds import normals
 from sia_gen.generators.foreign.mapped import GAIN, SLOPE, Mapped, MappedConfig
+from sia_gen.generators.generator import Codes
 
 ARCHITECTURE = "stylegan2-ada"
 
@@ -30,7 +33,8 @@ class StyleGAN2ADAConfig(MappedConfig):
 
     architecture   how resolutions come together: "skip" sums pictures, "resnet" activations, "orig" neither
     clamp          where activations of convolutions end either way, None for nowhere
-    noise          "const" adds each layer's fixed noise, "none" none
+    noise          "const" adds each layer's fixed noise, "none" none, "random" noise of each face's own, which stays as
+                   it is when the face is edited
     """
 
     channels: tuple[int, ...]
@@ -38,15 +42,16 @@ class StyleGAN2ADAConfig(MappedConfig):
     clamp: float | None = None
     filter: tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)
     noisy: bool = True
-    noise: Literal["const", "none"] = "const"
+    noise: Literal["const", "random", "none"] = "const"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 2 <= len(self.channels) <= 10:
             raise RequestError(f"channels={self.channels} are of no StyleGAN2: give 2 to 10 resolutions")
-        if self.architecture not in ("skip", "resnet", "orig") or self.noise not in ("const", "none"):
+        if self.architecture not in ("skip", "resnet", "orig") or self.noise not in ("const", "random", "none"):
             raise RequestError(
-                f"architecture={self.architecture}, noise={self.noise}: choose skip, resnet or orig, and const or none"
+                f"architecture={self.architecture}, noise={self.noise}: choose skip, resnet or orig, and const, random "
+                "or none"
             )
 
     @property
@@ -113,18 +118,26 @@ class Layer(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, resolution: int, config: StyleGAN2ADAConfig, up: bool) -> None:
         super().__init__()
+        self.place = f"{resolution} {int(up)}"  # two layers a resolution, of which the first comes up to it
         self.conv = Modulated(inputs, outputs, 3, config.w_dim, up=up)
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.noisy = config.noisy and config.noise == "const"
+        self.noisy = config.noisy and config.noise != "none"
         if config.noisy:
             self.register_buffer("noise", torch.zeros(resolution, resolution))
             self.strength = nn.Parameter(torch.zeros(()))
         self.clamp = config.clamp
 
-    def forward(self, x: Tensor, w: Tensor, shift: Tensor | None, taps: Tensor, gain: float = 1.0) -> Tensor:
+    def forward(
+        self, x: Tensor, w: Tensor, shift: Tensor | None, taps: Tensor, streams: Sequence[int], gain: float = 1.0
+    ) -> Tensor:
+        """``streams`` say where the noise of each face is drawn from; without any it is the fixed one."""
         x = self.conv(x, w, shift, taps)
         if self.noisy:
-            x = x + (self.strength * self.noise).to(x.dtype)
+            noise = self.noise
+            if streams:
+                drawn = normals(streams, noise.shape, f"noise {self.place}")
+                noise = drawn[:, None].to(noise)  # [B, 1, H, W]
+            x = x + (self.strength * noise).to(x.dtype)
         x = F.leaky_relu(x + self.bias.to(x.dtype)[:, None, None], SLOPE, inplace=True) * (GAIN * gain)
         return x if self.clamp is None else x.clamp(-self.clamp * gain, self.clamp * gain)
 
@@ -163,18 +176,24 @@ class Block(nn.Module):
         return [part.conv for part in parts if part is not None]
 
     def forward(
-        self, x: Tensor | None, picture: Tensor | None, w: Tensor, shifts: Sequence[Tensor | None], taps: Tensor
+        self,
+        x: Tensor | None,
+        picture: Tensor | None,
+        w: Tensor,
+        shifts: Sequence[Tensor | None],
+        taps: Tensor,
+        streams: Sequence[int],
     ) -> tuple[Tensor, Tensor | None]:
         """``w`` ``[B, n, W]`` are the layers that the block reads, ``shifts`` are added to the styles, in order."""
         ws, by = iter(w.unbind(1)), iter(shifts)
         if self.start is not None:
             x = self.start.expand(len(w), -1, -1, -1).contiguous(memory_format=torch.channels_last)
-            x = self.second(x, next(ws), next(by), taps)
+            x = self.second(x, next(ws), next(by), taps, streams)
         elif self.first is not None and x is not None:
             gain = math.sqrt(0.5) if self.skip is not None else 1.0
             beside = None if self.skip is None else doubled(self.skip(x), taps) * gain
-            x = self.first(x, next(ws), next(by), taps)
-            x = self.second(x, next(ws), next(by), taps, gain)
+            x = self.first(x, next(ws), next(by), taps, streams)
+            x = self.second(x, next(ws), next(by), taps, streams, gain)
             x = x if beside is None else beside + x
         if picture is not None:
             picture = doubled(picture, taps)
@@ -208,11 +227,20 @@ class StyleGAN2ADA(Mapped):
             layer += len(parts) - (block.picture is not None)  # the next block's first layer reads what a picture does
         return found
 
-    def draw(self, w: Tensor, shifts: Sequence[Tensor | None]) -> Tensor:
+    def draw(self, w: Tensor, shifts: Sequence[Tensor | None], own: Codes) -> Tensor:
         x = picture = None
+        streams = _streams(own) if self.config.noise == "random" else ()
         layer = place = 0
         for block in self.blocks:
             count = len(block.steered())
-            x, picture = block(x, picture, w[:, layer : layer + count], shifts[place : place + count], self.taps)
+            x, picture = block(
+                x, picture, w[:, layer : layer + count], shifts[place : place + count], self.taps, streams
+            )
             layer, place = layer + count - (block.picture is not None), place + count
         return picture  # type: ignore[return-value]
+
+
+def _streams(codes: Codes) -> list[int]:
+    """A seed for each of the faces' ``codes`` ``[B, L, W]``: made of its w's bits, so that it goes where they go."""
+    rows = codes[:, 0].detach().float().cpu().contiguous().numpy()
+    return [int.from_bytes(hashlib.sha256(row.tobytes()).digest()[:7], "big") for row in rows]

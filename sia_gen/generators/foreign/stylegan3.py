@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError
 from sia_gen.generators.foreign.mapped import GAIN, SLOPE, Mapped, MappedConfig
+from sia_gen.generators.generator import Codes
 
 ARCHITECTURE = "stylegan3"
 
@@ -188,7 +189,7 @@ class StyleGAN3(Mapped):
     def steered(self) -> list[tuple[Any, int]]:
         return [(part, index) for index, part in enumerate((self.sines, *self.layers))]
 
-    def draw(self, w: Tensor, shifts: Sequence[Tensor | None]) -> Tensor:
+    def draw(self, w: Tensor, shifts: Sequence[Tensor | None], own: Codes) -> Tensor:
         x = self.sines(w[:, 0], shifts[0])
         for index, layer in enumerate(self.layers, 1):
             x = layer(x, w[:, index], shifts[index])

@@ -63,6 +63,9 @@ def audit(
             "--confirm/--no-confirm", help="Render failing faces in the studio, too; by default where that can be done."
         ),
     ] = None,
+    verifier: Annotated[
+        str, typer.Option(help="Who reads labels off edited faces: the shipped one, a folder or hub id, or none.")
+    ] = "verifier",
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -92,6 +95,7 @@ def audit(
             pairs=_pairs(pairs),
             quick=quick,
             confirm="auto" if confirm is None else confirm,
+            verifier=verifier,
             device=resolve(device),
             progress=progress,
         )

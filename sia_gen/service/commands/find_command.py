@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 class By(StrEnum):
     scorer = "scorer"
+    channels = "channels"
     sefa = "sefa"
     contrast = "contrast"
     prompts = "prompts"
@@ -31,14 +32,27 @@ class By(StrEnum):
 def find(
     generator: Generator = "faces-stylegan2",
     by: Annotated[
-        By, typer.Option(help="How: what a scorer says, SeFa, two sets of faces, prompts, or a file.")
+        By,
+        typer.Option(
+            help="How: what a scorer says, channels that move it, SeFa, two sets of faces, prompts, or a file."
+        ),
     ] = By.scorer,
     scorer: Annotated[
-        str, typer.Option(help="The shipped verifier or any target; a CLIP folder as FOLDER?classes=a face,a smile.")
-    ] = "verifier",
+        str | None,
+        typer.Option(
+            help="The shipped verifier or any target; a CLIP folder as FOLDER?classes=a face,a smile. By scorer and by "
+            "channels the verifier unless named; by sefa, contrast and file it gives what is found its units."
+        ),
+    ] = None,
     names: Annotated[str | None, typer.Option(help="Which of its scores, comma-separated; all by default.")] = None,
     faces: Annotated[int, typer.Option(help="How many faces it scores.")] = 2048,
-    count: Annotated[int, typer.Option(help="With sefa: how many directions.")] = 10,
+    count: Annotated[
+        int, typer.Option(help="With sefa: how many directions; with channels: how many of them move each score.")
+    ] = 10,
+    beta: Annotated[
+        float | None,
+        typer.Option(help="With channels, instead of --count: all as relevant as this share of the foremost."),
+    ] = None,
     name: Annotated[str, typer.Option(help="With contrast: the attribute's name.")] = "contrast",
     those: Annotated[str, typer.Option(help="With contrast: faces that have it, as 1,5,7.")] = "",
     others: Annotated[str, typer.Option(help="With contrast: faces that do not.")] = "",
@@ -55,12 +69,13 @@ def find(
     """Find a generator's attributes, and write them where audit and edit look for them."""
     from sia_gen.attributes.attribute_space import AttributeSpace
     from sia_gen.attributes.load import FILE
-    from sia_gen.attributes.ways.scorer import by_scorer
+    from sia_gen.attributes.ways.channels import by_channels
+    from sia_gen.attributes.ways.scorer import by_scorer, in_units
     from sia_gen.attributes.ways.unlabelled import by_contrast, by_prompts, by_sefa
     from sia_gen.core.files import writable_folder
     from sia_gen.core.seeds import face_seeds
     from sia_gen.generators.load import load_generator, place_of
-    from sia_gen.service.commands.terminal import progress_bar
+    from sia_gen.service.commands.terminal import progress_bar, show_entries
 
     face_seeds(seed, faces)  # refuses wrong numbers before anything is loaded
     place = resolve(device)
@@ -70,8 +85,11 @@ def find(
         raise RequestError(f"'{generator}' is no folder that attributes could be written to; give --out")
     with progress_bar(quiet=as_json) as progress:
         if by is By.scorer:
-            asked = names_of(names)
-            space = by_scorer(source, _scorer(scorer, place), asked, faces=faces, seed=seed, progress=progress)
+            asked, judge = names_of(names), _scorer(scorer or "verifier", place)
+            space = by_scorer(source, judge, asked, faces=faces, seed=seed, progress=progress)
+        elif by is By.channels:
+            asked, judge = names_of(names), _scorer(scorer or "verifier", place)
+            space = by_channels(source, judge, asked, count=count, beta=beta, seed=seed, progress=progress)
         elif by is By.sefa:
             space = by_sefa(source, count, seed)
         elif by is By.contrast:
@@ -82,6 +100,8 @@ def find(
             if file is None:
                 raise RequestError("--by file wants --file, the attributes that somebody found; give it")
             space = _fitting(AttributeSpace.load(file), source.name, source.edit_shapes)
+        if scorer is not None and by not in (By.scorer, By.channels):
+            space = in_units(source, space, _scorer(scorer, place), seed=seed, progress=progress)
     writable_folder(folder)
     space.save(folder / FILE)
     if as_json:
@@ -89,7 +109,12 @@ def find(
             {"generator": source.name, "attributes": space.names, "space": space.space, "out": str(folder / FILE)}
         )
     else:
-        print(f"{len(space.names)} attributes in '{space.space}': {', '.join(space.names)}\nWritten to {folder / FILE}")
+        rows = [
+            {"name": a.name, "unit": a.unit, "low": a.low, "high": a.high, "up": a.positive, "leakage": a.leakage}
+            for a in space.attributes
+        ]
+        show_entries(f"{len(space.names)} attributes in '{space.space}'", rows)
+        print(f"\nWritten to {folder / FILE}")
 
 
 def _scorer(name: str, device: str) -> Scorer:

@@ -16,6 +16,7 @@ from torch import Tensor
 from sia_gen.studio.blend import bump, colour, mix, smooth
 from sia_gen.studio.factors import FaceSpec
 from sia_gen.studio.makehuman import GROUPS
+from sia_gen.studio.raster import per_pixel
 from sia_gen.studio.surface.hair import (
     Growth,
     beard_region,
@@ -68,7 +69,7 @@ class Palette:
         """The palette of the face that each pixel ``[P]`` belongs to: ``[3, P]`` and ``[P]``."""
         values = vars(self).values()
         rows = torch.cat([value.reshape(-1, value.shape[-1]) for value in values])  # [K, B]
-        parts = rows.gather(1, face.expand(len(rows), -1)).split([3 if value.ndim == 2 else 1 for value in values])
+        parts = per_pixel(rows, face).split([3 if value.ndim == 2 else 1 for value in values])
         return Palette(*(part.view(*value.shape[:-1], -1) for part, value in zip(parts, values, strict=True)))
 
     @property
@@ -171,7 +172,7 @@ def surface(
     side = x.abs()
     even = torch.stack([side, y, z])
     fine, coarse = noise(even * 26), noise(even * 7 + 3)
-    skin = skin_tint(rest, look.skin, shown, look.freckles, noise) * (1 - 0.34 * folded)
+    skin = skin_tint(rest, look.skin, shown, look.freckles, noise, fine, coarse) * (1 - 0.34 * folded)
     paint = mix(look.skin * look.lips, colour(rest, 0.42, 0.03, 0.06), 0.9 * look.painted)
     albedo = mix(skin, paint, (0.75 + 0.2 * look.painted) * lips)
     from_eye = torch.sqrt((side - EYE).square() + y.square() + (z - 0.02).square())
@@ -187,7 +188,11 @@ def surface(
     whiskers = greyed(look.hair, (1.25 * look.grey).clamp(max=1), smooth(-1.3, -1.7, y), thin)
     albedo = mix(albedo, whiskers * (0.72 + 0.3 * strand + 0.35 * thin) + 0.02 * look.skin, 0.95 * bearded)
     brow = _brow(side, y, z, look.brow_thickness, look.arched)
-    brow = brow * (0.9 + 0.25 * strand + 0.55 * noise(torch.stack([side * 40 - y * 14, y * 22 + side * 16, z])))
+    shown_at = (brow > 0).nonzero().squeeze(1)  # elsewhere no brow is seen
+    hairs = torch.zeros_like(brow)
+    sides, ys, zs = (each.index_select(0, shown_at) for each in (side, y, z))
+    hairs[shown_at] = noise(torch.stack([sides * 40 - ys * 14, ys * 22 + sides * 16, zs]))
+    brow = brow * (0.9 + 0.25 * strand + 0.55 * hairs)
     albedo = mix(albedo, greyed(look.brow, 0.75 * look.grey, 0 * y, thin), 0.95 * brow.clamp(0, 1))
     lash = smooth(0.300, 0.258, from_eye) * smooth(-0.03, 0.05, y)
     albedo = albedo * (1 - (look.lashes + 0.4 * look.lid_paint).clamp(max=0.97) * lash)
@@ -198,7 +203,10 @@ def surface(
     scalp = greyed(look.hair, look.grey, temples(azimuth, y), thin)
     albedo = mix(albedo, scalp * 0.7 + 0.10 * look.skin, 0.8 * roots.clamp(max=1))
     dressed = _dressed(x, y, z)
-    albedo = mix(albedo, _clothes(rest, look, noise), dressed)
+    covered = dressed.nonzero().squeeze(1)
+    clothes = _clothes(rest.index_select(1, covered), look.clothes.index_select(1, covered), noise)
+    below = albedo.index_select(1, covered)
+    albedo = albedo.index_copy(1, covered, mix(below, clothes, dressed.index_select(0, covered)))
     albedo = mix(albedo, colour(rest, 0.045, 0.010, 0.010), cavity)
     oily = bump(side / 0.35, (y - 0.75) / 0.4) + bump(side / 0.2, (y + 0.5) / 0.35)
     gloss = 0.13 + 0.10 * oily + (0.22 + 0.35 * look.painted) * lips - 0.08 * bearded + 0.05 * fine
@@ -229,9 +237,9 @@ def _dressed(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     return smooth(0.0, 0.06, around - 0.74 - 0.6 * (y + 2.2)) * smooth(-1.5, -1.6, y) * smooth(-0.35, -0.5, z)
 
 
-def _clothes(rest: Tensor, look: Palette, noise: Noise) -> Tensor:
+def _clothes(rest: Tensor, plain: Tensor, noise: Noise) -> Tensor:
     x, y, z = rest
-    return look.clothes * (0.85 + 0.15 * noise(torch.stack([x.abs(), y, z]) * 20))
+    return plain * (0.85 + 0.15 * noise(torch.stack([x.abs(), y, z]) * 20))
 
 
 def _eye(rest: Tensor, iris: Tensor, gaze: Tensor, noise: Noise) -> Tensor:

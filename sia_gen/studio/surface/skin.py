@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sia_gen.studio.blend import bump, colour, smooth
 from sia_gen.studio.factors import FaceSpec
+from sia_gen.studio.raster import per_pixel
 from sia_gen.studio.surface.texture import Noise
 
 STEP = 0.012  # eye distances over which slopes are taken
@@ -42,7 +43,7 @@ class Marks:
     def at(self, face: Tensor) -> Marks:
         """The marks of the face that each pixel ``[P]`` belongs to."""
         rows = torch.stack(tuple(vars(self).values()))  # [M, B]
-        return Marks(*rows.gather(1, face.expand(len(rows), -1)))
+        return Marks(*per_pixel(rows, face))
 
 
 def marks(spec: FaceSpec) -> Marks:
@@ -71,13 +72,18 @@ def marks(spec: FaceSpec) -> Marks:
     )
 
 
-def tint(rest: Tensor, skin: Tensor, look: Marks, freckles: Tensor, noise: Noise) -> Tensor:
-    """Albedo ``[3, P]`` of skin whose plain colour is ``skin`` ``[3, P]``: red zones, spots, shadows under the eyes."""
+def tint(
+    rest: Tensor, skin: Tensor, look: Marks, freckles: Tensor, noise: Noise, fine: Tensor, coarse: Tensor
+) -> Tensor:
+    """Albedo ``[3, P]`` of skin whose plain colour is ``skin`` ``[3, P]``: red zones, spots, shadows under the eyes.
+
+    ``fine`` and ``coarse`` ``[P]`` are noise that the surface shows as well.
+    """
     x, y, _ = rest
     side = x.abs()
     even = torch.stack([side, y, rest[2]])  # both halves alike, so that a mirrored face is a face
     shift = torch.stack([2.6 * look.pattern, 1.7 * look.pattern, 0 * look.pattern])
-    fine, coarse, patchy = noise(even * 26), noise(even * 7 + 3), noise(even * 3.1 + shift + 11)
+    patchy = noise(even * 3.1 + shift + 11)
     cheeks = bump((side - 0.74) / 0.34, (y + 0.52) / 0.28)
     nose = bump(side / 0.2, (y + 0.62) / 0.18)
     ears = (side > 1.15) & (rest[2] < 0.0)
