@@ -22,6 +22,7 @@ from sia_gen.service.commands.face_commands import attack, edit
 from sia_gen.service.commands.find_command import find
 from sia_gen.service.commands.harden_command import harden
 from sia_gen.service.commands.options import MODEL, AsJson, Device, Generator, Seed, print_json, resolve
+from sia_gen.service.commands.rebalance_command import rebalance
 from sia_gen.service.commands.recipe_commands import train
 from sia_gen.service.commands.studio_commands import studio
 
@@ -34,7 +35,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (audit, compare, harden, export, find, attack, edit):
+for command in (audit, compare, harden, rebalance, export, find, attack, edit):
     app.command()(command)
 app.add_typer(studio, name="studio")
 app.add_typer(train, name="train")
