@@ -74,9 +74,8 @@ def _show(found: Rebalanced) -> None:
     from sia_gen.service.commands.terminal import show_entries
 
     rows = zip(found.classes, found.counts, found.added, strict=True)
-    show_entries(
-        "Pictures of each class", [{"class": name, "there": str(count), "generated": str(added)} for name, count, added in rows]
-    )
+    entries = [{"class": name, "there": str(count), "generated": str(added)} for name, count, added in rows]
+    show_entries("Pictures of each class", entries)
     for note in found.notes:
         print(f"Note: {note}")
     for name, figures in (found.figures or {}).items():
