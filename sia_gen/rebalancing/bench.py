@@ -63,7 +63,7 @@ class Scale:
             whole(name, getattr(self, name), 2 if name in ("faces", "batch") else 1, most)
 
 
-QUICK = Scale(labels=("glasses",), ratios=(50,), architectures=("resnet",), seeds=1, faces=300, steps=700)
+QUICK = Scale(labels=("glasses",), ratios=(50,), architectures=("resnet",), seeds=1, faces=300, steps=600)
 
 
 def scale_of(quick: bool, *, ratios: Sequence[str] | None = None, **asked: Any) -> Scale:

@@ -6,7 +6,6 @@ Letters: M pictures, R resolution.
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from sia_gen.core.files import is_file, read_json, read_tensors, writable_folder, write_json, write_tensors
 from sia_gen.core.images import from_bytes, to_bytes
+from sia_gen.rebalancing.faces_folder import clock
 from sia_gen.rebalancing.learning import finished, teach
 from sia_gen.rebalancing.long_tail import RATES, SIDE, Seen, Split, Tail, network
 from sia_gen.rebalancing.measures import answers, measured
@@ -65,7 +65,7 @@ class CaseRows:
     def _measured(
         self, name: str, remedy: Remedy, added: tuple[Tensor, Tensor] | None, before: float
     ) -> dict[str, Any]:
-        begun, parts, tau = time.monotonic(), self.parts, None
+        begun, parts, tau = clock(self.place), self.parts, None
         counts = parts.counts
         if remedy.after != "no" and remedy == REMEDIES.get(name):
             model: nn.Module = self.model("plain")
@@ -83,7 +83,8 @@ class CaseRows:
             "label": self.tail.label, "ratio": self.tail.ratio, "architecture": self.tail.architecture,
             "seed": self.tail.seed, "remedy": name, "is": note, "counts": parts.counts,
             "added": 0 if added is None else len(added[1]), "tau": tau, **measured(probabilities, truth),
-            "chosen_on": self._chosen_on(model), "seconds": round(before + time.monotonic() - begun, 1), "right": marks,
+            "chosen_on": self._chosen_on(model), "seconds": round(before + clock(self.place) - begun, 1),
+            "right": marks,
         }  # fmt: skip
 
     def _taught(self, name: str, remedy: Remedy, added: tuple[Tensor, Tensor] | None) -> tuple[nn.Module, list[int]]:

@@ -33,6 +33,11 @@ TRIED, LEAST = 20, 0.01  # batches after which a share of faces that pass as sma
 TEMPLATE = Path(__file__).parent / "card.md"
 
 
+def clock(place: torch.device) -> float:
+    """Seconds: on a CPU those that this process computed, as others may share it; on a GPU those that went by."""
+    return time.process_time() if place.type == "cpu" else time.monotonic()
+
+
 @dataclass
 class Faces:
     """What has been made: ``pictures`` uint8 ``[M, 3, R, R]``, ``labels`` int64 ``[M]``, a row of provenance each,
@@ -46,7 +51,7 @@ class Faces:
 
     @property
     def a_minute(self) -> float | None:
-        """Faces that passed, in a minute."""
+        """Faces that passed, in a minute of the ``seconds``."""
         return round(60 * len(self.rows) / self.seconds, 1) if self.seconds else None
 
 
@@ -99,7 +104,8 @@ def _draw(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    begun = time.monotonic()
+    place = source.space.directions.device
+    begun = clock(place)
     drawn = source.draw(seeds_apart(seed, purpose, BATCH), number, hard, target, people)
     rows = []
     for index, row in enumerate(drawn.rows[:room]):
@@ -107,7 +113,7 @@ def _draw(
         with atomic(part.parent.parent / name) as partial:
             to_pil(drawn.pictures[index]).save(partial)
         rows.append({"file_name": name, "label": number, "round": round_number, "hard_for": told, **row})
-    notes = {"refused": drawn.refused, "seconds": time.monotonic() - begun}
+    notes = {"refused": drawn.refused, "seconds": clock(place) - begun}
     content = pa.Table.from_pylist([row | {"embedding": drawn.embeddings[k].tolist()} for k, row in enumerate(rows)])
     with atomic(part) as partial:
         pq.write_table(content.replace_schema_metadata({"notes": json.dumps(notes)}), partial)

@@ -19,10 +19,10 @@ from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.evidence.reference import VerifiedLabel
 from sia_gen.audits.evidence.rendered import taught
-from sia_gen.audits.evidence.validity import Gate, unedited
+from sia_gen.audits.evidence.validity import COMPARED, Gate
 from sia_gen.core.executors import Batches, Progress
 from sia_gen.core.images import Images, from_bytes, quantise, to_bytes
-from sia_gen.core.seeds import uniforms
+from sia_gen.core.seeds import seeds_apart, uniforms
 from sia_gen.generators.generator import Codes, Generator
 from sia_gen.rebalancing.remedies import Added
 from sia_gen.studio.factors import FACTORS, NAMES
@@ -32,7 +32,7 @@ from sia_gen.targets.target import Label, Target, classify
 
 BATCH = 32
 MARGIN = 0.02  # of the attribute's range: no face is asked for nearer to a cut, where its class is a matter of chance
-COMPARED, USUAL = 512, 0.99  # people that say how alike two of them may look; share that does not look more alike
+USUAL = 0.99  # share of people of whom nobody looks more alike
 
 
 class Moved:
@@ -88,20 +88,21 @@ class RareFaces:
         cls, generator: Generator, space: AttributeSpace, verified: VerifiedLabel, label: Label,
         attack: SemanticImageAttack, identity: Identity | None,
     ) -> RareFaces:  # fmt: skip
-        """With the reach of likely faces, and of likeness, measured on unedited faces of the generator."""
+        """With the reach of likely faces, and how alike people look, measured on unedited faces of the generator."""
         verifier = verified.verifier
-        gate = Gate.of(verifier, identity, unedited(generator, verifier, 0))
+        codes = generator.sample(seeds_apart(0, "gate", COMPARED))
+
+        @torch.no_grad()
+        def look(part: slice) -> tuple[Tensor, Tensor]:
+            images = quantise(generator.render(codes[part]).float())
+            embedded = images.new_zeros(len(images), 1) if identity is None else identity.embed(images)
+            return verifier.look(images)[1].float(), embedded
+
+        features, embedded = map(torch.cat, zip(*Batches(BATCH)(COMPARED, look), strict=True))
         alike = math.inf
         if identity is not None:
-            codes = generator.sample([2**61 + index for index in range(COMPARED)])
-
-            @torch.no_grad()
-            def embed(part: slice) -> Tensor:
-                return identity.embed(quantise(generator.render(codes[part]).float()))
-
-            embedded = torch.cat(list(Batches(BATCH)(COMPARED, embed)))
             alike = float((embedded @ embedded.T).fill_diagonal_(-1).amax(1).quantile(USUAL))
-        return cls(generator, space, verified, label, attack, gate, alike)
+        return cls(generator, space, verified, label, attack, Gate.of(verifier, identity, features), alike)
 
     def ends(self, number: int) -> tuple[float, float]:
         """Between which values of the attribute faces of a class are asked for."""
