@@ -33,6 +33,7 @@ from sia_gen.targets.target import classify
 METADATA = ("metadata.parquet", "metadata.csv", "metadata.jsonl")
 TRAIN, LABEL, FILE, IMAGE = "train", "label", "file_name", "image"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+NONE = -1.0  # what `datasets` writes for a row without a class
 UNLABELLED, UNREADABLE = "without a label", "unreadable"
 MOST_CLASSES = 100
 REPORT_EVERY = 100
@@ -205,7 +206,9 @@ def _from_parquet(files: Sequence[Path], wanted: Sequence[str]) -> tuple[list[Ro
     def opener(index: int) -> Opened:
         def opened() -> Image.Image:
             entry = table[pictures][index].as_py()
-            return Image.open(BytesIO(entry if isinstance(entry, bytes) else entry["bytes"]))
+            data = entry if isinstance(entry, bytes) else entry["bytes"]
+            # `datasets` keeps the place of a picture on disk instead, unless it was told to embed it.
+            return Image.open(files[0].parent / entry["path"] if data is None else BytesIO(data))
 
         return opened
 
@@ -240,6 +243,8 @@ def _labels(
 ) -> tuple[list[int | None], tuple[str, ...]]:  # fmt: skip
     """The class of each row, None where it has no label, and the classes' names."""
     values = [_plain(value) for value in given]
+    if names is not None:  # what a number means is told
+        values = [_named(value, names) for value in values]
     numbers = [value for value in values if isinstance(value, float)]
     told = [value for value in values if value is not None]
     if numbers and len(numbers) != len(told):
@@ -255,16 +260,24 @@ def _labels(
         named = tuple(classes or [f"class {index}" for index in range(len(cuts) + 1)])
         return [None if value is None else next(bands) for value in values], named
     if numbers:
-        named = tuple(classes or names or map(str, range(int(max(numbers)) + 1)))
+        named = tuple(classes or map(str, range(int(max(numbers)) + 1)))
         if max(numbers) >= len(named) or len(named) > MOST_CLASSES:
             raise RequestError(f"a label of '{folder}' is {max(numbers):g}, but there are {len(named)} classes")
-        whole = [int(value) if isinstance(value, float) and value >= 0 else None for value in values]  # −1 is no label
+        whole = [int(value) if isinstance(value, float) and value >= 0 else None for value in values]
         return whole, named
     named = tuple(classes or names or sorted({str(value) for value in told}))
     strange = sorted({str(value) for value in told} - set(named))
     if strange:
         raise unknown("class", strange[0], list(named), f"name all classes of '{folder}' with --classes, low to high")
     return [None if value is None else named.index(str(value)) for value in values], named
+
+
+def _named(value: float | str | None, names: Sequence[str]) -> float | str | None:
+    """What a number means, by the names that the data set has."""
+    if value == NONE:
+        return None
+    known = isinstance(value, float) and value.is_integer() and 0 <= value < len(names)
+    return names[int(value)] if known else value  # type: ignore[arg-type]
 
 
 def _plain(value: Any) -> float | str | None:

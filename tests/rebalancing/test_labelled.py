@@ -113,6 +113,15 @@ def test_a_parquet_folder_as_datasets_writes_it(tmp_path):
     assert found.classes == ("no", "yes", "never")
     assert found.counts == [1, 2, 0]
     assert found.left_out == {UNLABELLED: 2}
+    turned = read_labelled(tmp_path, SIDE, classes=["never", "yes", "no"])  # a number is what the data set says it is
+    assert (turned.classes, turned.counts) == (("never", "yes", "no"), [0, 2, 1])
+
+
+def test_a_parquet_file_that_names_its_pictures(tmp_path):
+    picture((255, 0, 0)).save(tmp_path / "one.png")
+    places = [{"bytes": None, "path": str(tmp_path / "one.png")}, {"bytes": None, "path": "one.png"}]
+    pq.write_table(pa.table({"image": places, "label": [0, 1]}), tmp_path / "a.parquet")
+    assert read_labelled(tmp_path, SIDE).counts == [1, 1]
 
 
 def test_values_are_cut_into_classes(tmp_path):
