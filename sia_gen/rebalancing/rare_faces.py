@@ -28,10 +28,11 @@ from sia_gen.rebalancing.remedies import Added
 from sia_gen.studio.factors import FACTORS, NAMES
 from sia_gen.studio.sampling import sample
 from sia_gen.targets.identity import Identity
-from sia_gen.targets.target import Label, Target, classify
+from sia_gen.targets.target import Label, Target
 
 BATCH = 32
 MARGIN = 0.02  # of the attribute's range: no face is asked for nearer to a cut, where its class is a matter of chance
+CLEAR = 0.15  # of the class's width, by which a reading has to lie within: on the brink glasses hardly show
 USUAL = 0.99  # share of people of whom nobody looks more alike
 
 
@@ -111,6 +112,17 @@ class RareFaces:
         margin = MARGIN * (high - low)
         return max(low, cuts[number] + margin), min(high, cuts[number + 1] - margin)
 
+    def clear(self, number: int) -> tuple[float, float]:
+        """Between which readings a face is surely of a class; the lowest and the highest class are open at an end."""
+        low, high = self._range()
+        cuts = (low, *self.label.thresholds, high)
+        margin = CLEAR * (cuts[number + 1] - cuts[number])
+        last = len(self.label.thresholds)
+        return (
+            -math.inf if number == 0 else cuts[number] + margin,
+            math.inf if number == last else cuts[number + 1] - margin,
+        )
+
     def _range(self) -> tuple[float, float]:
         if self.label.attribute in NAMES:
             factor = FACTORS[NAMES.index(self.label.attribute)]
@@ -126,7 +138,8 @@ class RareFaces:
 
         Each face's attribute stays where it lies within the class, else it is moved to a value drawn from all of the
         class. What the attack then made of it is kept if it passes, else the face without. It passes if the verifier
-        reads the class, if it is a likely face, and if nobody of ``before`` ``[P, 64]`` and of the others looks as it.
+        clearly reads the class, if it is a likely face, and if nobody of ``before`` ``[P, 64]`` and of the others looks
+        as it does.
         """
         codes, told = self._told(seeds)
         low, high = self.ends(number)
@@ -221,14 +234,15 @@ class RareFaces:
         value, distance, embedded = (
             torch.cat(parts).cpu() for parts in zip(*Batches(BATCH)(len(pictures), judge), strict=True)
         )
-        meant = classify(value, self.label.thresholds) == number
+        low, high = self.clear(number)
+        meant = (value >= low) & (value <= high)
         return {"value": value, "distance": distance, "embedding": embedded, "meant": meant}
 
 
 def _reason(verdict: dict[str, Tensor], row: int, likeness: float, alike: float) -> str:
     """Why a face does not pass; nothing if it does."""
     if not verdict["meant"][row]:
-        return "read as another class"
+        return "not clearly read as the class"
     if not verdict["distance"][row] <= 1:
         return "no likely face"
     return "one person twice" if likeness >= alike else ""
