@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -53,6 +53,21 @@ class Faces:
     def a_minute(self) -> float | None:
         """Faces that passed, in a minute of the ``seconds``."""
         return round(60 * len(self.rows) / self.seconds, 1) if self.seconds else None
+
+    @classmethod
+    def together(cls, every: Sequence[Faces]) -> Faces:
+        """What several calls made."""
+        some = [made.pictures for made in every if len(made.rows)]
+        refused: Counter[str] = Counter()
+        for made in every:
+            refused.update(made.refused)
+        return cls(
+            torch.cat(some) if some else torch.empty(0),
+            torch.cat([made.labels for made in every]),
+            [row for made in every for row in made.rows],
+            refused,
+            sum(made.seconds for made in every),
+        )
 
 
 def fill(
@@ -153,3 +168,26 @@ def finish(folder: Path, classes: tuple[str, ...], made: Faces, card: Mapping[st
     with atomic(folder / CARD) as partial:
         partial.write_text(text, encoding="utf-8")
     shutil.rmtree(folder / PARTS, ignore_errors=True)
+
+
+def card_values(told: Mapping[str, Any], source: RareFaces, hard: Added, ours: bool) -> dict[str, Any]:
+    """What the card says of how faces were made, by the settings ``told``; ``ours``: by a shipped generator."""
+    attribute = source.label.attribute
+    how = "nothing else was changed"
+    if hard != "generated":
+        what = "the other attributes" + (" and the pixels" if hard == "joint" else "")
+        how = f"{what} were moved by gradient ascent on the error of '{told['target']}' ({told['attack']} steps)"
+    return {
+        "licence": "license: apache-2.0\n" if ours else "",
+        "data": Path(told["data"]).name,
+        "attribute": attribute,
+        "unit": source.space.attributes[source.space.names.index(attribute)].unit,
+        "cuts": ", ".join(f"{cut:g}" for cut in source.label.thresholds),
+        "target": told["target"] or "no model",
+        "generator": told["generator"],
+        "seed": told["seed"],
+        "alike": f"{source.alike:.2f}",
+        "how": how,
+        "origin": "No photograph and no real person." if ours else "The generator's terms of use apply.",
+        "look": "The faces look like renders." if ours else "The faces are as good as their generator.",
+    }

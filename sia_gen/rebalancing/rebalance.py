@@ -28,7 +28,7 @@ from sia_gen.core.seeds import MAX_SEED, stream, whole
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
 from sia_gen.hardening.trainable import Trainable
-from sia_gen.rebalancing.faces_folder import Faces, fill, finish
+from sia_gen.rebalancing.faces_folder import Faces, card_values, fill, finish
 from sia_gen.rebalancing.labelled import LABEL, LabelledImages, read_labelled
 from sia_gen.rebalancing.learning import finished, teach
 from sia_gen.rebalancing.meaning import described, in_order, parted, reader, told_by, told_of
@@ -39,6 +39,7 @@ from sia_gen.studio.factors import MIRRORED, NAMES
 from sia_gen.studio.renders import read_renders, shipped_renders
 from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Label, Target, ask
+from sia_gen.training.processes import launched, once, training_device
 
 FACES, MODEL, RESULT, SETTINGS, WORK = "faces", "model", "rebalance.json", "settings.json", ".work"
 BALANCED = 1.25  # times the rarest class: no more is called balanced
@@ -96,7 +97,7 @@ def rebalance(
     other classes or that cannot be trained, and a folder of something else; `OSError` where the disk is full, after
     which what was written is kept.
     """
-    settings, place = settings or RebalancingSettings(), torch.device(device)
+    settings, place = settings or RebalancingSettings(), training_device(device)
     whole("seed", seed, 0, MAX_SEED)
     by = by or ("generated" if target is None else "sia-semantic")
     chosen = remedy(by, GENERATED)
@@ -136,25 +137,29 @@ def rebalance(
     identity = identity_for(described(images.classes, meant), place)
     attack = SemanticImageAttack(steps=settings.attack)
     faces = RareFaces.of(source, space, verified, meant, attack, identity)
-    folder = _open(out, told)
+    folder = Path(out)
+    once(lambda: _open(folder, told))
     if not is_file(folder / RESULT):
         work = _Work(folder, told, images, missing, settings, chosen, seed, precision, progress, place)
         made = work.run(faces, student, model)
-        card = _card(told, data, faces, source, generator, chosen, model)
-        finish(folder / FACES, images.classes, made, card)
-        figures = None
-        if student is not None and model is not None:
-            figures = work.figures(student, model, meant)
-            named = locate("target", target) if isinstance(target, str | Path) else None
-            (folder / MODEL).mkdir(exist_ok=True)
-            student.save(folder / MODEL, named if isinstance(named, Path) else None)
-        added = torch.bincount(made.labels, minlength=len(counts)).tolist()
-        result = {
-            "settings": told, "added": added, "refused": dict(made.refused), "faces_a_minute": made.a_minute,
-            "notes": notes, "figures": figures,
-        }  # fmt: skip
-        write_json(folder / RESULT, result)
-        shutil.rmtree(folder / WORK, ignore_errors=True)
+
+        def end() -> None:
+            ours = isinstance(generator, str) and generator in shipped("generator")
+            finish(folder / FACES, images.classes, made, card_values(told, faces, chosen.added, ours))
+            figures = None
+            if student is not None and model is not None:
+                figures = work.figures(student, model, meant)
+                named = locate("target", target) if isinstance(target, str | Path) else None
+                student.save(writable_folder(folder / MODEL), named if isinstance(named, Path) else None)
+            added = torch.bincount(made.labels, minlength=len(counts)).tolist()
+            result = {
+                "settings": told, "added": added, "refused": dict(made.refused), "faces_a_minute": made.a_minute,
+                "notes": notes, "figures": figures,
+            }  # fmt: skip
+            write_json(folder / RESULT, result)
+            shutil.rmtree(folder / WORK, ignore_errors=True)
+
+        once(end)
     result = read_json(folder / RESULT)
     mended: Target | None = None
     if model is not None and student is not None:
@@ -188,20 +193,23 @@ class _Work:
         for number in range(rounds):
             plan = {k: part for k, count in enumerate(self.missing) if (part := _part(count, number, rounds))}
             against = None if student is None or model is None else student.put_into(model)
-            made, people = fill(
-                self.folder / FACES, faces, plan, self.chosen.added, against, "" if model is None else model.name,
+            make = partial(
+                fill, self.folder / FACES, faces, plan, self.chosen.added, against, "" if model is None else model.name,
                 round_number=number, seed=self.seed, before=people, progress=self.progress,
             )  # fmt: skip
+            if launched():
+                once(make)  # by one process; the others read what it wrote
+            made, people = make()
             every.append(made)
             if student is not None:
                 self._learn(student, every, number)
-        return _together(every)
+        return Faces.together(every)
 
     def _learn(self, student: Trainable, every: Sequence[Faces], number: int) -> None:
         work = writable_folder(self.folder / WORK / f"round-{number}")
         learnt = work / "taught.safetensors"
         if not is_file(learnt):
-            made = _together(every)
+            made = Faces.together(every)
             kept = ~self.held
             pictures = [self.images.images[kept], *([made.pictures] if len(made.rows) else [])]
             labels = torch.cat([self.images.labels[kept], made.labels])
@@ -212,7 +220,7 @@ class _Work:
                 precision=self.precision, progress=self.progress,
             )  # fmt: skip
             averaged = finished(averaged, self.chosen.after, TAU, torch.bincount(labels).tolist())
-            write_tensors(learnt, averaged.state_dict())
+            once(partial(write_tensors, learnt, averaged.state_dict()))
         student.load_state_dict(read_tensors(learnt)[0])
 
     def figures(self, student: Trainable, model: Target, meant: Label) -> dict[str, Any]:
@@ -252,17 +260,6 @@ def _part(count: int, number: int, rounds: int) -> int:
     return count * (number + 1) // rounds - count * number // rounds
 
 
-def _together(every: Sequence[Faces]) -> Faces:
-    some = [made.pictures for made in every if len(made.rows)]
-    return Faces(
-        torch.cat(some) if some else torch.empty(0),
-        torch.cat([made.labels for made in every]),
-        [row for made in every for row in made.rows],
-        sum((made.refused for made in every), start=every[0].refused.__class__()),
-        sum(made.seconds for made in every),
-    )
-
-
 def _student(model: Target, images: LabelledImages) -> Trainable:
     student = Trainable(model)
     known: Sequence[str] = model.task.classes  # type: ignore[attr-defined]
@@ -279,48 +276,20 @@ def _student(model: Target, images: LabelledImages) -> Trainable:
     return student
 
 
-def _open(out: str | Path, told: dict[str, Any]) -> Path:
-    """The folder, new, or of the same call; raises `RequestError` for one that holds something else."""
-    folder = writable_folder(out)
+def _open(folder: Path, told: dict[str, Any]) -> None:
+    """Begin in a new folder, or go on in one of the same call; raises `RequestError` where it holds something else."""
+    writable_folder(folder)
     if not is_file(folder / SETTINGS):
         found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
         if found:
             raise RequestError(f"'{folder}' holds something else, '{found[0]}' for one; choose another --out")
         write_json(folder / SETTINGS, told)
-        return folder
     before = read_json(folder / SETTINGS)
     for name in {**before, **told}:
         if before.get(name) != told.get(name):
             raise RequestError(
                 f"'{folder}' was made with {name}={before.get(name)}, not {told.get(name)}; choose another --out"
             )
-    return folder
-
-
-def _card(
-    told: dict[str, Any], data: str | Path, faces: RareFaces, source: Generator, named: Any, chosen: Remedy,
-    model: Target | None,
-) -> dict[str, Any]:  # fmt: skip
-    ours = isinstance(named, str) and named in shipped("generator")
-    attribute = faces.label.attribute
-    how = "nothing else was changed"
-    if chosen.added != "generated":
-        what = "the other attributes" + (" and the pixels" if chosen.added == "joint" else "")
-        how = f"{what} were moved by gradient ascent on the error of '{told['target']}' ({told['attack']} steps)"
-    return {
-        "licence": "license: apache-2.0\n" if ours else "",
-        "data": Path(data).resolve().name,
-        "attribute": attribute,
-        "unit": faces.space.attributes[faces.space.names.index(attribute)].unit,
-        "cuts": ", ".join(f"{cut:g}" for cut in faces.label.thresholds),
-        "target": "no model" if model is None else model.name,
-        "generator": source.name,
-        "seed": told["seed"],
-        "alike": f"{faces.alike:.2f}",
-        "how": how,
-        "origin": "No photograph and no real person." if ours else "The generator's terms of use apply.",
-        "look": "The faces look like renders." if ours else "The faces are as good as their generator.",
-    }
 
 
 def _mended(folder: Path, student: Trainable, model: Target, device: str) -> Target:

@@ -53,7 +53,7 @@ def flat(monkeypatch):
     asked = []
 
     class Source:
-        label, alike = None, 0.7
+        label, space, alike = None, None, 0.7
 
     def of(generator, space, verified, label, attack, identity):
         source = Source()

@@ -53,15 +53,18 @@ def rebalance(
     from sia_gen.rebalancing.remedies import RebalancingSettings
     from sia_gen.service.commands.recipe_commands import require_precision
     from sia_gen.service.commands.terminal import progress_bar
+    from sia_gen.training.processes import is_first
 
     require_precision(precision)
     settings = RebalancingSettings(faces=faces, rounds=rounds, steps=steps, batch=batch, rate=rate)
-    with progress_bar(quiet=as_json) as progress:
+    with progress_bar(quiet=as_json or not is_first()) as progress:
         found = work(
             data, label, out, target=target, column=column, classes=names_of(classes), generator=generator, by=by,
             settings=settings, force=force, seed=seed, device=resolve(device), precision=precision,  # type: ignore[arg-type]
             progress=progress,
         )  # fmt: skip
+    if not is_first():
+        return
     if as_json:
         told = {"classes": list(found.classes), "counts": found.counts, "added": found.added, "notes": found.notes}
         print_json({"out": str(found.folder), **told, "figures": found.figures})
