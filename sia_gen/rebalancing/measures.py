@@ -13,8 +13,10 @@ from torch import Tensor
 
 from sia_gen.core.executors import Batches
 from sia_gen.core.images import Images, from_bytes
+from sia_gen.core.seeds import stream
 
 BATCH, BINS = 64, 15
+HELD_OUT, FEWEST = 5, 5  # one in so many pictures is measured on, of classes with no fewer
 MEASURES = {
     "balanced": "balanced accuracy", "worst": "worst class", "f1": "macro F1", "ece": "calibration error",
     "auroc": "area under ROC",
@@ -58,3 +60,15 @@ def measured(probabilities: Tensor, labels: Tensor) -> dict[str, Any]:
         round(float(recall), 4) if present else None for recall, present in zip(recalls, there.tolist(), strict=True)
     ]
     return rounded | {"pictures": len(labels)}
+
+
+def held_out(labels: Tensor, seed: int) -> Tensor:
+    """Which of N images, bool ``[N]``, are kept from training: a fifth of each class that has five or more."""
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    random = stream(seed, "held out")
+    for each in labels.unique():
+        rows = (labels == each).nonzero().flatten()
+        order = torch.from_numpy(random.permutation(len(rows)))
+        if len(rows) >= FEWEST:
+            held[rows[order[: len(rows) // HELD_OUT]]] = True
+    return held

@@ -24,7 +24,7 @@ from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.files import is_file, read_json, read_tensors, shipped, writable_folder, write_json, write_tensors
 from sia_gen.core.locate import locate
-from sia_gen.core.seeds import MAX_SEED, stream, whole
+from sia_gen.core.seeds import MAX_SEED, whole
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
 from sia_gen.hardening.trainable import Trainable
@@ -32,18 +32,18 @@ from sia_gen.rebalancing.faces_folder import Faces, card_values, fill, finish
 from sia_gen.rebalancing.labelled import LABEL, LabelledImages, read_labelled
 from sia_gen.rebalancing.learning import finished, teach
 from sia_gen.rebalancing.meaning import described, in_order, parted, reader, told_by, told_of
-from sia_gen.rebalancing.measures import answers, measured
+from sia_gen.rebalancing.measures import answers, held_out, measured
 from sia_gen.rebalancing.rare_faces import RareFaces
 from sia_gen.rebalancing.remedies import GENERATED, TAU, RebalancingSettings, Remedy, remedy
 from sia_gen.studio.factors import MIRRORED, NAMES
 from sia_gen.studio.renders import read_renders, shipped_renders
 from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Label, Target, ask
+from sia_gen.targets.task import Classification
 from sia_gen.training.processes import launched, once, training_device
 
 FACES, MODEL, RESULT, SETTINGS, WORK = "faces", "model", "rebalance.json", "settings.json", ".work"
 BALANCED = 1.25  # times the rarest class: no more is called balanced
-HELD_OUT, FEWEST = 5, 5  # one in so many pictures is measured on, of classes with no fewer
 JUDGED = 2000  # shipped renders that a model is measured on besides
 
 
@@ -243,32 +243,21 @@ class _Work:
         }
 
 
-def held_out(labels: Tensor, seed: int) -> Tensor:
-    """Which of N images, bool ``[N]``, are kept from training: a fifth of each class that has five or more."""
-    held = torch.zeros(len(labels), dtype=torch.bool)
-    random = stream(seed, "held out")
-    for each in labels.unique():
-        rows = (labels == each).nonzero().flatten()
-        order = torch.from_numpy(random.permutation(len(rows)))
-        if len(rows) >= FEWEST:
-            held[rows[order[: len(rows) // HELD_OUT]]] = True
-    return held
-
-
 def _part(count: int, number: int, rounds: int) -> int:
     """How many of ``count`` faces a round makes."""
     return count * (number + 1) // rounds - count * number // rounds
 
 
 def _student(model: Target, images: LabelledImages) -> Trainable:
-    student = Trainable(model)
-    known: Sequence[str] = model.task.classes  # type: ignore[attr-defined]
+    if not isinstance(model.task, Classification):
+        raise RequestError(f"'{model.name}' is no classifier, so that its data has no classes to balance; give one")
+    student, known = Trainable(model), model.task.classes
     if len(known) != len(images.classes):
         raise RequestError(
             f"'{model.name}' has {len(known)} classes ({', '.join(known)}), the data set {len(images.classes)} "
             f"({', '.join(images.classes)}); give a target of the same"
         )
-    if set(known) == set(images.classes) and tuple(known) != images.classes:
+    if set(known) == set(images.classes) and known != images.classes:
         raise RequestError(
             f"'{model.name}' counts its classes {', '.join(known)}, but from low to high they are "
             f"{', '.join(images.classes)}; give a target that counts them so"

@@ -14,11 +14,12 @@ from sia_gen.core.files import read_tensors
 from sia_gen.core.images import to_pil
 from sia_gen.rebalancing import rebalance as module
 from sia_gen.rebalancing.faces_folder import Faces
+from sia_gen.rebalancing.measures import held_out
 from sia_gen.rebalancing.rare_faces import RareFaces
-from sia_gen.rebalancing.rebalance import FACES, MODEL, RESULT, held_out
+from sia_gen.rebalancing.rebalance import FACES, MODEL, RESULT
 from sia_gen.rebalancing.remedies import RebalancingSettings
 from sia_gen.studio.renders import read_renders, shipped_renders
-from sia_gen.targets.task import Classification
+from sia_gen.targets.task import Classification, Regression
 
 SMALL = RebalancingSettings(faces=12, rounds=2, steps=30, batch=8, rate=0.1)
 CLASSES = Classification(("no glasses", "glasses"))
@@ -170,6 +171,7 @@ def test_a_balanced_data_set_is_left_alone_unless_forced(flat, tmp_path):
         ({"target": ModuleTarget(Net(), Classification(("a", "b", "c")), "three")}, "'three' has 3 classes"),
         ({"target": ModuleTarget(Net(), Classification(("glasses", "no glasses")), "net")}, "low to high they are"),
         ({"target": ModuleTarget(lambda images: images, CLASSES, "box")}, "'box' is no network"),
+        ({"target": ModuleTarget(Net(), Regression(("age",), 5.0), "years")}, "'years' is no classifier"),
     ],
 )
 def test_wrong_requests_are_refused(flat, tmp_path, options, message):
