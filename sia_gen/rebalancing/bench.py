@@ -24,7 +24,7 @@ from sia_gen.rebalancing.long_tail import CUTS, MOST, RATES, SIDE, Split, Tail, 
 from sia_gen.rebalancing.meaning import described, reader
 from sia_gen.rebalancing.pictures import draw_lines, draw_people
 from sia_gen.rebalancing.rare_faces import RareFaces
-from sia_gen.rebalancing.remedies import REMEDIES
+from sia_gen.rebalancing.remedies import REMEDIES, plan
 from sia_gen.rebalancing.tally import BEST, BEST_GENERATED, BEST_SIA, tally
 from sia_gen.studio.renders import SHIPPED, RenderSet, read_renders, shipped_renders
 from sia_gen.training.network import shrunk
@@ -91,9 +91,9 @@ def imbalance_suite(
     """Teach small networks on long tails of ``renders``, the shipped ones by default, by every remedy, and measure.
 
     Networks see 64 px and learn for the same steps from the same start. A class gets ``scale.faces`` generated faces
-    at most, the oracle as many real ones. The attack is on what the row "generated" taught, and half of its faces are
-    plain ones. What is chosen, the strength of what is done after training, the best balancing and the best
-    augmentation for the rows "best", is chosen on renders that are neither learnt from nor measured on.
+    at most, the oracle of the rare ones as many real ones. The attack is on what the row "generated" taught, and half
+    of its faces are plain ones. Three things are chosen on renders that are neither learnt from nor measured on: how
+    strongly a last layer is adjusted, and the best balancing and the best augmentation for the rows "best".
 
     Each row has a file in ``out``; the same call goes on where one stopped. Writes `imbalance.json`, a picture for
     each label and a sheet of generated faces; returns the content of the former: "rows", and their "table", see
@@ -167,22 +167,23 @@ class _Suite:
             run.row(name, REMEDIES[name])
         for name in AFTER:
             run.row(name, REMEDIES[name])
-        both = replace(REMEDIES[run.best(BALANCING)], augment=REMEDIES[run.best(VARYING)].augment)
+        # Without an augmentation that helps, none; and the last layer is adjusted, which may be by nothing.
+        both = replace(REMEDIES[run.best(BALANCING)], augment=REMEDIES[run.best(["plain", *VARYING])].augment)
+        both = replace(both, after="adjusted") if both.after == "no" else both
         run.row(BEST, both)
         run.row("oracle", REMEDIES["oracle"], real)
-        plain = self._plain(tail, parts)
-        rare, every = _rare(plain, parts, self.scale.faces), (plain.pictures, plain.labels)
-        took = plain.seconds * len(rare[1]) / len(every[1])
-        run.row("generated", REMEDIES["generated"], rare, took)
-        run.row("generated-alone", REMEDIES["generated-alone"], every, plain.seconds)
-        run.row(BEST_GENERATED, replace(both, added="generated"), rare, took)
+        plain, made = self._plain(tail, parts), {}
+        for name in ("generated-rare", "generated", "generated-alone"):
+            made[name] = _taken(plain, plan(parts.counts, self.scale.faces, REMEDIES[name].beside))
+            run.row(name, REMEDIES[name], made[name], plain.seconds * len(made[name][1]) / len(plain.labels))
+        took = run.seconds("generated")
+        run.row(BEST_GENERATED, replace(both, added="generated"), made["generated"], took)
         hard = {name: self._hard(tail, parts, run, name) for name in ("sia-semantic", "sia-joint")}
-        mixed = {name: _mixed(plain, made, parts, self.scale.faces) for name, made in hard.items()}
-        for name, made in hard.items():
-            run.row(name, REMEDIES[name], mixed[name], made.seconds + run.seconds("generated"))
+        for name, faces in hard.items():
+            made[name] = _mixed(plain, faces, plan(parts.counts, self.scale.faces, True))
+            run.row(name, REMEDIES[name], made[name], faces.seconds + took)
         best = run.best(list(hard))
-        added = replace(both, added=REMEDIES[best].added)
-        run.row(BEST_SIA, added, mixed[best], hard[best].seconds + run.seconds("generated"))
+        run.row(BEST_SIA, replace(both, added=REMEDIES[best].added), made[best], hard[best].seconds + took)
         self._tell(tail, parts, {"generated": plain, **hard})
         return run.rows
 
@@ -198,17 +199,17 @@ class _Suite:
     def _plain(self, tail: Tail, parts: Split) -> Faces:
         """Faces of every class, which do not depend on the ratio or the network."""
         folder = self.folder / f"faces-{tail.label}-{tail.seed}"
-        plan = dict.fromkeys(reversed(range(len(parts.counts))), min(self.scale.faces, MOST))
+        every = dict.fromkeys(reversed(range(len(parts.counts))), self.scale.faces)
         return fill(
-            folder, self._source(tail), plan, "generated", None, "", seed=tail.seed, progress=self.progress
+            folder, self._source(tail), every, "generated", None, "", seed=tail.seed, progress=self.progress
         )[0]  # fmt: skip
 
     def _hard(self, tail: Tail, parts: Split, run: CaseRows, name: str) -> Faces:
         """Half as many faces, against what the plain ones taught."""
-        plan = {k: count // 2 for k, count in _missing(parts, self.scale.faces).items() if count // 2}
+        halves = {k: count // 2 for k, count in plan(parts.counts, self.scale.faces, True).items()}
         target = as_target(run.model("generated"), tail)
         return fill(
-            self.folder / tail.name / f"faces-{name}", self._source(tail), plan, REMEDIES[name].added, target,
+            self.folder / tail.name / f"faces-{name}", self._source(tail), halves, REMEDIES[name].added, target,
             tail.name, round_number=1, seed=tail.seed, progress=self.progress,
         )[0]  # fmt: skip
 
@@ -242,26 +243,14 @@ def likeness_of(faces: Faces, source: RareFaces) -> dict[str, Any]:
     }
 
 
-def _missing(parts: Split, faces: int) -> dict[int, int]:
-    """How many faces each class gets."""
-    most = max(parts.counts)
-    return {number: min(faces, most - count) for number, count in enumerate(parts.counts) if count < most}
-
-
-def _taken(faces: Faces, plan: dict[int, int], late: bool = False) -> tuple[Tensor, Tensor]:
-    """So many faces of each class, the first ones or the last."""
-    rows = [(faces.labels == number).nonzero().flatten() for number in plan]
-    few = [some[-count:] if late else some[:count] for some, count in zip(rows, plan.values(), strict=True)]
-    index = torch.cat(few)
+def _taken(faces: Faces, wanted: dict[int, int]) -> tuple[Tensor, Tensor]:
+    """So many faces of each class, the first ones."""
+    rows = [(faces.labels == number).nonzero().flatten()[:count] for number, count in wanted.items()]
+    index = torch.cat(rows)
     return faces.pictures[index], faces.labels[index]
 
 
-def _rare(plain: Faces, parts: Split, faces: int) -> tuple[Tensor, Tensor]:
-    return _taken(plain, _missing(parts, faces))
-
-
-def _mixed(plain: Faces, hard: Faces, parts: Split, faces: int) -> tuple[Tensor, Tensor]:
-    """As many faces as `_rare` gives, half of them hard."""
-    halves = {number: count - count // 2 for number, count in _missing(parts, faces).items()}
-    pictures, labels = _taken(plain, halves)
+def _mixed(plain: Faces, hard: Faces, wanted: dict[int, int]) -> tuple[Tensor, Tensor]:
+    """So many faces of each class, half of them hard."""
+    pictures, labels = _taken(plain, {number: count - count // 2 for number, count in wanted.items()})
     return torch.cat([pictures, hard.pictures]), torch.cat([labels, hard.labels])

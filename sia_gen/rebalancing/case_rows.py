@@ -66,14 +66,13 @@ class CaseRows:
         self, name: str, remedy: Remedy, added: tuple[Tensor, Tensor] | None, before: float
     ) -> dict[str, Any]:
         begun, parts, tau = clock(self.place), self.parts, None
-        counts = parts.counts
         if remedy.after != "no" and remedy == REMEDIES.get(name):
             model: nn.Module = self.model("plain")
             before += self.seconds("plain")
         else:
-            model, counts = self._taught(name, remedy, added)
+            model = self._taught(name, remedy, added)
         if remedy.after != "no":
-            model, tau = self._after(model, remedy, counts)
+            model, tau = self._after(model, remedy)
         probabilities = answers(model, self.images[parts.tested], self.place)
         truth = parts.labels[parts.tested]
         guess = probabilities.argmax(1) == truth
@@ -87,8 +86,8 @@ class CaseRows:
             "right": marks,
         }  # fmt: skip
 
-    def _taught(self, name: str, remedy: Remedy, added: tuple[Tensor, Tensor] | None) -> tuple[nn.Module, list[int]]:
-        """The model that a row taught, and how often it saw each class in what it learnt from."""
+    def _taught(self, name: str, remedy: Remedy, added: tuple[Tensor, Tensor] | None) -> nn.Module:
+        """The model that a row teaches."""
         pictures, labels = self.images[self.parts.tail], self.parts.labels[self.parts.tail]
         if added is not None:
             pictures = torch.cat([pictures[: None if remedy.data else 0], small(added[0])])
@@ -101,18 +100,18 @@ class CaseRows:
         )  # fmt: skip
         write_tensors(self._folder(name) / WEIGHTS, made.state_dict())
         shutil.rmtree(work, ignore_errors=True)
-        return made, torch.bincount(labels, minlength=len(self.tail.classes)).tolist()
+        return made
 
-    def _after(self, model: nn.Module, remedy: Remedy, counts: Sequence[int]) -> tuple[nn.Module, float]:
+    def _after(self, model: nn.Module, remedy: Remedy) -> tuple[nn.Module, float]:
         """The last layer changed, as strongly as is best on the renders that choices are made on."""
         state = {name: value.clone() for name, value in model.state_dict().items()}
         scores = {}
         for tau in TAUS:
             model.load_state_dict(state)
-            scores[tau] = self._chosen_on(finished(model, remedy.after, tau, counts))
+            scores[tau] = self._chosen_on(finished(model, remedy.after, tau, self.parts.counts))
         best = max(scores, key=lambda tau: scores[tau])
         model.load_state_dict(state)
-        return finished(model, remedy.after, best, counts), best
+        return finished(model, remedy.after, best, self.parts.counts), best
 
     def _chosen_on(self, model: Callable[[Tensor], Tensor]) -> float:
         rows = self.parts.chosen_on

@@ -34,7 +34,7 @@ from sia_gen.rebalancing.learning import finished, teach
 from sia_gen.rebalancing.meaning import described, in_order, parted, reader, told_by, told_of
 from sia_gen.rebalancing.measures import answers, held_out, measured
 from sia_gen.rebalancing.rare_faces import RareFaces
-from sia_gen.rebalancing.remedies import GENERATED, TAU, RebalancingSettings, Remedy, remedy
+from sia_gen.rebalancing.remedies import GENERATED, TAU, RebalancingSettings, Remedy, plan, remedy
 from sia_gen.studio.factors import MIRRORED, NAMES
 from sia_gen.studio.renders import read_renders, shipped_renders
 from sia_gen.targets.load import load_target
@@ -86,7 +86,8 @@ def rebalance(
     ``"glasses:0.5"`` or ``"age:30,60"``; two classes of an attribute of the studio meet in the middle of its range
     unless told. ``column`` holds the labels, "label" or the attribute's own unless told; ``classes`` are their names
     from low to high, needed where neither the data nor the target says which is which. ``by`` is one of `GENERATED`:
-    "sia-semantic" with a target, else "generated", which makes nothing hard.
+    "sia-semantic" with a target, else "generated-rare". With the others as many faces of the frequent classes are made:
+    else a model learns that what looks generated is of the rare class.
 
     ``out`` gets ``faces``, a Hugging Face data set with the seed and every change of each face; ``model``, the target
     in its own format, trained further; and `rebalance.json`. A fifth of the pictures is kept from training and measured
@@ -99,7 +100,7 @@ def rebalance(
     """
     settings, place = settings or RebalancingSettings(), training_device(device)
     whole("seed", seed, 0, MAX_SEED)
-    by = by or ("generated" if target is None else "sia-semantic")
+    by = by or ("generated-rare" if target is None else "sia-semantic")
     chosen = remedy(by, GENERATED)
     if target is None and chosen.added != "generated":
         raise RequestError(f"by={by} makes faces hard for a model, but there is none; name one with --target")
@@ -118,9 +119,6 @@ def rebalance(
     images = in_order(images, attribute, cuts or usual, known=bool(classes or names))
     meant = Label(attribute, tuple(cuts or usual))
     counts, notes = images.counts, told_of(images)
-    missing = [max(counts) - count for count in counts]
-    if settings.faces is not None:
-        missing = [min(settings.faces, count) for count in missing] if any(missing) else [settings.faces] * len(counts)
     told = {
         "data": str(Path(data).resolve()), "attribute": attribute, "cuts": list(meant.thresholds),
         "classes": list(images.classes), "counts": counts, "by": by, **asdict(settings), "seed": seed,
@@ -130,8 +128,6 @@ def rebalance(
     if max(counts) <= BALANCED * min(counts) and not force:
         notes.append("the classes are balanced already, so nothing was done; --force generates faces all the same")
         return Rebalanced(Path(out), images.classes, counts, [0] * len(counts), notes)
-    if not any(missing) and settings.faces is None:
-        raise RequestError("every class has as many pictures, so that no face is missing; say how many with --faces")
     student = None if model is None else _student(model, images).to(place)
     verified = replace(verified, thresholds=meant.thresholds)
     identity = identity_for(described(images.classes, meant), place)
@@ -140,7 +136,7 @@ def rebalance(
     folder = Path(out)
     once(lambda: _open(folder, told))
     if not is_file(folder / RESULT):
-        work = _Work(folder, told, images, missing, settings, chosen, seed, precision, progress, place)
+        work = _Work(folder, told, images, settings, chosen, seed, precision, progress, place)
         made = work.run(faces, student, model)
 
         def end() -> None:
@@ -174,7 +170,6 @@ class _Work:
     folder: Path
     told: dict[str, Any]
     images: LabelledImages
-    missing: list[int]
     settings: RebalancingSettings
     chosen: Remedy
     seed: int
@@ -188,13 +183,14 @@ class _Work:
     def run(self, faces: RareFaces, student: Trainable | None, model: Target | None) -> Faces:
         """All rounds; the student has learnt after it."""
         rounds = self.settings.rounds if student is not None else 1
+        wanted = plan(self.images.counts, self.settings.faces, self.chosen.beside)
         every: list[Faces] = []
         people: Tensor | None = None
         for number in range(rounds):
-            plan = {k: part for k, count in enumerate(self.missing) if (part := _part(count, number, rounds))}
+            now = {k: part for k, count in wanted.items() if (part := _part(count, number, rounds))}
             against = None if student is None or model is None else student.put_into(model)
             make = partial(
-                fill, self.folder / FACES, faces, plan, self.chosen.added, against, "" if model is None else model.name,
+                fill, self.folder / FACES, faces, now, self.chosen.added, against, "" if model is None else model.name,
                 round_number=number, seed=self.seed, before=people, progress=self.progress,
             )  # fmt: skip
             if launched():

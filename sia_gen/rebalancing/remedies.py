@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,13 +16,15 @@ Augment = Literal["no", "randaugment", "trivialaugment", "augmix", "mixup", "cut
 
 @dataclass(frozen=True)
 class Remedy:
-    """``added``: which faces of the rare classes join the data, of a generator or real ones; ``data``: whether the
+    """``added``: which faces of the rare classes join the data, of a generator or real ones; ``beside``: whether as
+    many of the other classes join it, so that being generated tells little of a face's class; ``data``: whether the
     data set itself is learnt from; ``draw``: how often pictures of a class are seen, as often as there are, or each
     class alike by repeating or by leaving out; ``loss``; ``after``: what is done to the last layer of the model that
     was taught; ``augment``: how pictures are varied, beside what all rows do."""
 
     words: str
     added: Added = "no"
+    beside: bool = True
     data: bool = True
     draw: Literal["as it is", "over", "under"] = "as it is"
     loss: Loss = "plain"
@@ -45,11 +48,12 @@ REMEDIES = {
     "mixup": Remedy("MixUp (Zhang et al., ICLR 2018)", augment="mixup"),
     "cutmix": Remedy("CutMix (Yun et al., ICCV 2019)", augment="cutmix"),
     "erasing": Remedy("random erasing (Zhong et al., AAAI 2020)", augment="erasing"),
-    "generated": Remedy("generated faces of the rare classes", added="generated", draw="over"),
-    "sia-semantic": Remedy("such faces, made hard by their other attributes", added="semantic", draw="over"),
-    "sia-joint": Remedy("such faces, made hard by their other attributes and pixels", added="joint", draw="over"),
+    "generated-rare": Remedy("generated faces of the rare classes", added="generated", beside=False, draw="over"),
+    "generated": Remedy("such faces, and as many of the other classes", added="generated", draw="over"),
+    "sia-semantic": Remedy("these, made hard by their other attributes", added="semantic", draw="over"),
+    "sia-joint": Remedy("these, made hard by their other attributes and pixels", added="joint", draw="over"),
     "generated-alone": Remedy("generated faces of all classes, no data", added="generated", data=False),
-    "oracle": Remedy("as many more real pictures of the rare classes", added="real", draw="over"),
+    "oracle": Remedy("as many more real pictures of the rare classes", added="real", beside=False, draw="over"),
 }  # fmt: skip
 GENERATED = [name for name, row in REMEDIES.items() if row.added not in ("no", "real") and row.data]
 WITHOUT = [name for name, row in REMEDIES.items() if row.added == "no"]
@@ -60,7 +64,7 @@ GAMMA = 2.0  # of focal loss
 MARGIN = 0.5  # the largest of LDAM, that of the rarest class, times its scale
 SCALE = 10.0  # of LDAM: 30 in the paper, where logits are cosines; here as large as logits become
 DEFERRED = 0.8  # share of the steps after which LDAM weighs classes
-TAUS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # of what is done after training: the best on other pictures is taken
+TAUS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # of what is done after training: the best on other pictures is taken
 TAU = 1.0  # where there are none
 
 
@@ -71,11 +75,20 @@ def remedy(name: str, known: list[str]) -> Remedy:
     return REMEDIES[name]
 
 
+def plan(counts: Sequence[int], faces: int, beside: bool) -> dict[int, int]:
+    """How many faces each class gets: as many as the most frequent has more, ``faces`` at most; with ``beside`` each as
+    many as the class that gets most. Where none is missing, each gets all of them."""
+    missing = [min(faces, max(counts) - count) for count in counts]
+    if beside or not any(missing):
+        missing = [max(missing) or faces] * len(counts)
+    return {number: count for number, count in enumerate(missing) if count}
+
+
 @dataclass(frozen=True)
 class RebalancingSettings:
     """How much is generated and learnt, and how hard.
 
-    faces     faces made of each rare class, at most; by default as many as the most frequent class has more
+    faces     faces made of each class, at most, and no more than the most frequent class has more than the rarest
     rounds    times that faces are made, each against the model as it then is
     steps     training steps a round
     batch     pictures of a step
@@ -83,7 +96,7 @@ class RebalancingSettings:
     attack    steps of the attack on each face
     """
 
-    faces: int | None = None
+    faces: int = 1000
     rounds: int = 2
     steps: int = 750
     batch: int = 32
@@ -95,8 +108,6 @@ class RebalancingSettings:
             ("faces", 1, 100_000), ("rounds", 1, 100), ("steps", 1, 1_000_000), ("batch", 2, 4096), ("attack", 1, 1000)
         ):  # fmt: skip
             value = getattr(self, name)
-            if name == "faces" and value is None:
-                continue
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
                 raise RequestError(f"{name}={value!r} is outside {least}…{most}; choose a whole number in that range")
         if not 0 < self.rate <= 1:

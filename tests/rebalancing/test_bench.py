@@ -13,6 +13,7 @@ from sia_gen.rebalancing.bench import QUICK, ROWS, Scale, imbalance_suite, scale
 from sia_gen.rebalancing.case_rows import CaseRows
 from sia_gen.rebalancing.faces_folder import Faces
 from sia_gen.rebalancing.long_tail import CHOSEN_ON, TESTED, Tail, split
+from sia_gen.rebalancing.remedies import TAUS, plan
 from sia_gen.rebalancing.tally import difference, interval, tally
 from sia_gen.studio.renders import read_renders, shipped_renders
 
@@ -47,6 +48,13 @@ def test_bands_between_fall_off_geometrically(monkeypatch, renders):
     assert counts == [round(counts[0] / ratio) for ratio in (1, 2, 4, 8, 16)]
     with pytest.raises(RequestError, match="too few for a ratio of 500"):
         split(renders, Tail(label="age", ratio=500), 10)
+
+
+def test_how_many_faces_each_class_gets():
+    assert plan([100, 30, 5], 50, beside=False) == {1: 50, 2: 50}
+    assert plan([100, 80, 5], 50, beside=False) == {1: 20, 2: 50}
+    assert plan([100, 80, 5], 500, beside=True) == {0: 95, 1: 95, 2: 95}
+    assert plan([9, 9], 12, beside=False) == {0: 12, 1: 12}
 
 
 def row(remedy, right, seed=0, worst=0.0, **more):
@@ -122,14 +130,16 @@ def test_the_suite_is_taught_measured_and_goes_on(monkeypatch, tmp_path, renders
     assert len(names) == len(set(names)) == ROWS
     assert {"logit-adjusted", "tau-normalised"}.isdisjoint(name for name, _ in taught)  # made of the plain one
     added = dict(taught)
-    assert [added[name] for name in ("oracle", "generated", "sia-semantic", "sia-joint", "sia-best")] == [6] * 5
-    assert added["generated-alone"] == 12
+    assert [added[name] for name in ("oracle", "generated-rare")] == [6, 6]
+    assert [added[name] for name in ("generated", "generated-alone", "sia-semantic", "sia-joint", "sia-best")] == [
+        12
+    ] * 5
     assert made[0] == ("faces-glasses-0", {1: 6, 0: 6}, "generated", False)
-    assert [each[1:] for each in made[1:]] == [({1: 3}, "semantic", True), ({1: 3}, "joint", True)]
+    assert [each[1:] for each in made[1:]] == [({0: 3, 1: 3}, "semantic", True), ({0: 3, 1: 3}, "joint", True)]
     assert (tmp_path / "glasses.png").stat().st_size > 10_000
     assert json.loads((tmp_path / "imbalance.json").read_text())["table"] == found["table"]
     alone = next(row for row in found["rows"] if row["remedy"] == "tau-normalised")
-    assert alone["tau"] in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+    assert alone["tau"] in TAUS
     count = len(taught)
     (tmp_path / "glasses-10-resnet-0" / "oracle" / "row.json").unlink()
     again = imbalance_suite(tmp_path, scale=SMALL)

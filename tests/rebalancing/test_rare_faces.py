@@ -132,7 +132,7 @@ def test_what_is_written_is_as_many_as_asked_and_stays(tmp_path):
     found = read_labelled(tmp_path, 8)
     assert (found.classes, found.counts) == (CLASSES, [3, 50])
     assert torch.equal(found.images, made.pictures)
-    assert "53 faces of the classes" in (tmp_path / "README.md").read_text()
+    assert "53 faces for" in (tmp_path / "README.md").read_text()
 
 
 def test_a_full_disk_keeps_what_is_written_and_the_rest_is_made_later(tmp_path, monkeypatch):

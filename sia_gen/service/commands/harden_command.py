@@ -108,11 +108,12 @@ def rebalance(
     ] = None,
     generator: Generator = "faces-stylegan2",
     by: Annotated[
-        str | None, typer.Option(help="How: generated, sia-semantic or sia-joint; sia-semantic with a target.")
+        str | None,
+        typer.Option(help="generated-rare, generated, sia-semantic or sia-joint; with a target sia-semantic."),
     ] = None,
     faces: Annotated[
-        int | None, typer.Option(help="Faces of each rare class, at most; as many as are missing by default.")
-    ] = None,
+        int, typer.Option(help="Faces of each class, at most, and no more than the rarest has fewer.")
+    ] = 1000,
     rounds: Annotated[int, typer.Option(help="Times that faces are made against the model as it is.")] = 2,
     steps: Annotated[int, typer.Option(help="Training steps of a round.")] = 750,
     batch: Annotated[int, typer.Option(help="Pictures of a step.")] = 32,
