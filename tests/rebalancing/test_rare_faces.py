@@ -1,6 +1,7 @@
 """Faces of a rare class, from the shipped generator: what they are asked, judged and told; and how they are kept."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pyarrow.parquet as pq
@@ -11,12 +12,14 @@ from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.evidence.validity import identity_for
 from sia_gen.core.errors import WorkError
-from sia_gen.core.images import from_bytes, quantise
+from sia_gen.core.images import from_bytes, quantise, read_image
 from sia_gen.generators.load import load_generator
 from sia_gen.rebalancing import faces_folder
-from sia_gen.rebalancing.faces_folder import PARTS, TABLE, fill, finish
+from sia_gen.rebalancing.bench import likeness_of
+from sia_gen.rebalancing.faces_folder import PARTS, TABLE, Faces, fill, finish
 from sia_gen.rebalancing.labelled import read_labelled
 from sia_gen.rebalancing.meaning import described, reader
+from sia_gen.rebalancing.pictures import draw_people
 from sia_gen.rebalancing.rare_faces import MARGIN, Drawn, Moved, RareFaces
 from sia_gen.studio.sampling import sample
 from sia_gen.targets.load import load_target
@@ -95,6 +98,20 @@ def test_nobody_is_made_twice(source):
     assert (len(again.rows), again.refused["one person twice"]) == (0, len(before.rows))
     apart = source.gate.identity.embed(quantise(from_bytes(before.pictures)))
     torch.testing.assert_close(apart, before.embeddings)
+
+
+def test_a_sheet_shows_each_face_above_the_nearest_real_one(source, tmp_path):
+    drawn = source.draw(range(8), 1, "generated", None, torch.empty(0, 64))
+    draw_people({"generated": drawn.pictures}, drawn.pictures.flip(0), source, tmp_path / "sheet.png")
+    sheet = read_image(tmp_path / "sheet.png")
+    assert sheet.shape[1] == 2 * 128
+    above, below = sheet[:, :128], sheet[:, 128:]
+    assert torch.equal(above[..., -128:], below[..., -128:])  # the nearest of those that hold itself
+    made = Faces(drawn.pictures, torch.ones(len(drawn.rows)), drawn.rows, Counter(), 1.0)
+    told = likeness_of(made, source)
+    assert told["twice"] == 0
+    highest = [row["likeness"] >= source.gate.identity.threshold for row in drawn.rows]
+    assert told["above_threshold"] == pytest.approx(sum(highest) / len(highest), abs=1e-4)
 
 
 class Fixed:
