@@ -22,6 +22,7 @@ _PUBLIC = {
     "load_generator": "sia_gen.generators.load",
     "load_target": "sia_gen.targets.load",
     "push_to_hub": "sia_gen.core.hub",
+    "rebalance": "sia_gen.rebalancing.rebalance",
 }
 __all__ = sorted(_PUBLIC)  # noqa: PLE0605
 __version__ = "0.1.0"

@@ -20,7 +20,7 @@ from sia_gen.service.commands.audit_commands import audit, compare, export
 from sia_gen.service.commands.bench_commands import bench
 from sia_gen.service.commands.face_commands import attack, edit
 from sia_gen.service.commands.find_command import find
-from sia_gen.service.commands.harden_command import harden
+from sia_gen.service.commands.harden_command import harden, rebalance
 from sia_gen.service.commands.options import MODEL, AsJson, Device, Generator, Seed, print_json, resolve
 from sia_gen.service.commands.recipe_commands import train
 from sia_gen.service.commands.studio_commands import studio
@@ -34,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (audit, compare, harden, export, find, attack, edit):
+for command in (audit, compare, harden, rebalance, export, find, attack, edit):
     app.command()(command)
 app.add_typer(studio, name="studio")
 app.add_typer(train, name="train")

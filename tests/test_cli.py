@@ -18,7 +18,8 @@ COLOURS = "tests.standins:colours"
 IS_RED = "tests.standins:is_red"
 COMMANDS = [
     *(["audit"], ["compare"], ["harden"], ["export"], ["attack"], ["edit"], ["list"], ["serve"], ["studio", "render"]),
-    *(["bench", what] for what in ("planted", "rendering", "attacks")),
+    ["rebalance"],
+    *(["bench", what] for what in ("planted", "rendering", "attacks", "imbalance")),
     *(["train", what] for what in ("generator", "verifier", "target", "attributes")),
 ]
 
@@ -341,6 +342,52 @@ def test_what_an_encoding_lacks_ends_nothing(run, monkeypatch, capsys):
 )
 def test_a_wrong_hardening_is_one_line(run, arguments, message):
     status, out, err = run("harden", "--out", "mended", *arguments)
+    assert (status, out) == (2, "")
+    assert message in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "none"], "data 'none' is no folder"),
+        (["--data", ".", "--class", "hats"], "unknown class attribute 'hats'"),
+        (["--data", ".", "--class", "age:x"], "class age:x is no attribute with rising cuts"),
+        (["--data", "."], "'.' holds neither images in a folder for each class nor"),
+        (["--data", ".", "--by", "focal"], "unknown remedy 'focal'"),
+        (["--data", ".", "--faces", "0"], "faces=0 is outside 1"),
+        (["--data", ".", "--precision", "fp8"], "precision=fp8 is neither"),
+    ],
+)
+def test_a_wrong_rebalancing_is_one_line(run, arguments, message):
+    status, out, err = run("rebalance", "--class", "glasses", "--out", "mended", *arguments)
+    assert (status, out) == (2, "")
+    assert message in err.splitlines()[-1]
+
+
+def test_a_data_set_that_is_balanced_is_told_so(run, tmp_path):
+    for name in ("no glasses", "glasses"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "data" / name / "0.png")
+    status, out, _ = run("rebalance", "--class", "glasses", "--data", "data", "--out", "mended")
+    assert status == 0
+    assert "Note: the classes are balanced already" in out
+    assert not (tmp_path / "mended").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--labels", "hats"], "unknown label 'hats'"),
+        (["--ratios", "x"], "ratios=x are no whole numbers"),
+        (["--ratios", "1"], "ratio=1 is outside 2"),
+        (["--networks", "mlp"], "unknown network 'mlp'"),
+        (["--seeds", "0"], "seeds=0 is outside"),
+        (["--steps", "0"], "steps=0 is outside"),
+        (["--faces", "1"], "faces=1 is outside"),
+    ],
+)
+def test_a_wrong_imbalance_suite_is_one_line(run, arguments, message):
+    status, out, err = run("bench", "imbalance", "--out", "suite", *arguments)
     assert (status, out) == (2, "")
     assert message in err.splitlines()[-1]
 

@@ -14,6 +14,7 @@ from typing import Any
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.diagnose import audit
+from sia_gen.audits.evidence.reference import NONE, VERIFIER
 from sia_gen.audits.finished.audit_report import AuditReport
 from sia_gen.audits.finished.comparison import compare
 from sia_gen.audits.proof.figures import figures, measured
@@ -147,12 +148,13 @@ def _again(asked: Asked, mended: Target, folder: Path, device: str, progress: Pr
     """Audit the hardened model as the first was, and compare both."""
     assert asked.finished is not None
     known = asked.finished.settings
+    by = known[MADE_OF].get("verifier", VERIFIER)
     second = audit(
         known[MADE_OF]["generator"] or asked.faces.generator, mended, known["attributes"],
         faces=known["faces"], seed=known["seed"], attack=SemanticImageAttack(**known["attack"]), label=asked.label,
         towards=known["towards"], pairs=[tuple(pair.split("+")) for pair in known["pairs"]], out=folder / AUDIT,
         device=device, confirm="auto" if known["confirmed_by"] else False,
-        quick=bool(known.get("quick")), progress=progress,
+        quick=bool(known.get("quick")), verifier=None if by == NONE else by, progress=progress,
     )  # fmt: skip
     return compare(asked.finished.report.folder, second.folder)
 

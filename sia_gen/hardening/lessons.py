@@ -49,7 +49,7 @@ def prepared(regimen: Regimen, mirrored: bool) -> Callable[..., tuple[Tensor, ..
             images = augment(pictures, random)
         else:
             with one_seed(random.initial_seed() % 2**32):
-                images = _varied(from_bytes(pictures), regimen.augment)
+                images = varied(from_bytes(pictures), regimen.augment)
         truths = straight
         if mirrored:
             images, flip = mirrored_at_random(images, random)
@@ -60,11 +60,14 @@ def prepared(regimen: Regimen, mirrored: bool) -> Callable[..., tuple[Tensor, ..
     return prepare
 
 
-def _varied(images: Images, how: str) -> Images:
+def varied(images: Images, how: str) -> Images:
+    """Images ``[B, 3, R, R]`` varied by "randaugment", "trivialaugment" or "augmix"; draws from torch's generator."""
     from kornia.augmentation.auto import RandAugment, TrivialAugment
 
     if how == "randaugment":
         return RandAugment(n=2, m=9)(images).clamp(0, 1)
+    if how == "trivialaugment":
+        return TrivialAugment()(images).clamp(0, 1)
     weights = torch.distributions.Dirichlet(torch.ones(CHAINS)).sample((len(images),)).to(images)  # [B, chains]
     kept = torch.rand(len(images), 1, 1, 1).to(images)
     mixed = torch.zeros_like(images)

@@ -192,3 +192,42 @@ def planted(
         return
     show_suite(content)
     print(f"\nWritten to {out}")
+
+
+@bench.command()
+def imbalance(
+    out: Annotated[Path, typer.Option(help="Folder of the suite; the same command goes on in it.")] = Path(
+        "runs/imbalance"
+    ),
+    quick: Annotated[bool, typer.Option("--quick", help="One label, ratio, network and seed; some minutes.")] = False,
+    labels: Annotated[str | None, typer.Option(help="Comma-separated: glasses, smile, age.")] = None,
+    ratios: Annotated[str | None, typer.Option(help="Comma-separated, most frequent : rarest class, as 10,50.")] = None,
+    networks: Annotated[str | None, typer.Option(help="Comma-separated: resnet, vit.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many of each.")] = None,
+    faces: Annotated[int | None, typer.Option(help="Generated faces of a class, at most.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps of each row.")] = None,
+    renders: Annotated[Path | None, typer.Option(help="Renders to use; the shipped faces-renders by default.")] = None,
+    generator: Generator = "faces-stylegan2",
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Teach networks on long tails of renders by every remedy, and see which helps the rare classes most."""
+    from sia_gen.rebalancing.bench import imbalance_suite, scale_of
+    from sia_gen.service.commands.bench_tables import show_imbalance
+    from sia_gen.service.commands.terminal import progress_bar
+
+    scale = scale_of(
+        quick, labels=names_of(labels), ratios=names_of(ratios), architectures=names_of(networks), seeds=seeds,
+        faces=faces, steps=steps,
+    )  # fmt: skip
+    with progress_bar(quiet=as_json) as progress:
+        content = imbalance_suite(
+            out, scale=scale, renders=renders, generator=generator, seed=seed, device=resolve(device),
+            progress=progress,
+        )  # fmt: skip
+    if as_json:
+        print_json({**content, "out": str(out)})
+        return
+    show_imbalance(content)
+    print(f"\nWritten to {out}")

@@ -161,3 +161,41 @@ def _ends(each: Mapping[str, Any]) -> str:
 
 def _shares(shares: Sequence[float]) -> str:
     return " ".join(f"{share:.0%}" for share in shares)
+
+
+def show_imbalance(content: Mapping[str, Any]) -> None:
+    """Print what every remedy reached, best first, a table for each label and ratio."""
+    for label, ratio in dict.fromkeys((row["label"], row["ratio"]) for row in content["table"]):
+        rows = [row for row in content["table"] if (row["label"], row["ratio"]) == (label, ratio)]
+        show_table(
+            f"{label}, 1 : {ratio}, {rows[0]['runs']} runs; measures on balanced held-out renders",
+            ["remedy", ">balanced", ">95 %", ">worst", ">F1", ">ECE", ">AUROC", ">of oracle", ">s"],
+            [
+                [
+                    row["remedy"],
+                    f"{row['balanced']:.1%}",
+                    "{:.1%}–{:.1%}".format(*row["interval"]),
+                    f"{row['worst']:.0%}",
+                    f"{row['f1']:.3f}",
+                    f"{row['ece']:.3f}",
+                    f"{row['auroc']:.3f}",
+                    "–" if row["gain"] is None else f"{row['gain']:.0%}",
+                    f"{row['seconds']:.0f}",
+                ]
+                for row in sorted(rows, key=lambda row: -row["balanced"])
+            ],
+        )
+        for row in rows:
+            for key, what in (("above_without", f"over {row['rival']}"), ("above_generated", "over plain faces")):
+                if row[key] is not None:
+                    low, high = row[key]["interval"]
+                    print(
+                        f"{row['remedy']} {what}: balanced {100 * row[key]['balanced']:+.1f} points "
+                        f"({100 * low:+.1f} … {100 * high:+.1f}), worst class {100 * row[key]['worst']:+.1f}"
+                    )
+        print()
+    for row in content["faces"]:
+        print(
+            f"{row['case']}, {row['faces']}: {row['made']} faces, {row['hard']} of them hard, "
+            f"{row['a_minute'] or 0:.0f} a minute; {row['twice']:.1%} look like one before"
+        )

@@ -1,0 +1,74 @@
+"""How good a classifier is on all classes alike, by torchmetrics.
+
+Letters: N pictures, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sia_gen.core.executors import Batches
+from sia_gen.core.images import Images, from_bytes
+from sia_gen.core.seeds import stream
+
+BATCH, BINS = 64, 15
+HELD_OUT, FEWEST = 5, 5  # one in so many pictures is measured on, of classes with no fewer
+MEASURES = {
+    "balanced": "balanced accuracy", "worst": "worst class", "f1": "macro F1", "ece": "calibration error",
+    "auroc": "area under ROC",
+}  # fmt: skip
+
+
+@torch.no_grad()
+def answers(predict: Callable[[Images], Tensor], pictures: Tensor, device: torch.device) -> Tensor:
+    """Probabilities ``[N, C]`` on the CPU, for pictures uint8 ``[N, 3, R, R]``."""
+    parts = Batches(BATCH)(len(pictures), lambda part: predict(from_bytes(pictures[part]).to(device)).float())
+    return torch.cat(list(parts)).softmax(1).cpu()
+
+
+def measured(probabilities: Tensor, labels: Tensor) -> dict[str, Any]:
+    """`MEASURES` of probabilities ``[N, C]`` for labels ``[N]``, and "recalls" of the classes, None for those absent.
+
+    The calibration error is over 15 bins of the highest probability (Guo et al., ICML 2017).
+    """
+    from torchmetrics.functional.classification import (
+        multiclass_accuracy,
+        multiclass_auroc,
+        multiclass_calibration_error,
+        multiclass_f1_score,
+    )
+
+    classes = probabilities.shape[1]
+    there = torch.bincount(labels, minlength=classes) > 0
+    recalls = multiclass_accuracy(probabilities, labels, classes, average="none")
+    known = recalls[there]
+    found = {
+        "balanced": known.mean(),
+        "worst": known.amin(),
+        "f1": multiclass_f1_score(probabilities, labels, classes, average="none")[there].mean(),
+        "ece": multiclass_calibration_error(probabilities, labels, classes, n_bins=BINS),
+    }
+    rounded: dict[str, Any] = {name: round(float(value), 4) for name, value in found.items()}
+    rounded["auroc"] = None
+    if there.all():
+        rounded["auroc"] = round(float(multiclass_auroc(probabilities, labels, classes)), 4)
+    rounded["recalls"] = [
+        round(float(recall), 4) if present else None for recall, present in zip(recalls, there.tolist(), strict=True)
+    ]
+    return rounded | {"pictures": len(labels)}
+
+
+def held_out(labels: Tensor, seed: int) -> Tensor:
+    """Which of N images, bool ``[N]``, are kept from training: a fifth of each class that has five or more."""
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    random = stream(seed, "held out")
+    for each in labels.unique():
+        rows = (labels == each).nonzero().flatten()
+        order = torch.from_numpy(random.permutation(len(rows)))
+        if len(rows) >= FEWEST:
+            held[rows[order[: len(rows) // HELD_OUT]]] = True
+    return held

@@ -1,0 +1,286 @@
+"""Rebalancing: faces of the classes that a data set has few of are generated, and a classifier learns from both.
+
+Letters: N images.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.attributes.attribute_space import AttributeSpace
+from sia_gen.attributes.load import load_attributes
+from sia_gen.audits.evidence.rendered import class_of
+from sia_gen.audits.evidence.validity import identity_for
+from sia_gen.core.errors import RequestError
+from sia_gen.core.executors import Precision, Progress
+from sia_gen.core.files import is_file, read_json, read_tensors, shipped, writable_folder, write_json, write_tensors
+from sia_gen.core.locate import locate
+from sia_gen.core.seeds import MAX_SEED, whole
+from sia_gen.generators.generator import Generator
+from sia_gen.generators.load import load_generator
+from sia_gen.hardening.trainable import Trainable
+from sia_gen.rebalancing.faces_folder import Faces, card_values, fill, finish
+from sia_gen.rebalancing.labelled import LABEL, LabelledImages, read_labelled
+from sia_gen.rebalancing.learning import finished, teach
+from sia_gen.rebalancing.meaning import described, in_order, parted, reader, told_by, told_of
+from sia_gen.rebalancing.measures import answers, held_out, measured
+from sia_gen.rebalancing.rare_faces import RareFaces
+from sia_gen.rebalancing.remedies import GENERATED, TAU, RebalancingSettings, Remedy, plan, remedy
+from sia_gen.studio.factors import MIRRORED, NAMES
+from sia_gen.studio.renders import read_renders, shipped_renders
+from sia_gen.targets.load import load_target
+from sia_gen.targets.target import Label, Target, ask
+from sia_gen.targets.task import Classification
+from sia_gen.training.processes import launched, once, training_device
+
+FACES, MODEL, RESULT, SETTINGS, WORK = "faces", "model", "rebalance.json", "settings.json", ".work"
+BALANCED = 1.25  # times the rarest class: no more is called balanced
+JUDGED = 2000  # shipped renders that a model is measured on besides
+
+
+@dataclass(frozen=True)
+class Rebalanced:
+    """What came of it, in ``folder``: how many pictures each class had (``counts``) and how many faces were ``added``;
+    the ``target`` that learnt from both, where one was given, and its ``figures`` before and after; what to say of it
+    in ``notes``."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    counts: list[int]
+    added: list[int]
+    notes: list[str]
+    target: Target | None = None
+    figures: dict[str, Any] | None = None
+
+
+def rebalance(
+    data: str | Path,
+    label: str,
+    out: str | Path = "rebalanced",
+    *,
+    target: str | Path | Target | None = None,
+    column: str | None = None,
+    classes: Sequence[str] | None = None,
+    generator: str | Path | Generator = "faces-stylegan2",
+    attributes: AttributeSpace | None = None,
+    by: str | None = None,
+    settings: RebalancingSettings | None = None,
+    force: bool = False,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: Precision = "no",
+    progress: Progress | None = None,
+) -> Rebalanced:
+    """Generate faces of the rare classes of ``data``, write them as a data set, and train ``target`` with both.
+
+    ``data`` is what `read_labelled` reads. ``label`` is the attribute that its classes are cut from and where, as
+    ``"glasses:0.5"`` or ``"age:30,60"``; two classes of an attribute of the studio meet in the middle of its range
+    unless told. ``column`` holds the labels, "label" or the attribute's own unless told; ``classes`` are their names
+    from low to high, needed where neither the data nor the target says which is which. ``by`` is one of `GENERATED`:
+    "sia-semantic" with a target, else "generated-rare". With the others as many faces of the frequent classes are made:
+    else a model learns that what looks generated is of the rare class.
+
+    ``out`` gets ``faces``, a Hugging Face data set with the seed and every change of each face; ``model``, the target
+    in its own format, trained further; and `rebalance.json`. A fifth of the pictures is kept from training and measured
+    on. The same call goes on where one was stopped. A data set in which no class has more than 1.25 times the pictures
+    of another is left alone unless ``force`` is set.
+
+    Raises `RequestError` for data that cannot be read, a label that no attribute moves or verifier reads, a target of
+    other classes or that cannot be trained, and a folder of something else; `OSError` where the disk is full, after
+    which what was written is kept.
+    """
+    settings, place = settings or RebalancingSettings(), training_device(device)
+    whole("seed", seed, 0, MAX_SEED)
+    by = by or ("generated-rare" if target is None else "sia-semantic")
+    chosen = remedy(by, GENERATED)
+    if target is None and chosen.added != "generated":
+        raise RequestError(f"by={by} makes faces hard for a model, but there is none; name one with --target")
+    source = generator if isinstance(generator, Generator) else load_generator(generator, device)
+    space = attributes or load_attributes(source.name if isinstance(generator, Generator) else generator, device)
+    attribute, cuts = parted(label)
+    verified = reader(attribute, space, place)
+    model = None
+    if target is not None:
+        model = target if isinstance(target, Target) else load_target(target, device)
+    names, usual = told_by(model, attribute)
+    images = read_labelled(
+        data, source.resolution, columns=[column] if column else [LABEL, attribute], classes=classes or names,
+        cuts=cuts or usual, progress=progress,
+    )  # fmt: skip
+    images = in_order(images, attribute, cuts or usual, known=bool(classes or names))
+    meant = Label(attribute, tuple(cuts or usual))
+    counts, notes = images.counts, told_of(images)
+    told = {
+        "data": str(Path(data).resolve()), "attribute": attribute, "cuts": list(meant.thresholds),
+        "classes": list(images.classes), "counts": counts, "by": by, **asdict(settings), "seed": seed,
+        "precision": precision, "generator": source.name, "attributes": space.names,
+        "target": None if model is None else model.name,
+    }  # fmt: skip
+    if max(counts) <= BALANCED * min(counts) and not force:
+        notes.append("the classes are balanced already, so nothing was done; --force generates faces all the same")
+        return Rebalanced(Path(out), images.classes, counts, [0] * len(counts), notes)
+    student = None if model is None else _student(model, images).to(place)
+    verified = replace(verified, thresholds=meant.thresholds)
+    identity = identity_for(described(images.classes, meant), place)
+    attack = SemanticImageAttack(steps=settings.attack)
+    faces = RareFaces.of(source, space, verified, meant, attack, identity)
+    folder = Path(out)
+    once(lambda: _open(folder, told))
+    if not is_file(folder / RESULT):
+        work = _Work(folder, told, images, settings, chosen, seed, precision, progress, place)
+        made = work.run(faces, student, model)
+
+        def end() -> None:
+            ours = isinstance(generator, str) and generator in shipped("generator")
+            finish(folder / FACES, images.classes, made, card_values(told, faces, chosen.added, ours))
+            figures = None
+            if student is not None and model is not None:
+                figures = work.figures(student, model, meant)
+                named = locate("target", target) if isinstance(target, str | Path) else None
+                student.save(writable_folder(folder / MODEL), named if isinstance(named, Path) else None)
+            added = torch.bincount(made.labels, minlength=len(counts)).tolist()
+            result = {
+                "settings": told, "added": added, "refused": dict(made.refused), "faces_a_minute": made.a_minute,
+                "notes": notes, "figures": figures,
+            }  # fmt: skip
+            write_json(folder / RESULT, result)
+            shutil.rmtree(folder / WORK, ignore_errors=True)
+
+        once(end)
+    result = read_json(folder / RESULT)
+    mended: Target | None = None
+    if model is not None and student is not None:
+        mended = _mended(folder / MODEL, student, model, device)
+    return Rebalanced(folder, images.classes, counts, result["added"], result["notes"], mended, result["figures"])
+
+
+@dataclass
+class _Work:
+    """Rounds of faces and of learning, each of which is kept once done."""
+
+    folder: Path
+    told: dict[str, Any]
+    images: LabelledImages
+    settings: RebalancingSettings
+    chosen: Remedy
+    seed: int
+    precision: Precision
+    progress: Progress | None
+    place: torch.device
+
+    def __post_init__(self) -> None:
+        self.held = held_out(self.images.labels, self.seed)
+
+    def run(self, faces: RareFaces, student: Trainable | None, model: Target | None) -> Faces:
+        """All rounds; the student has learnt after it."""
+        rounds = self.settings.rounds if student is not None else 1
+        wanted = plan(self.images.counts, self.settings.faces, self.chosen.beside)
+        every: list[Faces] = []
+        people: Tensor | None = None
+        for number in range(rounds):
+            now = {k: part for k, count in wanted.items() if (part := _part(count, number, rounds))}
+            against = None if student is None or model is None else student.put_into(model)
+            make = partial(
+                fill, self.folder / FACES, faces, now, self.chosen.added, against, "" if model is None else model.name,
+                round_number=number, seed=self.seed, before=people, progress=self.progress,
+            )  # fmt: skip
+            if launched():
+                once(make)  # by one process; the others read what it wrote
+            made, people = make()
+            every.append(made)
+            if student is not None:
+                self._learn(student, every, number)
+        return Faces.together(every)
+
+    def _learn(self, student: Trainable, every: Sequence[Faces], number: int) -> None:
+        work = writable_folder(self.folder / WORK / f"round-{number}")
+        learnt = work / "taught.safetensors"
+        if not is_file(learnt):
+            made = Faces.together(every)
+            kept = ~self.held
+            pictures = [self.images.images[kept], *([made.pictures] if len(made.rows) else [])]
+            labels = torch.cat([self.images.labels[kept], made.labels])
+            averaged = teach(
+                student, torch.cat(pictures), labels, len(self.images.classes), self.chosen, work,
+                steps=self.settings.steps, batch=self.settings.batch, rate=self.settings.rate, seed=self.seed,
+                mirror=self.told["attribute"] not in MIRRORED, settings=self.told | {"round": number},
+                precision=self.precision, progress=self.progress,
+            )  # fmt: skip
+            averaged = finished(averaged, self.chosen.after, TAU, torch.bincount(labels).tolist())
+            once(partial(write_tensors, learnt, averaged.state_dict()))
+        student.load_state_dict(read_tensors(learnt)[0])
+
+    def figures(self, student: Trainable, model: Target, meant: Label) -> dict[str, Any]:
+        """Before and after, on the pictures that were held out, and on renders whose labels are exact."""
+        sets = {"held out": (self.images.images[self.held], self.images.labels[self.held])}
+        folder = shipped_renders()
+        if folder is not None and meant.attribute in NAMES:
+            renders = read_renders(folder, JUDGED)
+            truth = class_of(described(self.images.classes, meant), renders.values)
+            assert truth is not None  # of an attribute among the studio's
+            sets["renders"] = (renders.images, truth)
+        models = {"before": model, "after": student.eval().put_into(model)}
+        return {
+            name: {
+                when: measured(answers(partial(ask, each), pictures, self.place), truth)
+                for when, each in models.items()
+            }
+            for name, (pictures, truth) in sets.items()
+            if len(truth)
+        }
+
+
+def _part(count: int, number: int, rounds: int) -> int:
+    """How many of ``count`` faces a round makes."""
+    return count * (number + 1) // rounds - count * number // rounds
+
+
+def _student(model: Target, images: LabelledImages) -> Trainable:
+    if not isinstance(model.task, Classification):
+        raise RequestError(f"'{model.name}' is no classifier, so that its data has no classes to balance; give one")
+    student, known = Trainable(model), model.task.classes
+    if len(known) != len(images.classes):
+        raise RequestError(
+            f"'{model.name}' has {len(known)} classes ({', '.join(known)}), the data set {len(images.classes)} "
+            f"({', '.join(images.classes)}); give a target of the same"
+        )
+    if set(known) == set(images.classes) and known != images.classes:
+        raise RequestError(
+            f"'{model.name}' counts its classes {', '.join(known)}, but from low to high they are "
+            f"{', '.join(images.classes)}; give a target that counts them so"
+        )
+    return student
+
+
+def _open(folder: Path, told: dict[str, Any]) -> None:
+    """Begin in a new folder, or go on in one of the same call; raises `RequestError` where it holds something else."""
+    writable_folder(folder)
+    if not is_file(folder / SETTINGS):
+        found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        if found:
+            raise RequestError(f"'{folder}' holds something else, '{found[0]}' for one; choose another --out")
+        write_json(folder / SETTINGS, told)
+    before = read_json(folder / SETTINGS)
+    for name in {**before, **told}:
+        if before.get(name) != told.get(name):
+            raise RequestError(
+                f"'{folder}' was made with {name}={before.get(name)}, not {told.get(name)}; choose another --out"
+            )
+
+
+def _mended(folder: Path, student: Trainable, model: Target, device: str) -> Target:
+    """The model as it is found again: by its folder, or as in hand."""
+    if is_file(folder / "config.json"):
+        return load_target(folder, device)
+    state, _ = read_tensors(folder / "model.safetensors")
+    student.load_state_dict({f"network.{name}": value for name, value in state.items()})
+    return student.put_into(model)

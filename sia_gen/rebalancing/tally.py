@@ -1,0 +1,100 @@
+"""What the rows of the imbalance suite say together: means over runs, intervals, differences, shares of a gain.
+
+A run is one architecture and seed. With one run the interval is over the pictures measured on, else over runs.
+
+Letters: N pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sia_gen.rebalancing.measures import MEASURES
+from sia_gen.rebalancing.remedies import WITHOUT
+
+BEST, BEST_GENERATED, BEST_SIA = "best-of-both", "generated-best", "sia-best"
+ATTACKED = ("sia-semantic", "sia-joint", BEST_SIA)
+CONFIDENCE = 0.95
+
+
+def tally(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each label, ratio and remedy: the measures' means, "interval" of balanced accuracy, "gain": which share of
+    what the oracle gains over plain, "above_without" and "above_generated": see `difference`; "runs", "seconds"."""
+    found = []
+    cases = dict.fromkeys((row["label"], row["ratio"]) for row in rows)
+    for label, ratio in cases:
+        here = [row for row in rows if (row["label"], row["ratio"]) == (label, ratio)]
+        names = list(dict.fromkeys(row["remedy"] for row in here))
+        by = {name: [row for row in here if row["remedy"] == name] for name in names}
+        means = {name: _means(some) for name, some in by.items()}
+        known = [name for name in (*WITHOUT, BEST) if name in by]
+        rival = max(known, key=lambda name: means[name]["chosen_on"]) if known else None
+        for name, some in by.items():
+            entry: dict[str, Any] = {"label": label, "ratio": ratio, "remedy": name, "runs": len(some), **means[name]}
+            entry["interval"] = interval(some)
+            entry["gain"] = None
+            if "oracle" in by and "plain" in by:
+                whole = means["oracle"]["balanced"] - means["plain"]["balanced"]
+                entry["gain"] = (
+                    round((entry["balanced"] - means["plain"]["balanced"]) / whole, 3) if whole > 0 else None
+                )
+            attacked = name in ATTACKED
+            beside = BEST_GENERATED if name == BEST_SIA else "generated"
+            entry["above_without"] = difference(some, by[rival]) if attacked and rival else None
+            entry["above_generated"] = difference(some, by[beside]) if attacked and beside in by else None
+            entry["rival"] = rival
+            found.append(entry)
+    return found
+
+
+def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    names = (*MEASURES, "chosen_on", "seconds")
+    return {name: round(float(np.mean([row[name] for row in rows])), 4) for name in names}
+
+
+def _right(row: Mapping[str, Any]) -> list[NDArray[np.float64]]:
+    """Which pictures of each class were read right, 0 or 1."""
+    return [np.array([float(mark) for mark in marks]) for marks in row["right"]]
+
+
+def interval(rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """95 % of balanced accuracy."""
+    if len(rows) > 1:
+        return _over_runs([row["balanced"] for row in rows])
+    marks = _right(rows[0])
+    return _over_pictures([part.mean() for part in marks], [part.var() / len(part) for part in marks])
+
+
+def difference(rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How much higher balanced accuracy and the worst class are than others', paired by run, or by picture if one."""
+    pairs = {(row["architecture"], row["seed"]): row for row in others}
+    both = [
+        (row, pairs[row["architecture"], row["seed"]]) for row in rows if (row["architecture"], row["seed"]) in pairs
+    ]
+    gains = [first["balanced"] - second["balanced"] for first, second in both]
+    worst = [first["worst"] - second["worst"] for first, second in both]
+    if len(both) > 1:
+        reach = _over_runs(gains)
+    else:
+        apart = [one - other for one, other in zip(*map(_right, both[0]), strict=True)]
+        reach = _over_pictures([part.mean() for part in apart], [part.var() / len(part) for part in apart])
+    return {"balanced": round(float(np.mean(gains)), 4), "interval": reach, "worst": round(float(np.mean(worst)), 4)}
+
+
+def _over_runs(values: Sequence[float]) -> list[float]:
+    from scipy.stats import t
+
+    spread = np.std(values, ddof=1) / len(values) ** 0.5 * t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
+    return [round(float(np.mean(values) - spread), 4), round(float(np.mean(values) + spread), 4)]
+
+
+def _over_pictures(means: Sequence[float], variances: Sequence[float]) -> list[float]:
+    """Of a mean over classes whose pictures were drawn apart."""
+    from scipy.stats import norm
+
+    spread = norm.ppf((1 + CONFIDENCE) / 2) * sum(variances) ** 0.5 / len(means)
+    return [round(float(np.mean(means) - spread), 4), round(float(np.mean(means) + spread), 4)]

@@ -1,0 +1,155 @@
+"""The imbalance suite: how long tails are cut, what rows say together, and one small run of all of it."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sia_gen.core.errors import RequestError
+from sia_gen.rebalancing import bench, long_tail
+from sia_gen.rebalancing.bench import QUICK, ROWS, Scale, imbalance_suite, scale_of
+from sia_gen.rebalancing.case_rows import CaseRows
+from sia_gen.rebalancing.faces_folder import Faces
+from sia_gen.rebalancing.long_tail import CHOSEN_ON, TESTED, Tail, split
+from sia_gen.rebalancing.remedies import TAUS, plan
+from sia_gen.rebalancing.tally import difference, interval, tally
+from sia_gen.studio.renders import read_renders, shipped_renders
+
+SMALL = Scale(labels=("glasses",), ratios=(10,), architectures=("resnet",), seeds=1, faces=6, steps=2, batch=8)
+
+
+@pytest.fixture(scope="module")
+def renders():
+    return read_renders(shipped_renders(), 1400)
+
+
+def test_a_long_tail_and_what_is_kept_from_it(renders):
+    tail = Tail(label="glasses", ratio=10)
+    parts = split(renders, tail, 50)
+    most = parts.counts[0]
+    assert parts.counts[1] == round(most / 10)
+    assert parts.labels[parts.tail].bincount().tolist() == parts.counts
+    assert parts.labels[parts.more].tolist() == [1] * min(50, most - parts.counts[1])
+    assert parts.labels[parts.tested].bincount().tolist() == [TESTED] * 2
+    assert parts.labels[parts.chosen_on].bincount().tolist() == [CHOSEN_ON] * 2
+    rows = torch.cat([parts.tail, parts.more, parts.tested, parts.chosen_on])
+    assert len(rows.unique()) == len(rows)  # nothing is both learnt from and measured on
+    other = split(renders, replace(tail, ratio=50, seed=1), 50)
+    assert torch.equal(other.tested, parts.tested)
+    assert not torch.equal(other.tail[:most], parts.tail[:most])
+
+
+def test_bands_between_fall_off_geometrically(monkeypatch, renders):
+    monkeypatch.setattr(long_tail, "TESTED", 20)
+    monkeypatch.setattr(long_tail, "CHOSEN_ON", 10)
+    counts = split(renders, Tail(label="age", ratio=16), 10).counts
+    assert counts == [round(counts[0] / ratio) for ratio in (1, 2, 4, 8, 16)]
+    with pytest.raises(RequestError, match="too few for a ratio of 500"):
+        split(renders, Tail(label="age", ratio=500), 10)
+
+
+def test_how_many_faces_each_class_gets():
+    assert plan([100, 30, 5], 50, beside=False) == {1: 50, 2: 50}
+    assert plan([100, 80, 5], 50, beside=False) == {1: 20, 2: 50}
+    assert plan([100, 80, 5], 500, beside=True) == {0: 95, 1: 95, 2: 95}
+    assert plan([9, 9], 12, beside=False) == {0: 12, 1: 12}
+
+
+def row(remedy, right, seed=0, worst=0.0, **more):
+    shares = [marks.count("1") / len(marks) for marks in right]
+    known = {"f1": 0.5, "ece": 0.1, "auroc": 0.5, "chosen_on": 0.5, "seconds": 1.0, "architecture": "resnet"}
+    known |= {"label": "glasses", "ratio": 50, "remedy": remedy, "seed": seed, "right": right, "worst": worst}
+    return known | {"balanced": sum(shares) / len(shares)} | more
+
+
+def test_intervals_over_pictures_and_over_runs():
+    low, high = interval([row("plain", ["1" * 50 + "0" * 50, "1" * 100])])
+    assert (low + high) / 2 == pytest.approx(0.75, abs=1e-4)
+    assert high - low == pytest.approx(2 * 1.96 * (0.25 / 100) ** 0.5 / 2, abs=1e-3)
+    low, high = interval([{"balanced": value} for value in (0.5, 0.6, 0.7)])
+    assert (low, high) == pytest.approx((0.6 - 4.3027 * 0.1 / 3**0.5, 0.6 + 4.3027 * 0.1 / 3**0.5), abs=1e-3)
+
+
+def test_a_difference_is_paired():
+    first, second = row("a", ["1110", "1100"], worst=0.5), row("b", ["1100", "1000"], worst=0.25)
+    found = difference([first], [second])
+    assert (found["balanced"], found["worst"]) == (0.25, 0.25)
+    assert found["interval"][0] < 0.25 < found["interval"][1]
+    runs = [row("a", ["1", "1"], seed) for seed in range(3)]
+    others = [row("b", ["1", "0"], seed) for seed in (2, 1, 0)]
+    assert difference(runs, others) == {"balanced": 0.5, "interval": [0.5, 0.5], "worst": 0.0}
+
+
+def test_what_the_rows_say_together():
+    rows = [
+        row("plain", ["11", "00"]), row("focal", ["11", "10"], chosen_on=0.9), row("erasing", ["11", "11"]),
+        row("oracle", ["11", "11"]), row("generated", ["11", "10"]), row("sia-joint", ["11", "11"]),
+    ]  # fmt: skip
+    by = {entry["remedy"]: entry for entry in tally(rows)}
+    assert [by[name]["gain"] for name in ("plain", "generated", "sia-joint")] == [0, 0.5, 1]
+    assert by["sia-joint"]["rival"] == "focal"  # by what choices are made on, not by what is measured
+    assert by["sia-joint"]["above_without"]["balanced"] == 0.25
+    assert by["sia-joint"]["above_generated"]["balanced"] == 0.25
+    assert by["focal"]["above_without"] is None
+
+
+def test_what_is_asked_of_the_suite():
+    assert scale_of(True) == QUICK
+    assert scale_of(False, ratios=["10", "20"], labels=["age"], steps=None).ratios == (10, 20)
+    with pytest.raises(RequestError, match="ratios=a are no whole numbers"):
+        scale_of(False, ratios=["a"])
+
+
+def test_the_suite_is_taught_measured_and_goes_on(monkeypatch, tmp_path, renders):
+    monkeypatch.setattr(bench, "read_renders", lambda folder: renders)
+    made, taught = [], []
+
+    def fill(folder, source, plan, hard, target, told, *, round_number=0, seed=0, progress=None):
+        made.append((folder.name, dict(plan), hard, target is not None))
+        folder.mkdir(parents=True, exist_ok=True)
+        labels = torch.tensor([number for number, count in plan.items() for _ in range(count)])
+        rows = [{"likeness": 0.1, "hard": hard != "generated"} for _ in labels]
+        pictures = torch.randint(0, 256, (len(labels), 3, 128, 128), dtype=torch.uint8)
+        return Faces(pictures, labels, rows, Counter(), 3.0), None
+
+    plain = CaseRows._taught
+
+    def counted(self, name, remedy, added):
+        taught.append((name, 0 if added is None else len(added[1])))
+        return plain(self, name, remedy, added)
+
+    monkeypatch.setattr(bench, "fill", fill)
+    monkeypatch.setattr(bench._Suite, "_source", lambda self, tail: None)
+    monkeypatch.setattr(bench, "likeness_of", lambda faces, source: {"twice": 0.0})
+    monkeypatch.setattr(bench, "draw_people", lambda *given: None)
+    monkeypatch.setattr(CaseRows, "_taught", counted)
+    found = imbalance_suite(tmp_path, scale=SMALL)
+    names = [row["remedy"] for row in found["rows"]]
+    assert len(names) == len(set(names)) == ROWS
+    assert {"logit-adjusted", "tau-normalised"}.isdisjoint(name for name, _ in taught)  # made of the plain one
+    added = dict(taught)
+    assert [added[name] for name in ("oracle", "generated-rare")] == [6, 6]
+    assert [added[name] for name in ("generated", "generated-alone", "sia-semantic", "sia-joint", "sia-best")] == [
+        12
+    ] * 5
+    assert made[0] == ("faces-glasses-0", {1: 6, 0: 6}, "generated", False)
+    assert [each[1:] for each in made[1:]] == [({0: 3, 1: 3}, "semantic", True), ({0: 3, 1: 3}, "joint", True)]
+    assert (tmp_path / "glasses.png").stat().st_size > 10_000
+    assert json.loads((tmp_path / "imbalance.json").read_text())["table"] == found["table"]
+    alone = next(row for row in found["rows"] if row["remedy"] == "tau-normalised")
+    assert alone["tau"] in TAUS
+    count = len(taught)
+    (tmp_path / "glasses-10-resnet-0" / "oracle" / "row.json").unlink()
+    again = imbalance_suite(tmp_path, scale=SMALL)
+    assert [name for name, _ in taught[count:]] == ["oracle"]
+    assert [row["balanced"] for row in again["rows"]] == [row["balanced"] for row in found["rows"]]
+    with pytest.raises(RequestError, match="holds a suite with steps=2, not 3"):
+        imbalance_suite(tmp_path, scale=replace(SMALL, steps=3))
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("")
+    with pytest.raises(RequestError, match="holds files that are no suite's"):
+        imbalance_suite(tmp_path, scale=SMALL)
