@@ -29,13 +29,15 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Faces:
-    """Where faces come from. ``focus`` are attributes that half of them are moved along alone, where there are any."""
+    """Where faces come from. ``focus`` are attributes that half of them are moved along alone, where there are any;
+    ``attacked`` is the share that an attack changes, where the regimen has one."""
 
     generator: Generator
     space: AttributeSpace
     truth: Truth
     attack: SemanticImageAttack
     focus: tuple[str, ...]
+    attacked: float = 1.0
 
     def draw(self, seeds: Sequence[int], regimen: Regimen, target: Target, progress: Progress) -> tuple[Tensor, Tensor]:
         """Pictures uint8 ``[M, 3, R, R]`` and what is right of them ``[M, ...]``: each face as it is, and as changed.
@@ -75,15 +77,16 @@ class Faces:
     def _changed(
         self, codes: Codes, seeds: Sequence[int], truth: Tensor, regimen: Regimen, target: Target, progress: Progress
     ) -> Tensor:  # fmt: skip
-        """The same faces changed, uint8 ``[N, 3, R, R]``: at random, and where the attack finds worse, by that."""
+        """The same faces changed, uint8 ``[N, 3, R, R]``: at random, the first of them by the attack."""
         alone = self._alone(len(seeds))
         changed = self._pictures(codes, self._random(seeds, alone))
         if regimen.hard == "random":
             return changed
         asked = followed(target, codes.device)
         attack = self.attack if regimen.hard == "joint" else replace(self.attack, epsilon=0.0)
+        first = torch.arange(len(seeds)) < round(self.attacked * len(seeds))
         for index in range(-1, len(self.focus)):
-            rows = (alone == index).nonzero().flatten()
+            rows = ((alone == index) & first).nonzero().flatten()
             if not len(rows):
                 continue
             space = self.space if index < 0 else self.space.select([self.focus[index]])

@@ -55,7 +55,7 @@ def prepared(regimen: Regimen, mirrored: bool) -> Callable[..., tuple[Tensor, ..
             images, flip = mirrored_at_random(images, random)
             truths = either(flip, turned, straight)
         noise = torch.rand(images.shape, generator=random, device=images.device) * 2 - 1
-        return images, truths, noise
+        return images.contiguous(memory_format=torch.channels_last), truths, noise
 
     return prepare
 

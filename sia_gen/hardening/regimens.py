@@ -43,7 +43,8 @@ def regimen(name: str) -> Regimen:
 class HardeningSettings:
     """How much is learnt, and how hard.
 
-    faces     generated faces a round, each unedited and, where the regimen says so, changed against the model as it is
+    faces     generated faces a round, each unedited and, where the regimen says so, changed
+    attacked  share of the faces that are changed against the model, where the regimen attacks; others are at random
     rounds    times that new faces are made; all those before are learnt from, too
     steps     training steps a round
     batch     pictures of a step
@@ -52,9 +53,10 @@ class HardeningSettings:
     epsilon   radius of what PGD and TRADES add to pixels
     """
 
-    faces: int = 1500
+    faces: int = 6000
+    attacked: float = 0.25
     rounds: int = 2
-    steps: int = 750
+    steps: int = 5000
     batch: int = 32
     rate: float = 2e-3
     attack: int = 6
@@ -67,6 +69,8 @@ class HardeningSettings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
                 raise RequestError(f"{name}={value!r} is outside {least}…{most}; choose a whole number in that range")
+        if isinstance(self.attacked, bool) or not 0 <= self.attacked <= 1:
+            raise RequestError(f"attacked={self.attacked!r} is outside 0…1; give a share of the faces, as 0.25")
         if not 0 < self.rate <= 1:
             raise RequestError(f"rate={self.rate!r} is outside 0…1; give a learning rate, as 0.0005")
         if not 0 < self.epsilon <= 1:

@@ -98,7 +98,7 @@ def resolve(
         "generator": source.name, "attributes": space.names, "focus": list(focus), "label": label,
         "truth": truth.words,
     }  # fmt: skip
-    faces = Faces(source, space, truth, attack, focus)
+    faces = Faces(source, space, truth, attack, focus, settings.attacked)
     return Asked(
         named, model, student, faces, chosen, settings, seed, precision, place, label, finished, told
     )  # fmt: skip

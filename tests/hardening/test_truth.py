@@ -15,14 +15,14 @@ from sia_gen.hardening.faces import Faces
 from sia_gen.hardening.lessons import apart, error, in_mirror, prepared
 from sia_gen.hardening.regimens import REGIMENS, HardeningSettings
 from sia_gen.hardening.trainable import Trainable
-from sia_gen.hardening.truth import truth_of
+from sia_gen.hardening.truth import OwnTruth, truth_of
 from sia_gen.studio.factors import NAMES
 from sia_gen.studio.landmarks import in_a_mirror
 from sia_gen.studio.renders import read_renders, shipped_renders
 from sia_gen.studio.sampling import sample
 from sia_gen.targets.points import FACE_POINTS, Keypoints, normalised_error
 from sia_gen.targets.target import Label, labelled
-from sia_gen.targets.task import Detection, MultiLabel, Regression
+from sia_gen.targets.task import Classification, Detection, MultiLabel, Regression
 from sia_gen.targets.verifier import load_verifier
 from sia_gen.training.landmarks import make_vitpose
 from tests.standins import colours
@@ -212,3 +212,24 @@ def test_figures_count_what_is_within_the_tolerance():
     assert measured(target) == "faces read within 10"
     assert measured(ModuleTarget(Flat(2), MultiLabel(("smile", "glasses")))) is None
     assert Label("age", ()) == target.label
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_share_of_the_faces_is_attacked_and_the_others_change_at_random(share):
+    generator = colours()
+    asked = []
+
+    def judge(images):
+        asked.append(len(images))
+        return images.mean(dim=(2, 3))[:, :2]
+
+    target = ModuleTarget(judge, Classification(("a", "b")), "judge")
+    attack = SemanticImageAttack(steps=1, epsilon=0.0)
+    made = Faces(generator, generator.attributes, OwnTruth(target), attack, (), share)
+    pictures, _ = made.draw(range(8), REGIMENS["sia-semantic"], target, lambda *told: None)
+    plain, changed = pictures[:8], pictures[8:]
+    assert (plain != changed).any(dim=(1, 2, 3)).sum() > 5
+    at_random, _ = made.draw(range(8), REGIMENS["random"], target, lambda *told: None)
+    same = (at_random[8:] == changed).all(dim=(1, 2, 3))
+    assert same[round(8 * share) :].all()
+    assert not same[: round(8 * share)].all() or not share
