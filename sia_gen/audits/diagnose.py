@@ -55,7 +55,8 @@ def audit(
     differentiable is asked only: its attack's steps follow estimates (step "evolve"). With ``towards``, the name of a
     class, a classifier fails where it says that class; faces that are of it are not attacked. ``label`` says what a
     target predicts that does not say so itself, as "smile:0.5" (see `labelled`). Each of ``pairs`` is moved together
-    besides. A ``quick`` look leaves out "joint", "semantic" and "pixel": each attribute alone and the control remain.
+    besides. A ``quick`` look leaves out "joint", "semantic" and "pixel" (each attribute alone and the control remain)
+    and renders nothing unless ``confirm`` asks for it.
 
     Every arm spends all of its steps: what is reported of a face is its worst point, beside it the least change that
     made it fail. Where the generator was taught on the studio's factors and the head mesh is installed, the failing

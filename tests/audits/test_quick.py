@@ -83,3 +83,16 @@ def test_it_is_shown_again_and_is_no_whole_audit(runs):
         run(planted_problem(), runs[0].folder)
     with pytest.raises(RequestError, match="quick='yes' is not True or False"):
         run(planted_problem(), quick="yes")
+
+
+def test_it_renders_nothing_unless_that_is_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr("sia_gen.audits.run.resolve.taught", lambda generator: True)
+    monkeypatch.setattr("sia_gen.audits.run.resolve.installed", lambda: "here")
+    monkeypatch.setattr("sia_gen.audits.run.resolve.Rendered.of", lambda *given: asked.append(given) or None)
+    report = run(planted_problem(), faces=2, quick=True)
+    assert asked == []
+    assert "a quick look renders nothing unless --confirm asks for it" in report.histogram["confirmation"]
+    run(planted_problem(), faces=2)
+    run(planted_problem(), faces=2, quick=True, confirm=True)
+    assert len(asked) == 2

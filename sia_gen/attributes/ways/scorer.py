@@ -140,6 +140,7 @@ def in_units(
     shape = (-1, *[1] * (space.directions.ndim - 1))
     ends = space.directions.cpu() * most.view(shape)  # [K, ...]
     moved = measure(generator, labels, codes, ends, space.space, progress).mean(1)  # [K, S] sd at the ends
+    moved = torch.where(labels.sd > STILL, moved, 0)  # a score that is the same for all faces has no sd
     far, column = moved.abs().max(dim=1)
     told = [row for row in range(len(most)) if far[row] >= READABLE]
     if not told:

@@ -115,7 +115,7 @@ def resolve(
     pairs = checked(pairs, audited)
     witness = Witness.of(target, audited.names, where, generator, by)
     said = [*in_training_mode(target), *witness.said]
-    rendered = _confirmer(confirm, generator, witness.target, where)
+    rendered = _confirmer(confirm, quick, generator, witness.target, where)
     settings = {
         "generator": generator.name,
         "target": witness.target.name,
@@ -161,10 +161,10 @@ def _spaces(
 
 
 def _confirmer(
-    confirm: bool | Literal["auto"], generator: Generator, target: Target, device: torch.device
+    confirm: bool | Literal["auto"], quick: bool, generator: Generator, target: Target, device: torch.device
 ) -> Rendered | None:
-    """Who confirms failures, where that is asked for or can be done anyway."""
-    if confirm is False or (confirm == "auto" and (not taught(generator) or installed() is None)):
+    """Who confirms failures, where that is asked for, or can be done anyway and need not be quick."""
+    if confirm is False or (confirm == "auto" and (quick or not taught(generator) or installed() is None)):
         return None
     return Rendered.of(target, generator, device)
 

@@ -122,6 +122,8 @@ def confirmation(content: Mapping[str, Any]) -> str:
     alone = content["attributes"]
     if not any(row["successes"] for row in content["arms"].values() or alone):
         return ""
+    if content["settings"]["confirmed_by"] is None and content["settings"].get("quick"):
+        return "No failure here is confirmed: a quick look renders nothing unless --confirm asks for it."
     if content["settings"]["confirmed_by"] is None:
         return (
             "No failure here is confirmed: nobody drew the same people with the same changes independently of the "

@@ -55,7 +55,8 @@ def audit(
     label: Annotated[str | None, typer.Option(help="What the target predicts, as smile:0.5 or age:30,60.")] = None,
     pairs: Annotated[str | None, typer.Option(help="Attributes to move together, as age+yaw,smile+glasses.")] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Only each attribute alone and the control: nothing together, no pixels.")
+        bool,
+        typer.Option("--quick", help="Only each attribute alone and the control: no ascent, no renders."),
     ] = False,
     confirm: Annotated[
         bool | None,
