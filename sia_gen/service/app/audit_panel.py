@@ -12,7 +12,7 @@ import gradio as gr
 
 from sia_gen.core.errors import Cancelled, RequestError, WorkError
 from sia_gen.core.seeds import MAX_SEED
-from sia_gen.service.app.audit_request import MAX_EPSILON, MAX_FACES, MAX_STEPS, AuditRequest
+from sia_gen.service.app.audit_request import FACES, MAX_EPSILON, MAX_FACES, MAX_STEPS, AuditRequest
 from sia_gen.service.app.jobs import Jobs, Update
 from sia_gen.service.app.result_panel import ResultPanel
 from sia_gen.service.runs import RunStore
@@ -51,7 +51,7 @@ class AuditPanel:
                     info="The model under audit",
                 )
                 generator = gr.Dropdown(generators, value=generators[0], label="Generator", visible=len(generators) > 1)
-                faces = gr.Slider(1, MAX_FACES, 16, step=1, label="Faces")
+                faces = gr.Slider(1, MAX_FACES, FACES, step=1, label="Faces")
                 chosen = gr.CheckboxGroup(
                     _choices(attributes[generators[0]]),
                     value=list(attributes[generators[0]]),
@@ -66,7 +66,7 @@ class AuditPanel:
                 with gr.Row():
                     self.start = gr.Button("Run the audit", variant="primary", size="md", min_width=150)
                     self.stop = gr.Button("Stop", variant="stop", interactive=False, size="md", min_width=80)
-                self.status = gr.HTML("", elem_id="status", container=False)
+                self.status = gr.HTML("", elem_classes="status", container=False)
                 finished = store.finished()
                 self.earlier = gr.Dropdown(finished, value=finished[0] if finished else None, label="Finished runs")
             with gr.Column(scale=3, min_width=600):
@@ -80,11 +80,11 @@ class AuditPanel:
             concurrency_id="audit",
             show_progress="minimal",
             show_progress_on=[self.status],
-            api_name="audit",
+            api_visibility="private",
         )
         # `audit` itself says that it was stopped: two events that both did could come in either order.
         self.stop.click(self.halt, None, None, queue=False, show_progress="hidden", api_visibility="private")
-        self.earlier.input(self.show, self.earlier, self.result.components, api_name="result")
+        self.earlier.input(self.show, self.earlier, self.result.components, api_visibility="private")
 
     def _offer(self, generator: str) -> gr.CheckboxGroup:
         names = self.attributes[generator]
@@ -153,7 +153,7 @@ class AuditPanel:
 
     def halt(self, visitor: gr.Request) -> None:
         """Stop the visitor's audit."""
-        self.jobs.stop(visitor.session_hash)
+        self.jobs.stop(visitor.session_hash, "audit")
 
     def refresh(self) -> dict[gr.components.Component, Any]:
         """The finished runs as they are now and the newest of them, for a page that opens."""

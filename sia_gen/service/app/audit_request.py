@@ -17,6 +17,7 @@ from sia_gen.core.settings import settings
 from sia_gen.service.runs import RunStore, slug
 
 MAX_FACES = 256
+FACES = 32  # as the command line audits by default
 MAX_STEPS = 50
 MAX_EPSILON = 8
 
@@ -28,7 +29,7 @@ class AuditRequest:
     generator: str
     target: str
     attributes: tuple[str, ...]
-    faces: int = Field(16, ge=1, le=MAX_FACES)
+    faces: int = Field(FACES, ge=1, le=MAX_FACES)
     seed: int = Field(0, ge=0, le=MAX_SEED)
     steps: int = Field(10, ge=1, le=MAX_STEPS)
     box: float = Field(1.0, gt=0, le=1)

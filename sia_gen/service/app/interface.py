@@ -7,6 +7,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 # Read by gradio when it is imported.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -20,27 +21,35 @@ import gradio as gr
 from sia_gen.core.errors import RequestError
 from sia_gen.core.seeds import face_seeds
 from sia_gen.service import catalogue
+from sia_gen.service.app.api import Api
+from sia_gen.service.app.attack_panel import AttackPanel
+from sia_gen.service.app.audit_jobs import AuditJobs
 from sia_gen.service.app.audit_panel import AuditPanel
 from sia_gen.service.app.edit_panel import EditPanel
+from sia_gen.service.app.faces import QUIET
 from sia_gen.service.app.jobs import Jobs
 from sia_gen.service.commands.options import resolve
-from sia_gen.service.editor import load_editor
+from sia_gen.service.models import Models
 from sia_gen.service.runs import RunStore
 from sia_gen.targets.load import load_target
 
 TITLE = "sia-gen"
-WAITING = 20
+WAITING = 100  # visitors' requests in the queue
+GENERATOR = "faces-stylegan2"
 CACHE_SECONDS = 24 * 3600
 HEADER = """# sia-gen: which semantic attributes make a face model fail?
 Synthetic faces are moved along named attributes, and by a bounded pixel residual, up the loss of a target.
 What stands out against random directions that change the picture as much is what the target is *sensitive* to.
 No face here is a real person's.
 """
-STYLE = """
-#status progress { display: block; width: 100%; margin-top: 4px; }
+STYLE = (
+    (Path(__file__).parent / "attack.css").read_text(encoding="utf-8")
+    + """
+.status progress { display: block; width: 100%; margin-top: 4px; }
 .beside { position: sticky; top: 8px; }
 #report iframe { width: 100%; min-height: 40rem; border: 0; background: white; }
 """
+)
 
 
 def build(
@@ -53,16 +62,21 @@ def build(
     seed: int = 0,
 ) -> gr.Blocks:
     """The app for these models; visitors choose among them and can name no others."""
-    editors = {name: load_editor(name, device) for name in generators}
-    attributes = {name: editor.space.names for name, editor in editors.items()}
+    models, store = Models(device), store or RunStore()
+    programs = AuditJobs(store, jobs, device)
+    attributes = {name: models.attributes(name).names for name in generators}
     cache = (CACHE_SECONDS, CACHE_SECONDS)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=cache, fill_width=True) as app:
+        Api(models, generators, targets, programs, jobs, seed).offer()  # before events whose functions have such names
         gr.Markdown(HEADER)
+        with gr.Tab("Attack"):
+            AttackPanel(attributes, targets, models, jobs, seed)
         with gr.Tab("Audit"):
-            audits = AuditPanel(attributes, targets, store or RunStore(), jobs, device, seed)
-        for name, editor in editors.items():
-            with gr.Tab("Edit a face" if len(editors) == 1 else f"Edit a face of {name}"):
-                EditPanel(editor, seed)
+            audits = AuditPanel(attributes, targets, store, jobs, device, seed)
+        for name in generators:
+            with gr.Tab("Edit a face" if len(generators) == 1 else f"Edit a face of {name}") as tab:
+                panel = EditPanel(name, models, seed)
+            tab.select(panel.edit, panel.inputs, panel.outputs, **QUIET)
 
         def leave(visitor: gr.Request) -> None:
             jobs.stop(visitor.session_hash)
@@ -73,7 +87,7 @@ def build(
             None,
             [audits.earlier, *audits.result.components],
             show_progress="hidden",
-            api_name="newest",
+            api_visibility="private",
         )
     return app
 
@@ -101,6 +115,7 @@ def launch(
     """
     face_seeds(seed, 1)  # refuses a wrong seed before anything is loaded
     offered = [entry["name"] for entry in catalogue.generators() if entry["editable"]] + list(generators)
+    offered.sort(key=lambda name: name != GENERATOR)  # which is offered first
     audited = [entry["name"] for entry in catalogue.targets()] + list(targets)
     for kind, names in (("generator", offered), ("target", audited)):
         if not names:
