@@ -13,6 +13,7 @@ from pathlib import Path
 from sia_gen.audits.finished.audit_report import HISTOGRAM, AuditReport
 from sia_gen.core.errors import unknown
 from sia_gen.core.files import atomic, is_folder
+from sia_gen.service.places import kept
 
 # What a first visitor sees: sia-gen audit --target smile-classifier-planted, less parts/ and images/.
 LONGEST = 60  # letters of a folder's name
@@ -20,12 +21,13 @@ FIRST_RESULT = Path(__file__).parent / "first_result"
 
 
 def default_folder() -> Path:
-    """The environment's ``SIA_GEN_RUNS``; else a temporary folder on a Space, whose disk is its repository's, and
-    ``runs`` in the working directory elsewhere."""
-    on_space = "SPACE_ID" in os.environ
-    return Path(
-        os.environ.get("SIA_GEN_RUNS") or (Path(tempfile.gettempdir()) / "sia-gen-runs" if on_space else "runs")
-    )
+    """The environment's ``SIA_GEN_RUNS``; else on a Space its own disk ``/data`` if it has one, or a temporary folder,
+    and ``runs`` in the working directory elsewhere."""
+    if named := os.environ.get("SIA_GEN_RUNS"):
+        return Path(named)
+    if "SPACE_ID" not in os.environ:
+        return Path("runs")
+    return (kept() or Path(tempfile.gettempdir())) / "sia-gen-runs"
 
 
 def slug(name: str) -> str:

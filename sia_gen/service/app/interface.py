@@ -1,27 +1,21 @@
-"""The Gradio app: audit a target, edit a face. It works offline and sends nothing anywhere."""
+"""The Gradio app: attack a face, audit a target, edit a face. It works offline and sends nothing anywhere."""
 
 from __future__ import annotations
 
 import os
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-
-# Read by gradio when it is imported.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-if not os.environ.get("GRADIO_TEMP_DIR"):
-    # Its own folder has a name that belongs to whoever served first on the machine. This one goes with the program.
-    files = tempfile.TemporaryDirectory(prefix="sia-gen-app-", ignore_cleanup_errors=True)
-    os.environ["GRADIO_TEMP_DIR"] = files.name
 
 import gradio as gr
 
-from sia_gen.core.errors import RequestError
+from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.files import shipped
 from sia_gen.core.seeds import face_seeds
 from sia_gen.service import catalogue
-from sia_gen.service.app.api import Api
+from sia_gen.service.app.api import GENERATOR, TARGET, Api
 from sia_gen.service.app.attack_panel import AttackPanel
 from sia_gen.service.app.audit_jobs import AuditJobs
 from sia_gen.service.app.audit_panel import AuditPanel
@@ -35,7 +29,6 @@ from sia_gen.targets.load import load_target
 
 TITLE = "sia-gen"
 WAITING = 100  # visitors' requests in the queue
-GENERATOR = "faces-stylegan2"
 CACHE_SECONDS = 24 * 3600
 HEADER = """# sia-gen: which semantic attributes make a face model fail?
 Synthetic faces are moved along named attributes, and by a bounded pixel residual, up the loss of a target.
@@ -58,12 +51,16 @@ def build(
     jobs: Jobs,
     *,
     store: RunStore | None = None,
-    device: str = "cpu",
+    models: Models | None = None,
     seed: int = 0,
 ) -> gr.Blocks:
-    """The app for these models; visitors choose among them and can name no others."""
-    models, store = Models(device), store or RunStore()
-    programs = AuditJobs(store, jobs, device)
+    """The app for these models; visitors choose among them and can name no others.
+
+    Audits that programs asked for before are gone on with.
+    """
+    models, store = models or Models(), store or RunStore()
+    programs = AuditJobs(store, jobs, models.device)
+    programs.resume()
     attributes = {name: models.attributes(name).names for name in generators}
     cache = (CACHE_SECONDS, CACHE_SECONDS)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=cache, fill_width=True) as app:
@@ -72,7 +69,7 @@ def build(
         with gr.Tab("Attack"):
             AttackPanel(attributes, targets, models, jobs, seed)
         with gr.Tab("Audit"):
-            audits = AuditPanel(attributes, targets, store, jobs, device, seed)
+            audits = AuditPanel(attributes, targets, store, jobs, models.device, seed)
         for name in generators:
             with gr.Tab("Edit a face" if len(generators) == 1 else f"Edit a face of {name}") as tab:
                 panel = EditPanel(name, models, seed)
@@ -122,8 +119,9 @@ def launch(
             raise RequestError(f"no {kind} is shipped; name one with --{kind}")
     for name in targets:
         load_target(name, "cpu")  # refuses what is no target before anything is served
-    jobs = Jobs()
-    app = build(offered, audited, jobs, device=resolve(device), seed=seed).queue(max_size=WAITING)
+    share_threads()
+    jobs, models = Jobs(), Models(resolve(device))
+    app = build(offered, audited, jobs, models=models, seed=seed).queue(max_size=WAITING)
     try:
         _, address, _ = app.launch(
             server_name=host,
@@ -137,12 +135,33 @@ def launch(
             css=STYLE,
         )
         announce(address)
+        threading.Thread(target=warm, args=(models, offered[0]), daemon=True, name="warm").start()
         _until_told()
     except OSError as error:
         raise RequestError(f"cannot serve on port {port} of {host} ({error}); choose another --port") from None
     finally:
         app.close(verbose=False)
         jobs.close()
+
+
+def share_threads() -> None:
+    """Half of the cores for each of the two kinds of long work, so that they do not wait for one another's threads.
+
+    Two torch jobs of two threads each, on two cores, were ten times slower than of one thread each.
+    """
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
+
+
+def warm(models: Models, generator: str) -> None:
+    """Load what the first attack needs; what fails here fails again, and is told, where it is asked for."""
+    if TARGET not in shipped("target"):
+        return
+    with suppress(RequestError, WorkError):
+        attacker = models.attacker(generator, TARGET)
+        _ = attacker.gate, attacker.rendered, models.editor(generator)
 
 
 def _until_told() -> None:
