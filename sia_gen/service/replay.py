@@ -219,6 +219,9 @@ def _about(attacker: Attacker, face: int, seed: int, attack: SemanticImageAttack
         "face": face,
         "seed": seed,
         "reference": reference_name(attacker.witness.target, attacker.witness.verified),
+        "right": None,
+        "said_before": None,
+        "said_after": None,
         "measured": getattr(task, "measured", ""),
         "attack": asdict(attack),
     }

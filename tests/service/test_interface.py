@@ -12,6 +12,7 @@ import pytest
 from sia_gen.core.errors import RequestError
 from sia_gen.service.app import interface
 from sia_gen.service.app.audit_panel import AuditPanel
+from sia_gen.service.app.audit_request import AuditRequest
 from sia_gen.service.app.jobs import Jobs
 from sia_gen.service.runs import RunStore
 
@@ -45,7 +46,7 @@ def test_every_tab_is_on_the_page(address):
     with urllib.request.urlopen(f"{address}config", timeout=60) as response:
         parts = json.loads(response.read())["components"]
     tabs = [part["props"]["label"] for part in parts if part["type"] == "tabitem"]
-    assert tabs == ["Attack", "Audit", "Edit a face"]
+    assert tabs == ["Attack", "Audit", "Compare", "Edit a face"]
 
 
 @pytest.mark.parametrize("fault", [KeyError("key"), OSError(28, "No space left on device")])
@@ -61,6 +62,15 @@ def test_a_fault_of_the_app_gives_the_buttons_back(store, monkeypatch, fault):
     with closing(jobs), pytest.raises(gr.Error, match="broke off because of a fault"):
         shown.extend(panel.audit(COLOURS, IS_RED, ["redness"], 8, 0, 10, 1, 0, visitor))
     assert (shown[-1][panel.start].interactive, shown[-1][panel.stop].interactive) == (True, False)
+
+
+def test_a_visitor_is_told_of_no_option_of_the_command_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    asked = AuditRequest(generator=COLOURS, target=IS_RED, attributes=("redness",))
+    with pytest.raises(
+        RequestError, match=r"^cannot write to '.*file' \(it is no folder\); tell who runs this service$"
+    ):
+        asked.run(RunStore(tmp_path / "file"), "cpu", lambda done, total, what: None)
 
 
 @pytest.mark.parametrize("path", ["pyproject.toml", "/etc/passwd", "../../etc/passwd"])

@@ -82,6 +82,17 @@ def test_the_page_holds_every_step_and_says_what_is_known(shown):
     assert "redder" in text
 
 
+def test_the_page_shows_the_last_step_while_an_attack_is_under_way(models):
+    seen = []
+    asked = AttackRequest(generator=COLOURS, target=IS_RED, face=4, steps=3)
+    asked.run(models, seen.append, lambda done, total, what: None)
+    text = page(seen[2], "step 2 of 3 …")
+    assert "step 2 of 3 …" in text
+    assert text.count("<div data-step=") == 1
+    assert '<div data-step="2">' in text
+    assert '<label class="replay"' not in text
+
+
 def test_a_face_that_is_wrong_as_it_is_is_not_attacked(models):
     target = models.attacker(COLOURS, IS_RED)
     shown = replay(target, 4, 4, None, SemanticImageAttack())

@@ -14,7 +14,7 @@ from sia_gen.service.replay import Replay, Step
 from sia_gen.service.words import in_words
 
 SIDE = 320  # of pictures on the page, in pixels
-BARS = 8  # attributes that are drawn; the rest are counted
+BARS = 7  # attributes that are drawn; the rest are counted
 LEAST = 0.02  # of an attribute's half range: less is no bar
 WIDTH, HEIGHT = 300, 120  # of the curve of the loss
 
@@ -43,7 +43,7 @@ def headline(shown: Replay) -> str:
     if not shown.correct:
         return f"The target is wrong on face {about['face']} as it is, so it was not attacked. Take another face."
     worst, first = shown.steps[shown.worst], shown.steps[0]
-    if about.get("said_after") is not None and shown.failed:
+    if about["said_after"] is not None and shown.failed:
         return (
             f"Face {about['face']} fails: '{about['said_before']}' became '{about['said_after']}'. The probability of "
             f"the right class fell from {_percent(first.output)} to {_percent(worst.output)}."

@@ -51,6 +51,7 @@ class AttackPanel:
     ) -> None:
         self.attributes, self.models, self.jobs, self.seed = attributes, models, jobs, seed
         generators = list(attributes)
+        self._files = tempfile.TemporaryDirectory(prefix="sia-gen-")  # of the attack that the app opens with
         first = _first(generators, targets)
         names = list(attributes[generators[0]])
         with gr.Row(equal_height=False):
@@ -88,7 +89,9 @@ class AttackPanel:
                         info="The one that the target predicts is left out by itself",
                     )
                     self.steps = gr.Slider(1, MAX_STEPS, 10, step=1, label="Steps of ascent")
-                self.download = gr.DownloadButton("Download pictures and numbers", interactive=False, size="md")
+                self.download = gr.DownloadButton(
+                    "Download pictures and numbers", self._packed(first), interactive=first is not None, size="md"
+                )
             with gr.Column(scale=4, min_width=320):
                 self.result = gr.HTML(page(first) if first else NOTHING, elem_id="attack", container=False)
                 examples = self._examples(targets)
@@ -108,6 +111,13 @@ class AttackPanel:
             button.click(partial(self._set, values), self.generator, settings, **QUIET).then(**told)
         self.stop.click(self.halt, None, None, queue=False, **QUIET)
         self.generator.change(self._offer, self.generator, self.chosen, **QUIET)
+
+    def _packed(self, first: Replay | None) -> str | None:
+        if first is None:
+            return None
+        archive = Path(self._files.name) / f"face-{first.about['face']}.zip"
+        first.pack(archive)
+        return str(archive)
 
     def _examples(self, targets: Sequence[str]) -> dict[gr.Button, Mapping[str, Any]]:
         offered = {name: values for name, values in EXAMPLES.items() if values["target"] in targets}

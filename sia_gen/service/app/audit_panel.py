@@ -68,9 +68,9 @@ class AuditPanel:
                     self.stop = gr.Button("Stop", variant="stop", interactive=False, size="md", min_width=80)
                 self.status = gr.HTML("", elem_classes="status", container=False)
                 finished = store.finished()
-                self.earlier = gr.Dropdown(finished, value=finished[0] if finished else None, label="Finished runs")
+                self.earlier = gr.Dropdown(finished, value=None, label="Finished runs")
             with gr.Column(scale=3, min_width=600):
-                self.result = ResultPanel(first, controls)
+                self.result = ResultPanel(controls)
         generator.change(self._offer, generator, chosen, show_progress="hidden", api_visibility="private")
         self.start.click(
             self.audit,
@@ -97,9 +97,9 @@ class AuditPanel:
             self.stop: gr.Button(interactive=False),
         }
 
-    def _busy(self, update: Update) -> dict[gr.components.Component, Any]:
+    def _busy(self, update: Update, left: float | None) -> dict[gr.components.Component, Any]:
         what = update.what if update.done < update.total else "writing the report"
-        text = html.escape(f"{what} ({update.done} of {update.total})")
+        text = html.escape(f"{what} ({update.done} of {update.total}{rest(left)})")
         return {
             self.status: f"<label>{text}<progress max='{update.total}' value='{update.done}'></progress></label>",
             self.start: gr.Button(interactive=False),
@@ -134,7 +134,7 @@ class AuditPanel:
             # Closed on every way out, also when the visitor leaves: that ends the work.
             with closing(job.updates()) as updates:
                 for update in updates:
-                    yield self._busy(update)
+                    yield self._busy(update, job.left)
             report = job.result()
         except Cancelled:
             yield self._idle(STOPPED)
@@ -155,13 +155,16 @@ class AuditPanel:
         """Stop the visitor's audit."""
         self.jobs.stop(visitor.session_hash, "audit")
 
-    def refresh(self) -> dict[gr.components.Component, Any]:
-        """The finished runs as they are now and the newest of them, for a page that opens."""
-        finished, newest = self.store.finished(), self.store.first()
-        shown = [] if newest is None else self.result.values(newest)
+    def refresh(self, shown: str | None) -> dict[gr.components.Component, Any]:
+        """The finished runs as they are now, and unless one is ``shown`` the newest of them."""
+        finished = self.store.finished()
+        if shown in finished:
+            return {self.earlier: gr.Dropdown(finished, value=shown)}
+        newest = self.store.first()
+        values = [] if newest is None else self.result.values(newest)
         return {
             self.earlier: gr.Dropdown(finished, value=finished[0] if finished else None),
-            **dict(zip(self.result.components, shown, strict=bool(shown))),
+            **dict(zip(self.result.components, values, strict=bool(values))),
         }
 
     def show(self, name: str) -> list[Any]:
@@ -170,6 +173,14 @@ class AuditPanel:
             return self.result.values(self.store.report(name))
         except (RequestError, WorkError) as error:
             raise gr.Error(str(error), duration=10, print_exception=False) from None
+
+
+def rest(seconds: float | None) -> str:
+    """How long it will take, to the nearest ten seconds or minute."""
+    if seconds is None:
+        return ""
+    about = f"{max(10, round(seconds, -1)):.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    return f", about {about} left"
 
 
 def _choices(names: Sequence[str]) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ from sia_gen.service.words import HOW_READ, grouped, in_words
 SIDE, HEIGHT = 320, 260  # of the pictures, and of their place on the page
 STEPS = 100
 OPEN = 3  # groups of sliders that are unfolded
-OPENING_FACE = 40  # of the embedded default's run 0: sharp, seen from the front, in even light
+OPENING_FACE = 27  # of the embedded default's run 0: sharp, seen from the front, in even light
 HEADINGS = ["attribute", "before", "after", "change", "unit"]
 
 
@@ -32,13 +32,13 @@ class EditPanel:
         attributes = models.attributes(generator).attributes
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=320):
-                with gr.Row():
+                with gr.Row(equal_height=True):
                     face = gr.Number(
                         OPENING_FACE, label="Face", precision=0, minimum=0, maximum=MAX_FACES - 1, min_width=100
                     )
-                    another = gr.Button("Next face", min_width=90)
-                    anyone = gr.Button("Random face", min_width=90)
-                    reset = gr.Button("Undo all changes", min_width=120)
+                    another = gr.Button("Next face", size="md", min_width=90)
+                    anyone = gr.Button("Random face", size="md", min_width=90)
+                    reset = gr.Button("Undo all changes", size="md", min_width=120)
                 sliders = {}
                 for number, (group, members) in enumerate(grouped(attributes).items()):
                     with gr.Accordion(group, open=number < OPEN), gr.Row():

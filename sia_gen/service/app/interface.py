@@ -19,6 +19,7 @@ from sia_gen.service.app.api import GENERATOR, TARGET, Api
 from sia_gen.service.app.attack_panel import AttackPanel
 from sia_gen.service.app.audit_jobs import AuditJobs
 from sia_gen.service.app.audit_panel import AuditPanel
+from sia_gen.service.app.compare_panel import ComparePanel
 from sia_gen.service.app.edit_panel import EditPanel
 from sia_gen.service.app.faces import QUIET
 from sia_gen.service.app.jobs import Jobs
@@ -68,8 +69,12 @@ def build(
         gr.Markdown(HEADER)
         with gr.Tab("Attack"):
             AttackPanel(attributes, targets, models, jobs, seed)
-        with gr.Tab("Audit"):
+        with gr.Tab("Audit") as tab:
             audits = AuditPanel(attributes, targets, store, jobs, models.device, seed)
+        tab.select(audits.refresh, audits.earlier, [audits.earlier, *audits.result.components], **QUIET)
+        with gr.Tab("Compare") as tab:
+            comparison = ComparePanel(generators, targets, models, store, jobs, seed)
+        tab.select(comparison.refresh, None, comparison.runs, **QUIET)
         for name in generators:
             with gr.Tab("Edit a face" if len(generators) == 1 else f"Edit a face of {name}") as tab:
                 panel = EditPanel(name, models, seed)
@@ -79,13 +84,6 @@ def build(
             jobs.stop(visitor.session_hash)
 
         app.unload(leave)
-        app.load(
-            audits.refresh,
-            None,
-            [audits.earlier, *audits.result.components],
-            show_progress="hidden",
-            api_visibility="private",
-        )
     return app
 
 

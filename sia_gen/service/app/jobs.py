@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Event
+from time import monotonic
 from typing import Generic, NamedTuple, TypeVar
 
 from sia_gen.core.errors import Cancelled
@@ -29,9 +30,11 @@ class Job(Generic[T]):
     def __init__(self, worker: ThreadPoolExecutor, work: Callable[[Progress], T]) -> None:
         self._stopped = Event()
         self._latest = Update(0, 1, "starting")
+        self._begun = 0.0
         self._future: Future[T] = worker.submit(self._run, work)
 
     def _run(self, work: Callable[[Progress], T]) -> T:
+        self._begun = monotonic()
         self._report(0, 1, "loading")
         return work(self._report)
 
@@ -61,6 +64,12 @@ class Job(Generic[T]):
     def latest(self) -> Update:
         """Where the work is."""
         return self._latest if self._future.running() or self._future.done() else WAITING
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that the rest takes if it goes on as it has gone so far; None before anything is done."""
+        done, total, _ = self._latest
+        return (monotonic() - self._begun) / done * (total - done) if done else None
 
     @property
     def done(self) -> bool:

@@ -22,17 +22,12 @@ FRAME = """<iframe srcdoc="{page}" title="Report of the audit" sandbox="allow-sa
 class ResultPanel:
     """Components, made where the object is made; `values` fills them, in the order of `components`."""
 
-    def __init__(self, report: AuditReport | None, controls: gr.Column) -> None:
+    def __init__(self, controls: gr.Column) -> None:
         # Gradio copies what it serves, so zips live only as long as the app.
         self._zips = tempfile.TemporaryDirectory(prefix="sia-gen-")
-        page, archive = NOTHING, None
-        if report is not None:
-            page, archive = _frame(report), self._zip(report)
         with controls:
-            self.download = gr.DownloadButton(
-                "Download this run (zip)", archive, interactive=archive is not None, size="md"
-            )
-        self.report = gr.HTML(page, elem_id="report", container=False)
+            self.download = gr.DownloadButton("Download this run (zip)", interactive=False, size="md")
+        self.report = gr.HTML(NOTHING, elem_id="report", container=False)
 
     @property
     def components(self) -> list[gr.components.Component]:
