@@ -18,6 +18,7 @@ from sia_gen.service.app import interface
 from sia_gen.service.app.audit_jobs import ASKED, AuditJobs
 from sia_gen.service.app.audit_request import AuditRequest
 from sia_gen.service.app.jobs import Jobs
+from sia_gen.service.app.offer import Offer
 from sia_gen.service.runs import RunStore
 
 COLOURS = "tests.standins:colours"
@@ -40,7 +41,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def client(store):
     jobs = Jobs()
-    app = interface.build([COLOURS], [IS_RED, IS_BLUE], jobs, store=store)
+    app = interface.build(Offer([COLOURS], [IS_RED, IS_BLUE]), jobs, store=store)
     _, address, _ = app.queue().launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
     made = Client(address, verbose=False)
     yield made

@@ -14,6 +14,7 @@ from sia_gen.service.app import interface
 from sia_gen.service.app.audit_panel import AuditPanel
 from sia_gen.service.app.audit_request import AuditRequest
 from sia_gen.service.app.jobs import Jobs
+from sia_gen.service.app.offer import Offer
 from sia_gen.service.runs import RunStore
 
 COLOURS = "tests.standins:colours"
@@ -35,7 +36,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(store):
     jobs = Jobs()
-    app = interface.build([COLOURS], [IS_RED, "tests.standins:nothing"], jobs, store=store)
+    app = interface.build(Offer([COLOURS], [IS_RED, "tests.standins:nothing"]), jobs, store=store)
     _, address, _ = app.queue().launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
     yield address
     app.close(verbose=False)
@@ -57,7 +58,7 @@ def test_a_fault_of_the_app_gives_the_buttons_back(store, monkeypatch, fault):
     monkeypatch.setattr("sia_gen.service.app.audit_request.AuditRequest.run", fail)
     jobs, visitor = Jobs(), SimpleNamespace(session_hash="a")
     with gr.Blocks():
-        panel = AuditPanel({COLOURS: ["redness"]}, [IS_RED], store, jobs, "cpu")
+        panel = AuditPanel({COLOURS: ["redness"]}, Offer([COLOURS], [IS_RED]), store, jobs, "cpu")
     shown = []
     with closing(jobs), pytest.raises(gr.Error, match="broke off because of a fault"):
         shown.extend(panel.audit(COLOURS, IS_RED, ["redness"], 8, 0, 10, 1, 0, visitor))

@@ -17,7 +17,7 @@ import gradio as gr
 
 from sia_gen.audits.finished.comparison import compare
 from sia_gen.audits.run.run_folder import REPORT, RESULTS
-from sia_gen.core.errors import Cancelled, RequestError, WorkError, unknown
+from sia_gen.core.errors import Cancelled, RequestError, WorkError
 from sia_gen.core.images import to_pil
 from sia_gen.core.seeds import MAX_FACES, face_seeds, whole
 from sia_gen.service import catalogue
@@ -25,6 +25,7 @@ from sia_gen.service.app.attack_request import AttackRequest
 from sia_gen.service.app.audit_jobs import AuditJobs
 from sia_gen.service.app.audit_request import FACES, AuditRequest
 from sia_gen.service.app.jobs import Jobs
+from sia_gen.service.app.offer import Offer
 from sia_gen.service.models import Models
 from sia_gen.service.runs import pack
 
@@ -33,22 +34,21 @@ GENERATOR, TARGET = "faces-stylegan2", "smile-classifier-planted"
 
 
 class Api:
-    """The endpoints, one a method; visitors may name the ``generators`` and ``targets`` that are offered, no others."""
+    """The endpoints, one a method."""
 
     def __init__(
         self,
         models: Models,
-        generators: Sequence[str],
-        targets: Sequence[str],
+        offer: Offer,
         audits: AuditJobs,
         jobs: Jobs,
         seed: int,
     ) -> None:
         self.models, self.audits, self.jobs, self.seed = models, audits, jobs, seed
-        self._generators, self._targets = list(generators), list(targets)
+        self.offered = offer
         self._files = tempfile.TemporaryDirectory(prefix="sia-gen-")
 
-    def offer(self) -> None:
+    def make(self) -> None:
         """Make the endpoints, inside of a `gr.Blocks`."""
         heavy = {"attack": "attack", "edit": "edit"}
         for work in (
@@ -75,10 +75,8 @@ class Api:
         failed, whether the picture is valid and whether an independent render confirms it, every step's probabilities,
         loss and changes in units, and four pictures: before, semantic, adversarial, residual.
         """
-        self._require("generator", generator, self._generators)
-        self._require("target", target, self._targets)
         asked = AttackRequest(
-            generator=generator, target=target, face=face, attributes=_names(attributes), budget=budget,
+            generator=self.offered.generator(generator), target=self.offered.target(target), face=face, attributes=_names(attributes), budget=budget,
             epsilon=epsilon, steps=steps, seed=self.seed,
         )  # fmt: skip
         job = self.jobs.start(
@@ -94,7 +92,7 @@ class Api:
         attributes are changes in units, as {"age": 20, "yaw": -15}, see /attributes for names, units and safe ranges.
         Gives the pictures before and after, and what the verifier reads off both.
         """
-        self._require("generator", generator, self._generators)
+        generator = self.offered.generator(generator)
         number = whole("face", face, 0, MAX_FACES - 1)
         changes = _changes(attributes)
         edits = self.models.editor(generator).change(face_seeds(self.seed, number + 1)[-1:], changes)
@@ -116,8 +114,7 @@ class Api:
         Answers at once with a job, whose name is valid as long as its run is kept; /status tells how far it is, /result
         gives what it found, /stop ends it. It takes minutes. The same request goes on where it was stopped.
         """
-        self._require("generator", generator, self._generators)
-        self._require("target", target, self._targets)
+        generator, target = self.offered.generator(generator), self.offered.target(target)
         known = self.models.attributes(generator)
         names = tuple(known.names if attributes is None else known.select(_names(attributes) or ()).names)
         asked = AuditRequest(
@@ -151,20 +148,16 @@ class Api:
 
     def targets(self) -> dict:
         """The models that can be attacked and audited, and what each predicts."""
-        return {"targets": _entries(catalogue.targets(), self._targets)}
+        return {"targets": _entries(catalogue.targets(), self.offered.targets)}
 
     def generators(self) -> dict:
         """Where faces come from."""
-        return {"generators": _entries(catalogue.generators(), self._generators)}
+        return {"generators": _entries(catalogue.generators(), self.offered.generators)}
 
     def attributes(self, generator: str = GENERATOR) -> dict:
         """The attributes of a generator: names, units, safe ranges, and what going down and up means."""
-        self._require("generator", generator, self._generators)
+        generator = self.offered.generator(generator)
         return {"attributes": catalogue.described(self.models.attributes(generator))}
-
-    def _require(self, kind: str, name: Any, offered: list[str]) -> None:
-        if name not in offered:
-            raise unknown(kind, str(name), offered)
 
     def _folder(self) -> Path:
         """A new folder; those whose files were given are removed."""
@@ -227,7 +220,7 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
-def _entries(known: list[dict[str, Any]], offered: list[str]) -> list[dict[str, Any]]:
+def _entries(known: list[dict[str, Any]], offered: Sequence[str]) -> list[dict[str, Any]]:
     """What is known of each model that is offered."""
     told = {entry["name"]: entry for entry in known}
     return [told.get(name, {"name": name}) for name in offered]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from sia_gen.service.app.attack_request import MAX_BUDGET, AttackRequest
 from sia_gen.service.app.audit_request import MAX_EPSILON, MAX_STEPS
 from sia_gen.service.app.faces import QUIET, any_face, next_face
 from sia_gen.service.app.jobs import Jobs, Update
+from sia_gen.service.app.offer import Offer
 from sia_gen.service.models import Models
 from sia_gen.service.replay import NUMBERS, Replay
 from sia_gen.service.words import in_words
@@ -47,10 +48,10 @@ class AttackPanel:
     """
 
     def __init__(
-        self, attributes: Mapping[str, Sequence[str]], targets: Sequence[str], models: Models, jobs: Jobs, seed: int = 0
+        self, attributes: Mapping[str, Sequence[str]], offer: Offer, models: Models, jobs: Jobs, seed: int = 0
     ) -> None:
-        self.attributes, self.models, self.jobs, self.seed = attributes, models, jobs, seed
-        generators = list(attributes)
+        self.attributes, self.offer, self.models, self.jobs, self.seed = attributes, offer, models, jobs, seed
+        generators, targets = list(offer.generators), offer.targets
         self._files = tempfile.TemporaryDirectory(prefix="sia-gen-")  # of the attack that the app opens with
         first = _first(generators, targets)
         names = list(attributes[generators[0]])
@@ -61,6 +62,7 @@ class AttackPanel:
                     value=first.about["target"] if first else targets[0],
                     label="Target",
                     info="The model under attack",
+                    allow_custom_value=offer.local,
                 )
                 self.face = gr.Number(
                     first.about["face"] if first else 0, label="Face", precision=0, minimum=0, maximum=MAX_FACES - 1
@@ -80,7 +82,11 @@ class AttackPanel:
                 self.status = gr.HTML("", elem_classes="status", container=False)
                 with gr.Accordion("Attributes and steps", open=False):
                     self.generator = gr.Dropdown(
-                        generators, value=generators[0], label="Generator", visible=len(generators) > 1
+                        generators,
+                        value=generators[0],
+                        label="Generator",
+                        visible=offer.local or len(generators) > 1,
+                        allow_custom_value=offer.local,
                     )
                     self.chosen = gr.CheckboxGroup(
                         _choices(names),
@@ -129,12 +135,18 @@ class AttackPanel:
 
     def _set(self, values: Mapping[str, Any], generator: str) -> list[Any]:
         """What an example sets, in the order of its outputs."""
-        known = list(self.attributes[generator])
+        known = self._known(generator)
         plain = {"attributes": known, "budget": 1, "epsilon": 1, "steps": 10} | values
         return [plain[name] for name in ("target", "face", "attributes", "budget", "epsilon", "steps")]
 
+    def _known(self, generator: str) -> list[str]:
+        """The attributes of a generator; nothing of one that is not found, which an attack says."""
+        with suppress(RequestError, WorkError):
+            return list(self.attributes.get(generator) or self.models.attributes(self.offer.generator(generator)).names)
+        return []
+
     def _offer(self, generator: str) -> gr.CheckboxGroup:
-        names = list(self.attributes[generator])
+        names = self._known(generator)
         return gr.CheckboxGroup(_choices(names), value=names)
 
     def attack(
@@ -152,8 +164,8 @@ class AttackPanel:
         live: list[Replay] = []
         try:
             asked = AttackRequest(
-                generator=generator,
-                target=target,
+                generator=self.offer.generator(generator),
+                target=self.offer.target(target),
                 face=face,
                 attributes=tuple(attributes),
                 budget=budget,

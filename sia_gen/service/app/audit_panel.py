@@ -14,6 +14,7 @@ from sia_gen.core.errors import Cancelled, RequestError, WorkError
 from sia_gen.core.seeds import MAX_SEED
 from sia_gen.service.app.audit_request import FACES, MAX_EPSILON, MAX_FACES, MAX_STEPS, AuditRequest
 from sia_gen.service.app.jobs import Jobs, Update
+from sia_gen.service.app.offer import Offer
 from sia_gen.service.app.result_panel import ResultPanel
 from sia_gen.service.runs import RunStore
 from sia_gen.service.words import in_words
@@ -31,24 +32,26 @@ class AuditPanel:
     def __init__(
         self,
         attributes: Mapping[str, Sequence[str]],
-        targets: Sequence[str],
+        offer: Offer,
         store: RunStore,
         jobs: Jobs,
         device: str,
         seed: int = 0,
     ) -> None:
-        self.attributes, self.targets = attributes, targets
+        self.attributes, self.offer = attributes, offer
+        targets = offer.targets
         self.store, self.jobs, self.device = store, jobs, device
         generators = list(attributes)
         first = store.first()
         shown = first.histogram["target"] if first is not None else None
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=300) as controls:
-                target = gr.Dropdown(
+                self.target = gr.Dropdown(
                     list(targets),
                     value=shown if shown in targets else targets[0],
                     label="Target",
                     info="The model under audit",
+                    allow_custom_value=offer.local,
                 )
                 generator = gr.Dropdown(generators, value=generators[0], label="Generator", visible=len(generators) > 1)
                 faces = gr.Slider(1, MAX_FACES, FACES, step=1, label="Faces")
@@ -74,7 +77,7 @@ class AuditPanel:
         generator.change(self._offer, generator, chosen, show_progress="hidden", api_visibility="private")
         self.start.click(
             self.audit,
-            [generator, target, chosen, faces, number, steps, box, epsilon],
+            [generator, self.target, chosen, faces, number, steps, box, epsilon],
             [self.status, self.start, self.stop, self.earlier, *self.result.components],
             concurrency_limit=1,
             concurrency_id="audit",
@@ -121,8 +124,8 @@ class AuditPanel:
         """Audit, telling where it is; the last value is the result."""
         try:
             asked = AuditRequest(
-                generator=generator,
-                target=target,
+                generator=self.offer.generator(generator),
+                target=self.offer.target(target),
                 attributes=tuple(attributes),
                 faces=faces,
                 seed=seed,

@@ -19,6 +19,7 @@ from sia_gen.service.app.attack_request import MAX_BUDGET, AttackRequest
 from sia_gen.service.app.audit_request import MAX_EPSILON
 from sia_gen.service.app.faces import QUIET, next_face
 from sia_gen.service.app.jobs import Jobs
+from sia_gen.service.app.offer import Offer
 from sia_gen.service.models import Models
 from sia_gen.service.runs import RunStore
 from sia_gen.service.words import in_words
@@ -31,17 +32,17 @@ NO_RUNS = "Audits that have ended can be compared here: run two of them, with th
 class ComparePanel:
     """Components and their events, made where the object is made."""
 
-    def __init__(
-        self, generators: Sequence[str], targets: Sequence[str], models: Models, store: RunStore, jobs: Jobs, seed: int
-    ) -> None:
+    def __init__(self, offer: Offer, models: Models, store: RunStore, jobs: Jobs, seed: int = 0) -> None:
+        generators, targets = offer.generators, offer.targets
+        self.offer = offer
         self.models, self.store, self.jobs, self.seed = models, store, jobs, seed
         with gr.Accordion("Two targets on the same face"):
             with gr.Row(equal_height=True):
                 generator = gr.Dropdown(
                     list(generators), value=generators[0], label="Generator", visible=len(generators) > 1, min_width=150
                 )
-                pair = [
-                    gr.Dropdown(list(targets), value=value, label=label, min_width=190)
+                self.pair = pair = [
+                    gr.Dropdown(list(targets), value=value, label=label, min_width=190, allow_custom_value=offer.local)
                     for label, value in zip(("First target", "Second target"), _pair(targets), strict=True)
                 ]
                 face = gr.Number(
@@ -90,7 +91,12 @@ class ComparePanel:
         try:
             for place, target in enumerate((first, second)):
                 asked = AttackRequest(
-                    generator=generator, target=target, face=face, budget=budget, epsilon=epsilon, seed=self.seed
+                    generator=self.offer.generator(generator),
+                    target=self.offer.target(target),
+                    face=face,
+                    budget=budget,
+                    epsilon=epsilon,
+                    seed=self.seed,
                 )
                 job = self.jobs.start(visitor.session_hash, partial(asked.run, self.models, None), ATTACK)
                 with closing(job.updates()) as updates:

@@ -23,13 +23,19 @@ from sia_gen.service.app.compare_panel import ComparePanel
 from sia_gen.service.app.edit_panel import EditPanel
 from sia_gen.service.app.faces import QUIET
 from sia_gen.service.app.jobs import Jobs
+from sia_gen.service.app.offer import Offer
+from sia_gen.service.app.own_model import OwnModel
 from sia_gen.service.commands.options import resolve
 from sia_gen.service.models import Models
 from sia_gen.service.runs import RunStore
+from sia_gen.service.uploads import LARGEST, Uploads
+from sia_gen.studio.factors import NAMES as FACTORS
 from sia_gen.targets.load import load_target
 
 TITLE = "sia-gen"
 WAITING = 100  # visitors' requests in the queue
+HOME = ("127.0.0.1", "localhost", "::1")
+SMALL = 1_000_000  # bytes of a file that is sent where none is asked for
 CACHE_SECONDS = 24 * 3600
 HEADER = """# sia-gen: which semantic attributes make a face model fail?
 Synthetic faces are moved along named attributes, and by a bounded pixel residual, up the loss of a target.
@@ -47,38 +53,40 @@ STYLE = (
 
 
 def build(
-    generators: Sequence[str],
-    targets: Sequence[str],
+    offer: Offer,
     jobs: Jobs,
     *,
     store: RunStore | None = None,
     models: Models | None = None,
     seed: int = 0,
 ) -> gr.Blocks:
-    """The app for these models; visitors choose among them and can name no others.
+    """The app for the models of an offer.
 
     Audits that programs asked for before are gone on with.
     """
     models, store = models or Models(), store or RunStore()
     programs = AuditJobs(store, jobs, models.device)
     programs.resume()
+    generators = offer.generators
     attributes = {name: models.attributes(name).names for name in generators}
     cache = (CACHE_SECONDS, CACHE_SECONDS)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=cache, fill_width=True) as app:
-        Api(models, generators, targets, programs, jobs, seed).offer()  # before events whose functions have such names
+        Api(models, offer, programs, jobs, seed).make()  # before events whose functions have such names
         gr.Markdown(HEADER)
         with gr.Tab("Attack"):
-            AttackPanel(attributes, targets, models, jobs, seed)
+            attacks = AttackPanel(attributes, offer, models, jobs, seed)
         with gr.Tab("Audit") as tab:
-            audits = AuditPanel(attributes, targets, store, jobs, models.device, seed)
+            audits = AuditPanel(attributes, offer, store, jobs, models.device, seed)
         tab.select(audits.refresh, audits.earlier, [audits.earlier, *audits.result.components], **QUIET)
         with gr.Tab("Compare") as tab:
-            comparison = ComparePanel(generators, targets, models, store, jobs, seed)
+            comparison = ComparePanel(offer, models, store, jobs, seed)
         tab.select(comparison.refresh, None, comparison.runs, **QUIET)
         for name in generators:
             with gr.Tab("Edit a face" if len(generators) == 1 else f"Edit a face of {name}") as tab:
                 panel = EditPanel(name, models, seed)
             tab.select(panel.edit, panel.inputs, panel.outputs, **QUIET)
+        if offer.uploads is not None:
+            OwnModel(offer.uploads, FACTORS, [attacks.target, audits.target, *comparison.pair])
 
         def leave(visitor: gr.Request) -> None:
             jobs.stop(visitor.session_hash)
@@ -102,9 +110,14 @@ def launch(
     targets: Sequence[str] = (),
     seed: int = 0,
     device: str = "auto",
+    allow_models: bool = False,
+    local: bool = False,
     announce: Callable[[str], None] = print,
 ) -> None:
     """Serve the shipped models, and those named here, until interrupted; ``announce`` is told the address.
+
+    With ``allow_models`` visitors may bring their own, see `Uploads`; ``local`` is for one's own machine: folders and
+    ``module:callable``, whose code is run, may be named.
 
     Raises `RequestError` where there is nothing to serve, the port is taken or the seed is out of range.
     """
@@ -117,9 +130,14 @@ def launch(
             raise RequestError(f"no {kind} is shipped; name one with --{kind}")
     for name in targets:
         load_target(name, "cpu")  # refuses what is no target before anything is served
+    if local and host not in (None, *HOME):
+        raise RequestError(
+            f"--local runs the code that is named to it, so not for others on {host}; serve on {HOME[0]}"
+        )
+    offer = Offer(offered, audited, Uploads() if allow_models else None, local)
     share_threads()
     jobs, models = Jobs(), Models(resolve(device))
-    app = build(offered, audited, jobs, models=models, seed=seed).queue(max_size=WAITING)
+    app = build(offer, jobs, models=models, seed=seed).queue(max_size=WAITING)
     try:
         _, address, _ = app.launch(
             server_name=host,
@@ -128,7 +146,8 @@ def launch(
             show_error=True,
             prevent_thread_lock=True,
             ssr_mode=False,
-            footer_links=[],
+            footer_links=["api"],
+            max_file_size=LARGEST if allow_models else SMALL,
             theme=_theme(),
             css=STYLE,
         )
