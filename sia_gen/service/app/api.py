@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -76,13 +76,10 @@ class Api:
         loss and changes in units, and four pictures: before, semantic, adversarial, residual.
         """
         asked = AttackRequest(
-            generator=self.offered.generator(generator), target=self.offered.target(target), face=face, attributes=_names(attributes), budget=budget,
-            epsilon=epsilon, steps=steps, seed=self.seed,
+            generator=self.offered.generator(generator), target=self.offered.target(target), face=face,
+            attributes=_names(attributes), budget=budget, epsilon=epsilon, steps=steps, seed=self.seed,
         )  # fmt: skip
-        job = self.jobs.start(
-            uuid4().hex, lambda progress: asked.run(self.models, lambda shown: None, progress), "attack"
-        )
-        shown = job.result()
+        shown = self.jobs.start(uuid4().hex, partial(asked.run, self.models, None), "attack").result()
         files = self._pictures(shown.pictures(), f"face-{face}")
         return shown.content() | {"pictures": files}
 

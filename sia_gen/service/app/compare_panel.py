@@ -91,13 +91,9 @@ class ComparePanel:
         try:
             for place, target in enumerate((first, second)):
                 asked = AttackRequest(
-                    generator=self.offer.generator(generator),
-                    target=self.offer.target(target),
-                    face=face,
-                    budget=budget,
-                    epsilon=epsilon,
-                    seed=self.seed,
-                )
+                    generator=self.offer.generator(generator), target=self.offer.target(target), face=face,
+                    budget=budget, epsilon=epsilon, seed=self.seed,
+                )  # fmt: skip
                 job = self.jobs.start(visitor.session_hash, partial(asked.run, self.models, None), ATTACK)
                 with closing(job.updates()) as updates:
                     for update in updates:

@@ -130,10 +130,9 @@ def launch(
             raise RequestError(f"no {kind} is shipped; name one with --{kind}")
     for name in targets:
         load_target(name, "cpu")  # refuses what is no target before anything is served
-    if local and host not in (None, *HOME):
-        raise RequestError(
-            f"--local runs the code that is named to it, so not for others on {host}; serve on {HOME[0]}"
-        )
+    where = host or os.environ.get("GRADIO_SERVER_NAME") or HOME[0]
+    if local and where not in HOME:
+        raise RequestError(f"--local runs code that is named to it, so not for others on {where}; serve on {HOME[0]}")
     offer = Offer(offered, audited, Uploads() if allow_models else None, local)
     share_threads()
     jobs, models = Jobs(), Models(resolve(device))

@@ -39,17 +39,18 @@ class OwnModel:
                 cut = gr.Textbox(label="from which value on", value="0.5", info="As 0.5 or 30,60", min_width=140)
             add = gr.Button("Use this model", size="md")
             said = gr.HTML("", container=False)
+            own = gr.State([])  # names of what this visitor brought
         add.click(
             self.add,
-            [archive, hub, meaning, cut],
-            [said, *targets],
+            [archive, hub, meaning, cut, own],
+            [said, own, *targets],
             concurrency_limit=1,
             concurrency_id="upload",
             show_progress_on=[said],
             api_visibility="private",
         )
 
-    def add(self, archive: str | None, hub: str, meaning: str, cut: str) -> list[Any]:
+    def add(self, archive: str | None, hub: str, meaning: str, cut: str, own: list[str]) -> list[Any]:
         """Check, keep and offer the model; the file that was sent is removed."""
         path = None if archive is None else Path(archive)
         try:
@@ -59,6 +60,6 @@ class OwnModel:
         finally:
             if path is not None:
                 shutil.rmtree(path.parent, ignore_errors=True)
-        offered = [[*(choice[1] for choice in menu.choices), name] for menu in self.targets]
-        menus = [gr.Dropdown(choices, value=name) for choices in offered]
-        return [f"<p role='status'>'{name}' is a target now, in every tab.</p>", *menus]
+        own = [*own, name]
+        menus = [gr.Dropdown([*(value for _, value in menu.choices), *own], value=name) for menu in self.targets]
+        return [f"<p role='status'>'{name}' is a target now, in every tab.</p>", own, *menus]
