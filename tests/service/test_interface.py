@@ -16,6 +16,7 @@ from sia_gen.service.app.audit_request import AuditRequest
 from sia_gen.service.app.jobs import Jobs
 from sia_gen.service.app.offer import Offer
 from sia_gen.service.runs import RunStore
+from sia_gen.service.uploads import Uploads
 
 COLOURS = "tests.standins:colours"
 IS_RED = "tests.standins:is_red"
@@ -105,3 +106,32 @@ def test_a_port_in_use_is_one_line(address, monkeypatch):
         RequestError, match=rf"^cannot serve on port {port} of 127.0.0.1 \(.*\); choose another --port$"
     ):
         interface.launch("127.0.0.1", port, generators=[COLOURS], targets=[IS_RED])
+
+
+def test_serves_code_to_nobody_else(monkeypatch):
+    with pytest.raises(RequestError, match=r"^--local runs code that is named to it, so not for others on 0.0.0.0;"):
+        interface.launch("0.0.0.0", local=True)
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "::")
+    with pytest.raises(RequestError, match=r"^--local runs code that is named to it, so not for others on ::;"):
+        interface.launch(local=True)
+
+
+def test_what_may_be_named(tmp_path):
+    uploads = Uploads(tmp_path)
+    (tmp_path / "mine-1234").mkdir()
+    (tmp_path / "mine-1234" / "config.json").write_text("{}")
+    closed, open_, local = (Offer(["g"], ["t"], *more) for more in ((), (uploads,), (None, True)))
+    assert [offer.target("t") for offer in (closed, open_, local)] == ["t"] * 3
+    assert open_.target("mine-1234") == str(tmp_path / "mine-1234")
+    assert (local.target("os:getcwd"), local.generator("./mine")) == ("os:getcwd", "./mine")
+    for offer, name in (
+        (closed, "mine-1234"),
+        (closed, "os:getcwd"),
+        (open_, "os:getcwd"),
+        (open_, "../x"),
+        (local, 7),
+    ):
+        with pytest.raises(RequestError, match=r"^unknown target .*: there are t; choose one of these$"):
+            offer.target(name)
+    with pytest.raises(RequestError, match="unknown generator"):
+        open_.generator("./mine")
