@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
-from functools import cache
 from typing import Any
 
 from PIL import Image
 
+from sia_gen.audits.pages.page import filled
 from sia_gen.core.images import to_pil
 from sia_gen.service.replay import Replay, Step
 from sia_gen.service.words import in_words
@@ -23,18 +23,19 @@ def page(shown: Replay, under_way: str = "") -> str:
     """The attack in HTML: all of its steps, or while it is ``under_way`` the last one alone."""
     numbers = list(range(len(shown.steps)))
     now = numbers[-1] if under_way else shown.worst
-    return _template().render(
-        shown=shown,
-        about=shown.about,
-        under_way=under_way,
-        now=now,
-        last=numbers[-1],
-        before=_picture(to_pil(shown.steps[0].semantic)),
-        steps=[_step(shown, number) for number in (numbers[-1:] if under_way else numbers)],
-        curve=_curve(shown),
-        marks=[] if under_way else marks(shown),
-        headline=under_way or headline(shown),
-    )
+    content = {
+        "shown": shown,
+        "about": shown.about,
+        "under_way": under_way,
+        "now": now,
+        "last": numbers[-1],
+        "before": _picture(to_pil(shown.steps[0].semantic)),
+        "steps": [_step(shown, number) for number in (numbers[-1:] if under_way else numbers)],
+        "curve": _curve(shown),
+        "marks": [] if under_way else marks(shown),
+        "headline": under_way or headline(shown),
+    }
+    return filled("sia_gen.service.app", "attack.html.jinja", {"percent": _percent}, content)
 
 
 def headline(shown: Replay) -> str:
@@ -138,18 +139,3 @@ def _uri(image: Image.Image, kind: str, **options: Any) -> str:
     data = io.BytesIO()
     image.save(data, format=kind, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(data.getvalue()).decode()}"
-
-
-@cache
-def _template() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("sia_gen.service.app", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = _percent
-    return environment.get_template("attack.html.jinja")
