@@ -1,9 +1,13 @@
-"""The models of a service: each loaded once, when it is first asked for, and shared by all who ask."""
+"""The models of a service: each loaded once, when it is first asked for, and shared by all who ask.
+
+A generator changes while it draws (hooks, flags, numbers of another precision), so that two threads must not draw with
+one: attacks, which all run in one thread, have theirs, and edits another, one edit at a time.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from threading import RLock
 from typing import Any
 
@@ -12,7 +16,7 @@ from sia_gen.attributes.load import load_attributes
 from sia_gen.core.files import shipped
 from sia_gen.generators.load import load_generator
 from sia_gen.service.attacker import Attacker, attacker_of
-from sia_gen.service.editor import VERIFIER, Editor
+from sia_gen.service.editor import VERIFIER, Editor, Edits
 from sia_gen.targets.load import load_target
 from sia_gen.targets.verifier import load_verifier
 
@@ -24,23 +28,30 @@ class Models:
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
-        self._lock = RLock()
+        self._lock, self._editing = RLock(), RLock()
         self._kept: OrderedDict[tuple[str, ...], Any] = OrderedDict()
         self._loading: dict[tuple[str, ...], RLock] = {}
 
     def attributes(self, generator: str) -> AttributeSpace:
         return self._once(("attributes", generator), lambda: load_attributes(generator, self.device))
 
+    def edit(self, generator: str, seeds: Sequence[int], changes: Mapping[str, float]) -> Edits:
+        """What `Editor.change` gives; raises what `load_generator` and `load_attributes` do, too."""
+        editor = self.editor(generator)
+        with self._editing:
+            return editor.change(seeds, changes)
+
     def editor(self, generator: str) -> Editor:
-        """Raises what `load_generator` and `load_attributes` do."""
-        return self._once(
-            ("editor", generator),
-            lambda: Editor(self._generator(generator), self.attributes(generator), self._verifier()),
-        )
+        """To be used by one thread at a time, as `edit` does."""
+        return self._once(("editor", generator), lambda: self._editor(generator))
 
     def attacker(self, generator: str, target: str) -> Attacker:
-        """Raises what `load_generator`, `load_attributes` and `load_target` do."""
+        """To be used by one thread alone; raises what `load_generator`, `load_attributes` and `load_target` do."""
         return self._once(("attacker", generator, target), lambda: self._attacker(generator, target))
+
+    def _editor(self, generator: str) -> Editor:
+        verifier = load_verifier(VERIFIER, self.device) if VERIFIER in shipped("verifier") else None
+        return Editor(load_generator(generator, self.device), self.attributes(generator), verifier)
 
     def _attacker(self, generator: str, target: str) -> Attacker:
         def once(name: str, make: Callable[[], Any]) -> Any:
@@ -51,11 +62,6 @@ class Models:
 
     def _generator(self, name: str) -> Any:
         return self._once(("generator", name), lambda: load_generator(name, self.device))
-
-    def _verifier(self) -> Any:
-        if VERIFIER not in shipped("verifier"):
-            return None
-        return self._once((VERIFIER,), lambda: load_verifier(VERIFIER, self.device))
 
     def _once(self, key: tuple[str, ...], load: Callable[[], Any]) -> Any:
         with self._lock:

@@ -111,7 +111,8 @@ def test_what_the_target_predicts_is_no_attribute_to_move(models):
 
 def test_models_are_loaded_once(models):
     assert models.attacker(COLOURS, IS_RED) is models.attacker(COLOURS, IS_RED)
-    assert models.attacker(COLOURS, IS_BLUE).generator is models.editor(COLOURS).generator
+    assert models.attacker(COLOURS, IS_BLUE).generator is models.attacker(COLOURS, IS_RED).generator
+    assert models.editor(COLOURS).generator is not models.attacker(COLOURS, IS_RED).generator  # another thread's
 
 
 def test_the_app_opens_with_a_failure_that_is_valid_and_confirmed():

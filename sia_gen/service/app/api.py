@@ -92,7 +92,7 @@ class Api:
         generator = self.offered.generator(generator)
         number = whole("face", face, 0, MAX_FACES - 1)
         changes = _changes(attributes)
-        edits = self.models.editor(generator).change(face_seeds(self.seed, number + 1)[-1:], changes)
+        edits = self.models.edit(generator, face_seeds(self.seed, number + 1)[-1:], changes)
         pictures = {"before": to_pil(edits.before[0]), "after": to_pil(edits.after[0])}
         readings = [asdict(reading) for reading in (edits.readings[0] if edits.readings else ())]
         return {"face": number, "changes": changes, "readings": readings, "pictures": self._pictures(pictures, "edit")}

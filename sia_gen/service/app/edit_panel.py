@@ -78,8 +78,8 @@ class EditPanel:
                 print_exception=False,
             )
         try:
-            edits = self.models.editor(self.generator).change(
-                face_seeds(self.seed, int(face) + 1)[-1:], dict(zip(self.names, changes, strict=True))
+            edits = self.models.edit(
+                self.generator, face_seeds(self.seed, int(face) + 1)[-1:], dict(zip(self.names, changes, strict=True))
             )
         except (RequestError, WorkError) as error:
             raise gr.Error(str(error), duration=8, print_exception=False) from None

@@ -6,17 +6,18 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
 
-from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.errors import RequestError
+from sia_gen.core.executors import Progress
 from sia_gen.core.files import shipped
 from sia_gen.core.seeds import face_seeds
 from sia_gen.service import catalogue
 from sia_gen.service.app.api import GENERATOR, TARGET, Api
-from sia_gen.service.app.attack_panel import AttackPanel
+from sia_gen.service.app.attack_panel import ATTACK, AttackPanel
 from sia_gen.service.app.audit_jobs import AuditJobs
 from sia_gen.service.app.audit_panel import AuditPanel
 from sia_gen.service.app.compare_panel import ComparePanel
@@ -151,7 +152,7 @@ def launch(
             css=STYLE,
         )
         announce(address)
-        threading.Thread(target=warm, args=(models, offered[0]), daemon=True, name="warm").start()
+        jobs.start("nobody", partial(warm, models, offered[0]), ATTACK)
         _until_told()
     except OSError as error:
         raise RequestError(f"cannot serve on port {port} of {host} ({error}); choose another --port") from None
@@ -171,13 +172,12 @@ def share_threads() -> None:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
 
 
-def warm(models: Models, generator: str) -> None:
-    """Load what the first attack needs; what fails here fails again, and is told, where it is asked for."""
-    if TARGET not in shipped("target"):
-        return
-    with suppress(RequestError, WorkError):
+def warm(models: Models, generator: str, progress: Progress) -> None:
+    """Load what the first attack and the first edit need, in the thread of attacks."""
+    models.editor(generator)
+    if TARGET in shipped("target"):
         attacker = models.attacker(generator, TARGET)
-        _ = attacker.gate, attacker.rendered, models.editor(generator)
+        _ = attacker.gate, attacker.rendered
 
 
 def _until_told() -> None:
