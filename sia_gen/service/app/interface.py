@@ -15,7 +15,7 @@ from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
 from sia_gen.core.files import shipped
 from sia_gen.core.seeds import face_seeds
-from sia_gen.service import catalogue
+from sia_gen.service import catalogue, gpu
 from sia_gen.service.app.api import GENERATOR, TARGET, Api
 from sia_gen.service.app.attack_panel import ATTACK, AttackPanel
 from sia_gen.service.app.audit_jobs import AuditJobs
@@ -175,9 +175,11 @@ def share_threads() -> None:
 def warm(models: Models, generator: str, progress: Progress) -> None:
     """Load what the first attack and the first edit need, in the thread of attacks."""
     models.editor(generator)
-    if TARGET in shipped("target"):
+    progress(1, 3, "loaded the editor")  # where it can be stopped
+    if TARGET in shipped("target") and not gpu.LENT:
         attacker = models.attacker(generator, TARGET)
-        _ = attacker.gate, attacker.rendered
+        progress(2, 3, "loaded the target")
+        _ = attacker.rendered, attacker.gate
 
 
 def _until_told() -> None:

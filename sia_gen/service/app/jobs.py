@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from threading import Event
 from time import monotonic
 from typing import Generic, NamedTuple, TypeVar
@@ -31,7 +32,7 @@ class Job(Generic[T]):
         self._stopped = Event()
         self._latest = Update(0, 1, "starting")
         self._begun = 0.0
-        self._future: Future[T] = worker.submit(self._run, work)
+        self._future: Future[T] = worker.submit(copy_context().run, self._run, work)
 
     def _run(self, work: Callable[[Progress], T]) -> T:
         self._begun = monotonic()
