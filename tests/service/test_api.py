@@ -1,5 +1,6 @@
 """The service as a program sees it: over HTTP, by name."""
 
+import asyncio
 import json
 import urllib.request
 from contextlib import closing
@@ -205,3 +206,29 @@ def test_audits_do_not_wait_without_end(store, tmp_path, monkeypatch):
     monkeypatch.setattr("sia_gen.service.app.audit_jobs.MOST", 0)
     with closing(Jobs()) as jobs, pytest.raises(RequestError, match="audits wait already"):
         AuditJobs(RunStore(tmp_path), jobs, "cpu").start(AuditRequest(**MODELS, attributes=("redness",)))
+
+
+def test_an_assistant_gets_the_same_tools(tmp_path):
+    """Where the extra mcp is installed: its own client lists the endpoints and calls one by name."""
+    mcp = pytest.importorskip("mcp")
+    from mcp.client.streamable_http import streamablehttp_client
+
+    async def talk(address):
+        async with streamablehttp_client(address) as (read, write, _), mcp.ClientSession(read, write) as session:
+            await session.initialize()
+            told = await session.list_tools()
+            answer = await session.call_tool("attributes", {"generator": COLOURS})
+            wrong = await session.call_tool("attack", {"face": -1})
+            return told.tools, answer.content[0].text, wrong
+
+    with closing(Jobs()) as jobs:
+        app = interface.build(Offer([COLOURS], [IS_RED]), jobs, store=RunStore(tmp_path))
+        _, address, _ = app.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, mcp_server=True)
+        try:
+            tools, answer, wrong = asyncio.run(talk(f"{address}gradio_api/mcp/"))
+        finally:
+            app.close(verbose=False)
+    assert {"attack", "edit", "audit", "status", "result", "compare"} <= {tool.name for tool in tools}
+    assert all(len(tool.description) > 20 for tool in tools)
+    assert "blueness" in answer
+    assert wrong.isError

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import gradio as gr
@@ -139,18 +142,20 @@ def launch(
     jobs, models = Jobs(), Models(resolve(device))
     app = build(offer, jobs, models=models, seed=seed).queue(max_size=WAITING)
     try:
-        _, address, _ = app.launch(
-            server_name=host,
-            server_port=port,
-            quiet=True,
-            show_error=True,
-            prevent_thread_lock=True,
-            ssr_mode=False,
-            footer_links=["api"],
-            max_file_size=LARGEST if allow_models else SMALL,
-            theme=_theme(),
-            css=STYLE,
-        )
+        with redirect_stdout(sys.stderr):  # stdout is for the address
+            _, address, _ = app.launch(
+                server_name=host,
+                server_port=port,
+                quiet=True,
+                show_error=True,
+                prevent_thread_lock=True,
+                ssr_mode=False,
+                footer_links=["api"],
+                mcp_server=find_spec("mcp") is not None,  # the endpoints as an assistant's tools, too
+                max_file_size=LARGEST if allow_models else SMALL,
+                theme=_theme(),
+                css=STYLE,
+            )
         announce(address)
         jobs.start("nobody", partial(warm, models, offered[0]), ATTACK)
         _until_told()
