@@ -19,7 +19,7 @@ from sia_gen.service.app import interface
 from sia_gen.service.app.audit_jobs import ASKED, AuditJobs
 from sia_gen.service.app.audit_request import AuditRequest
 from sia_gen.service.app.jobs import Jobs
-from sia_gen.service.app.offer import Offer
+from sia_gen.service.offer import Offer
 from sia_gen.service.runs import RunStore
 
 COLOURS = "tests.standins:colours"

@@ -8,7 +8,7 @@ import pytest
 
 from sia_gen.service.app import interface
 from sia_gen.service.app.jobs import Jobs
-from sia_gen.service.app.offer import Offer
+from sia_gen.service.offer import Offer
 from sia_gen.service.runs import RunStore
 
 COLOURS = "tests.standins:colours"

@@ -14,7 +14,7 @@ from sia_gen.service.app import interface
 from sia_gen.service.app.audit_panel import AuditPanel
 from sia_gen.service.app.audit_request import AuditRequest
 from sia_gen.service.app.jobs import Jobs
-from sia_gen.service.app.offer import Offer
+from sia_gen.service.offer import Offer
 from sia_gen.service.runs import RunStore
 from sia_gen.service.uploads import Uploads
 
@@ -48,7 +48,7 @@ def test_every_tab_is_on_the_page(address):
     with urllib.request.urlopen(f"{address}config", timeout=60) as response:
         parts = json.loads(response.read())["components"]
     tabs = [part["props"]["label"] for part in parts if part["type"] == "tabitem"]
-    assert tabs == ["Attack", "Audit", "Compare", "Edit a face"]
+    assert tabs == ["Attack", "Audit", "Compare", "Mend", "Edit a face"]
 
 
 @pytest.mark.parametrize("fault", [KeyError("key"), OSError(28, "No space left on device")])

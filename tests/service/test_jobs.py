@@ -136,9 +136,14 @@ def test_an_error_of_the_work_is_the_jobs(jobs):
 
 
 def test_says_how_long_the_rest_takes(jobs, monkeypatch):
-    clock = iter([100.0, 104.0])
+    clock = iter([100.0, 200.0, 204.0])
     monkeypatch.setattr("sia_gen.service.app.jobs.monotonic", lambda: next(clock))
-    job = jobs.start("a", lambda progress: progress(1, 4, "a quarter"))
+
+    def work(progress):
+        progress(0, 4, "another part of the work begins")
+        progress(1, 4, "a quarter")
+
+    job = jobs.start("a", work)
     assert job.result() is None
     assert job.left == 12.0
     assert (rest(None), rest(12.0), rest(200.0)) == ("", ", about 10 s left", ", about 3 min left")

@@ -25,8 +25,8 @@ from sia_gen.service.app.attack_request import AttackRequest
 from sia_gen.service.app.audit_jobs import AuditJobs
 from sia_gen.service.app.audit_request import FACES, AuditRequest
 from sia_gen.service.app.jobs import Jobs
-from sia_gen.service.app.offer import Offer
 from sia_gen.service.models import Models
+from sia_gen.service.offer import Offer
 from sia_gen.service.runs import pack
 
 KEPT_SECONDS = 600  # of files, which gradio copies as soon as they are given

@@ -14,8 +14,8 @@ from sia_gen.core.errors import Cancelled, RequestError, WorkError
 from sia_gen.core.seeds import MAX_SEED
 from sia_gen.service.app.audit_request import FACES, MAX_EPSILON, MAX_FACES, MAX_STEPS, AuditRequest
 from sia_gen.service.app.jobs import Jobs, Update
-from sia_gen.service.app.offer import Offer
 from sia_gen.service.app.result_panel import ResultPanel
+from sia_gen.service.offer import Offer
 from sia_gen.service.runs import RunStore
 from sia_gen.service.words import in_words
 

@@ -19,8 +19,8 @@ from sia_gen.service.app.attack_request import MAX_BUDGET, AttackRequest
 from sia_gen.service.app.audit_request import MAX_EPSILON
 from sia_gen.service.app.faces import QUIET, next_face
 from sia_gen.service.app.jobs import Jobs
-from sia_gen.service.app.offer import Offer
 from sia_gen.service.models import Models
+from sia_gen.service.offer import Offer
 from sia_gen.service.runs import RunStore
 from sia_gen.service.words import in_words
 

@@ -27,10 +27,11 @@ from sia_gen.service.app.compare_panel import ComparePanel
 from sia_gen.service.app.edit_panel import EditPanel
 from sia_gen.service.app.faces import QUIET
 from sia_gen.service.app.jobs import Jobs
-from sia_gen.service.app.offer import Offer
+from sia_gen.service.app.mend_panel import MendPanel
 from sia_gen.service.app.own_model import OwnModel
 from sia_gen.service.commands.options import resolve
 from sia_gen.service.models import Models
+from sia_gen.service.offer import Offer
 from sia_gen.service.runs import RunStore
 from sia_gen.service.uploads import LARGEST, Uploads
 from sia_gen.studio.factors import NAMES as FACTORS
@@ -51,7 +52,7 @@ STYLE = (
     + """
 .status progress { display: block; width: 100%; margin-top: 4px; }
 .beside { position: sticky; top: 8px; }
-#report iframe { width: 100%; min-height: 40rem; border: 0; background: white; }
+.report iframe { width: 100%; min-height: 40rem; border: 0; background: white; }
 """
 )
 
@@ -85,6 +86,9 @@ def build(
         with gr.Tab("Compare") as tab:
             comparison = ComparePanel(offer, models, store, jobs, seed)
         tab.select(comparison.refresh, None, comparison.runs, **QUIET)
+        with gr.Tab("Mend") as tab:
+            mending = MendPanel(store, jobs, models.device)
+        tab.select(mending.refresh, mending.run, mending.run, **QUIET)
         for name in generators:
             with gr.Tab("Edit a face" if len(generators) == 1 else f"Edit a face of {name}") as tab:
                 panel = EditPanel(name, models, seed)

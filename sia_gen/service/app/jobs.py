@@ -42,6 +42,10 @@ class Job(Generic[T]):
     def _report(self, done: int, total: int, what: str) -> None:
         if self._stopped.is_set():
             raise Cancelled
+        if (
+            total != self._latest.total or done < self._latest.done
+        ):  # other work begins
+            self._begun = monotonic()
         self._latest = Update(done, total, what)
 
     def updates(self) -> Iterator[Update]:
@@ -68,7 +72,7 @@ class Job(Generic[T]):
 
     @property
     def left(self) -> float | None:
-        """Seconds that the rest takes if it goes on as it has gone so far; None before anything is done."""
+        """Seconds that the rest of what is counted takes, at the pace so far; None before anything is done."""
         done, total, _ = self._latest
         return (monotonic() - self._begun) / done * (total - done) if done else None
 
