@@ -42,9 +42,7 @@ class Job(Generic[T]):
     def _report(self, done: int, total: int, what: str) -> None:
         if self._stopped.is_set():
             raise Cancelled
-        if (
-            total != self._latest.total or done < self._latest.done
-        ):  # other work begins
+        if total != self._latest.total or done < self._latest.done:  # other work begins
             self._begun = monotonic()
         self._latest = Update(done, total, what)
 
