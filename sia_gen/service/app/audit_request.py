@@ -53,6 +53,7 @@ class AuditRequest:
         """Do the audit in the store, or what is missing of it; what is raised fits who has no command line."""
         with fitting():
             writable_folder(store.folder)
+            store.tidy()
             return self._run(store, device, progress)
 
     def _run(self, store: RunStore, device: str, progress: Progress) -> AuditReport:
