@@ -144,6 +144,13 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
     generator: Annotated[list[str] | None, typer.Option(help=f"Offer this too. {MODEL} Repeatable.")] = None,
     target: Annotated[list[str] | None, typer.Option(help=f"Offer this too. {MODEL} Repeatable.")] = None,
+    allow_models: Annotated[
+        bool,
+        typer.Option("--allow-models", help="Let visitors bring models: safetensors and JSON, or a hub id."),
+    ] = False,
+    local: Annotated[
+        bool, typer.Option("--local", help="Let folders and module:callable be named, whose code runs; for yourself.")
+    ] = False,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -158,6 +165,8 @@ def serve(
         targets=target or [],
         seed=seed,
         device=device,
+        allow_models=allow_models,
+        local=local,
         announce=lambda url: print_json({"url": url}) if as_json else print(url, flush=True),
     )
 

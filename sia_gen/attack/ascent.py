@@ -75,8 +75,8 @@ class Ascent:
         """Whether that step needs a gradient of the target's."""
         return self.ascends and not self.asked
 
-    def step(self) -> None:
-        """Sample, edit, predict, ascend, project, keep the best, drop the finished.
+    def step(self) -> tuple[NDArray, Rows]:
+        """Sample, edit, predict, ascend, project, keep the best, drop the finished; gives who showed which point.
 
         All that can run out of memory comes before anything is counted, so that the step can be repeated.
         """
@@ -96,7 +96,9 @@ class Ascent:
         else:
             self.ascend(gradients)
         self.start_over(verdict)
+        shown = faces.face, point | {"reference": faces.rows["reference"]}
         faces.advance(verdict, self.asked)
+        return shown
 
     def sample(self, new: NDArray) -> Rows:
         """The rows of faces that start now, at ω = 0 and δ = 0."""

@@ -5,13 +5,16 @@ Letters: N faces, K attributes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import TypeAlias
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sia_gen.attack.active_set import Rows
 from sia_gen.attack.ascent import Ascent
 from sia_gen.attack.result import AttackResult
 from sia_gen.attack.settings import AttackSettings
@@ -23,6 +26,7 @@ from sia_gen.core.settings import settings
 from sia_gen.generators.generator import Codes, Generator
 from sia_gen.targets.target import Target
 
+Watch: TypeAlias = Callable[[NDArray, Rows], None]
 SINGLE_STEPS = 8  # values of one attribute that are tried: every quarter of the way to both ends of its range
 
 
@@ -64,6 +68,7 @@ class SemanticImageAttack(AttackSettings):
         rendered: Tensor | None = None,
         start: Tensor | None = None,
         progress: Progress | None = None,
+        watch: Watch | None = None,
     ) -> AttackResult:
         """Attack N faces of ``codes`` ``[N, ...]``, each as if it were alone.
 
@@ -71,7 +76,9 @@ class SemanticImageAttack(AttackSettings):
         ``seeds`` ``[N]`` name the faces in errors and give their random starts (default 0 … N − 1). ``allowed`` bool
         ``[N, K]`` says which attributes each face may move (default all). ``rendered`` ``[N, 3, R, R]`` are the
         unedited faces as `edit` gives them, for callers who have them: a batch that begins need not render them where
-        no gradient is asked. ``start`` ``[N, K]`` is an ω known to be good, to which the first step leads. Raises
+        no gradient is asked. ``start`` ``[N, K]`` is an ω known to be good, to which the first step leads. ``watch``
+        is told after each step which faces ``[B]`` showed which point: "images", "semantic" where a residual moves
+        them too, "prediction", "reference", "loss", "omega", "delta". Raises
         `RequestError` when these do not fit together or the target has no gradients, `WorkError` when one is NaN or
         Inf.
         """
@@ -83,12 +90,13 @@ class SemanticImageAttack(AttackSettings):
         with eval_mode(generator) if isinstance(generator, nn.Module) else nullcontext():
             while run.faces.unfinished:
                 try:
-                    run.step()
-                    fitted = True
+                    shown = run.step()
                 except torch.OutOfMemoryError:
-                    fitted = False
-                if not fitted:
+                    shown = None
+                if shown is None:
                     run.faces.shrink()
+                elif watch is not None:
+                    watch(*shown)
                 if progress is not None:
                     progress(run.faces.done, run.faces.total, "attack")
         return AttackResult.of(run.faces, target.task, attributes, run.trace if self.step == "sweep" else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import FILE, load_attributes
 from sia_gen.core.files import pretrained_folder, read_json, shipped
 
@@ -32,6 +33,11 @@ def targets() -> list[dict[str, Any]]:
 
 def attributes(generator: str, device: str) -> list[dict[str, Any]]:
     """One entry per attribute of a generator: its unit, its safe range of change, and how well it edits."""
+    return described(load_attributes(generator, device))
+
+
+def described(space: AttributeSpace) -> list[dict[str, Any]]:
+    """The same of attributes in hand."""
     return [
         {
             "name": attribute.name,
@@ -44,7 +50,7 @@ def attributes(generator: str, device: str) -> list[dict[str, Any]]:
             "slope": attribute.slope,
             "leakage": attribute.leakage,
         }
-        for attribute in load_attributes(generator, device).attributes
+        for attribute in space.attributes
     ]
 
 

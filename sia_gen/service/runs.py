@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import tempfile
+import time
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,19 +15,22 @@ from pathlib import Path
 from sia_gen.audits.finished.audit_report import HISTOGRAM, AuditReport
 from sia_gen.core.errors import unknown
 from sia_gen.core.files import atomic, is_folder
+from sia_gen.service.places import kept
 
 # What a first visitor sees: sia-gen audit --target smile-classifier-planted, less parts/ and images/.
+KEPT_SECONDS, DISK_SHARE = 30 * 24 * 3600, 0.2  # of a Space's runs
 LONGEST = 60  # letters of a folder's name
 FIRST_RESULT = Path(__file__).parent / "first_result"
 
 
 def default_folder() -> Path:
-    """The environment's ``SIA_GEN_RUNS``; else a temporary folder on a Space, whose disk is its repository's, and
-    ``runs`` in the working directory elsewhere."""
-    on_space = "SPACE_ID" in os.environ
-    return Path(
-        os.environ.get("SIA_GEN_RUNS") or (Path(tempfile.gettempdir()) / "sia-gen-runs" if on_space else "runs")
-    )
+    """The environment's ``SIA_GEN_RUNS``; else on a Space its own disk ``/data`` if it has one, or a temporary folder,
+    and ``runs`` in the working directory elsewhere."""
+    if named := os.environ.get("SIA_GEN_RUNS"):
+        return Path(named)
+    if "SPACE_ID" not in os.environ:
+        return Path("runs")
+    return (kept() or Path(tempfile.gettempdir())) / "sia-gen-runs"
 
 
 def slug(name: str) -> str:
@@ -61,6 +66,17 @@ class RunStore:
         if newest:
             return self.report(newest[0])
         return AuditReport.load(FIRST_RESULT) if (FIRST_RESULT / HISTOGRAM).is_file() else None
+
+    def tidy(self) -> None:
+        """On a Space, remove finished runs that are too old, and the oldest of those that take too much of the disk."""
+        if "SPACE_ID" not in os.environ:
+            return
+        room, taken = DISK_SHARE * shutil.disk_usage(self.folder).total, 0
+        for name in self.finished():
+            there = self.folder / name
+            taken += sum(path.stat().st_size for path in there.rglob("*") if path.is_file())
+            if taken > room or time.time() - (there / HISTOGRAM).stat().st_mtime > KEPT_SECONDS:
+                shutil.rmtree(there, ignore_errors=True)
 
 
 def pack(report: AuditReport, path: Path) -> None:

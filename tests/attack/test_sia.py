@@ -436,3 +436,21 @@ def test_settings_survive_json():
     attack = SemanticImageAttack(steps=3, norm="l2", epsilon=1.5)
     adapter = TypeAdapter(SemanticImageAttack)
     assert adapter.validate_json(json.dumps(adapter.dump_python(attack))) == attack
+
+
+def test_tells_of_each_step_who_showed_what():
+    problem = linear_problem()
+    codes = problem.generator.sample(range(3))
+    seen = []
+    attack = SemanticImageAttack(steps=4, batch=2, stop="never", epsilon=0.05)
+    result = attack(
+        problem.generator, problem.space, problem.target, codes, watch=lambda faces, point: seen.append((faces, point))
+    )
+    assert [faces.tolist() for faces, _ in seen] == [[0, 1]] * 5 + [[2]] * 5
+    losses = [
+        [float(point["loss"][faces.tolist().index(face)]) for faces, point in seen if face in faces]
+        for face in range(3)
+    ]
+    assert [max(steps) for steps in losses] == result.loss_after.tolist()
+    assert [steps[0] for steps in losses] == result.loss_before.tolist()
+    assert set(seen[0][1]) >= {"images", "semantic", "prediction", "reference", "loss", "omega", "delta"}

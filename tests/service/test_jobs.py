@@ -4,6 +4,7 @@ from threading import Event
 import pytest
 
 from sia_gen.core.errors import Cancelled, WorkError
+from sia_gen.service.app.audit_panel import rest
 from sia_gen.service.app.jobs import WAITING, Jobs, Update
 
 
@@ -132,3 +133,26 @@ def test_an_error_of_the_work_is_the_jobs(jobs):
     job = jobs.start("a", work)
     with pytest.raises(WorkError, match=r"^the target gave NaN$"):
         job.result()
+
+
+def test_says_how_long_the_rest_takes(jobs, monkeypatch):
+    clock = iter([100.0, 200.0, 204.0])
+    monkeypatch.setattr("sia_gen.service.app.jobs.monotonic", lambda: next(clock))
+
+    def work(progress):
+        progress(0, 4, "another part of the work begins")
+        progress(1, 4, "a quarter")
+
+    job = jobs.start("a", work)
+    assert job.result() is None
+    assert job.left == 12.0
+    assert (rest(None), rest(12.0), rest(200.0)) == ("", ", about 10 s left", ", about 3 min left")
+
+
+def test_an_attack_does_not_wait_for_an_audit(jobs):
+    go = Event()
+    audit = jobs.start("a", lambda progress: go.wait(60), "audit")
+    assert jobs.start("a", lambda progress: "attacked", "attack").result() == "attacked"
+    assert not audit.done
+    go.set()
+    assert audit.result()

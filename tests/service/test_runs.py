@@ -1,5 +1,6 @@
 import os
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,6 +54,22 @@ def test_packs_a_run_without_its_parts(store, tmp_path):
     pack(AuditReport.load(store.folder / "new"), tmp_path / "new.zip")
     with zipfile.ZipFile(tmp_path / "new.zip") as archive:
         assert archive.namelist() == ["new/histogram.json", "new/report.html"]
+
+
+def test_only_a_space_forgets_runs(store, monkeypatch):
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    store.tidy()
+    assert store.finished() == ["new", "old"]
+    monkeypatch.setenv("SPACE_ID", "owner/name")
+    size = sum(path.stat().st_size for path in (store.folder / "new").rglob("*") if path.is_file())
+    monkeypatch.setattr(runs, "KEPT_SECONDS", float("inf"))
+    monkeypatch.setattr(runs.shutil, "disk_usage", lambda folder: SimpleNamespace(total=(size + 1) / runs.DISK_SHARE))
+    store.tidy()
+    assert store.finished() == ["new"]
+    monkeypatch.setattr(runs, "KEPT_SECONDS", 0)
+    store.tidy()
+    assert store.finished() == []
+    assert (store.folder / "stopped").is_dir()
 
 
 def test_where_runs_lie(monkeypatch):

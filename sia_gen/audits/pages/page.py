@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from sia_gen.core.files import atomic
 
+Filters = Mapping[str, Callable[..., str]]
 
-def write_page(
-    path: Path, package: str, template: str, filters: Mapping[str, Callable[..., str]], content: Mapping[str, Any]
-) -> None:
+
+def write_page(path: Path, package: str, template: str, filters: Filters, content: Mapping[str, Any]) -> None:
     """Fill in the ``template`` that lies in a ``package`` with ``content``, whose texts are escaped."""
+    with atomic(path) as partial:
+        partial.write_text(filled(package, template, filters, content), encoding="utf-8")
+
+
+def filled(package: str, template: str, filters: Filters, content: Mapping[str, Any]) -> str:
+    """The same page as text."""
+    return _template(package, template, tuple(filters.items())).render(content)
+
+
+@cache
+def _template(package: str, template: str, filters: tuple[tuple[str, Callable[..., str]], ...]) -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -24,9 +36,7 @@ def write_page(
         lstrip_blocks=True,
     )
     environment.filters.update(filters)
-    page = environment.get_template(template).render(content)
-    with atomic(path) as partial:
-        partial.write_text(page, encoding="utf-8")
+    return environment.get_template(template)
 
 
 def data_uri(path: Path) -> str:

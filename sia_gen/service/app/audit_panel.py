@@ -12,9 +12,10 @@ import gradio as gr
 
 from sia_gen.core.errors import Cancelled, RequestError, WorkError
 from sia_gen.core.seeds import MAX_SEED
-from sia_gen.service.app.audit_request import MAX_EPSILON, MAX_FACES, MAX_STEPS, AuditRequest
+from sia_gen.service.app.audit_request import FACES, MAX_EPSILON, MAX_FACES, MAX_STEPS, AuditRequest
 from sia_gen.service.app.jobs import Jobs, Update
 from sia_gen.service.app.result_panel import ResultPanel
+from sia_gen.service.offer import Offer
 from sia_gen.service.runs import RunStore
 from sia_gen.service.words import in_words
 
@@ -31,27 +32,29 @@ class AuditPanel:
     def __init__(
         self,
         attributes: Mapping[str, Sequence[str]],
-        targets: Sequence[str],
+        offer: Offer,
         store: RunStore,
         jobs: Jobs,
         device: str,
         seed: int = 0,
     ) -> None:
-        self.attributes, self.targets = attributes, targets
+        self.attributes, self.offer = attributes, offer
+        targets = offer.targets
         self.store, self.jobs, self.device = store, jobs, device
         generators = list(attributes)
         first = store.first()
         shown = first.histogram["target"] if first is not None else None
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=300) as controls:
-                target = gr.Dropdown(
+                self.target = gr.Dropdown(
                     list(targets),
                     value=shown if shown in targets else targets[0],
                     label="Target",
                     info="The model under audit",
+                    allow_custom_value=offer.local,
                 )
                 generator = gr.Dropdown(generators, value=generators[0], label="Generator", visible=len(generators) > 1)
-                faces = gr.Slider(1, MAX_FACES, 16, step=1, label="Faces")
+                faces = gr.Slider(1, MAX_FACES, FACES, step=1, label="Faces")
                 chosen = gr.CheckboxGroup(
                     _choices(attributes[generators[0]]),
                     value=list(attributes[generators[0]]),
@@ -66,25 +69,25 @@ class AuditPanel:
                 with gr.Row():
                     self.start = gr.Button("Run the audit", variant="primary", size="md", min_width=150)
                     self.stop = gr.Button("Stop", variant="stop", interactive=False, size="md", min_width=80)
-                self.status = gr.HTML("", elem_id="status", container=False)
+                self.status = gr.HTML("", elem_classes="status", container=False)
                 finished = store.finished()
-                self.earlier = gr.Dropdown(finished, value=finished[0] if finished else None, label="Finished runs")
+                self.earlier = gr.Dropdown(finished, value=None, label="Finished runs")
             with gr.Column(scale=3, min_width=600):
-                self.result = ResultPanel(first, controls)
+                self.result = ResultPanel(controls)
         generator.change(self._offer, generator, chosen, show_progress="hidden", api_visibility="private")
         self.start.click(
             self.audit,
-            [generator, target, chosen, faces, number, steps, box, epsilon],
+            [generator, self.target, chosen, faces, number, steps, box, epsilon],
             [self.status, self.start, self.stop, self.earlier, *self.result.components],
             concurrency_limit=1,
             concurrency_id="audit",
             show_progress="minimal",
             show_progress_on=[self.status],
-            api_name="audit",
+            api_visibility="private",
         )
         # `audit` itself says that it was stopped: two events that both did could come in either order.
         self.stop.click(self.halt, None, None, queue=False, show_progress="hidden", api_visibility="private")
-        self.earlier.input(self.show, self.earlier, self.result.components, api_name="result")
+        self.earlier.input(self.show, self.earlier, self.result.components, api_visibility="private")
 
     def _offer(self, generator: str) -> gr.CheckboxGroup:
         names = self.attributes[generator]
@@ -97,9 +100,9 @@ class AuditPanel:
             self.stop: gr.Button(interactive=False),
         }
 
-    def _busy(self, update: Update) -> dict[gr.components.Component, Any]:
+    def _busy(self, update: Update, left: float | None) -> dict[gr.components.Component, Any]:
         what = update.what if update.done < update.total else "writing the report"
-        text = html.escape(f"{what} ({update.done} of {update.total})")
+        text = html.escape(f"{what} ({update.done} of {update.total}{rest(left)})")
         return {
             self.status: f"<label>{text}<progress max='{update.total}' value='{update.done}'></progress></label>",
             self.start: gr.Button(interactive=False),
@@ -121,8 +124,8 @@ class AuditPanel:
         """Audit, telling where it is; the last value is the result."""
         try:
             asked = AuditRequest(
-                generator=generator,
-                target=target,
+                generator=self.offer.generator(generator),
+                target=self.offer.target(target),
                 attributes=tuple(attributes),
                 faces=faces,
                 seed=seed,
@@ -134,7 +137,7 @@ class AuditPanel:
             # Closed on every way out, also when the visitor leaves: that ends the work.
             with closing(job.updates()) as updates:
                 for update in updates:
-                    yield self._busy(update)
+                    yield self._busy(update, job.left)
             report = job.result()
         except Cancelled:
             yield self._idle(STOPPED)
@@ -153,15 +156,18 @@ class AuditPanel:
 
     def halt(self, visitor: gr.Request) -> None:
         """Stop the visitor's audit."""
-        self.jobs.stop(visitor.session_hash)
+        self.jobs.stop(visitor.session_hash, "audit")
 
-    def refresh(self) -> dict[gr.components.Component, Any]:
-        """The finished runs as they are now and the newest of them, for a page that opens."""
-        finished, newest = self.store.finished(), self.store.first()
-        shown = [] if newest is None else self.result.values(newest)
+    def refresh(self, shown: str | None) -> dict[gr.components.Component, Any]:
+        """The finished runs as they are now, and unless one is ``shown`` the newest of them."""
+        finished = self.store.finished()
+        if shown in finished:
+            return {self.earlier: gr.Dropdown(finished, value=shown)}
+        newest = self.store.first()
+        values = [] if newest is None else self.result.values(newest)
         return {
             self.earlier: gr.Dropdown(finished, value=finished[0] if finished else None),
-            **dict(zip(self.result.components, shown, strict=bool(shown))),
+            **dict(zip(self.result.components, values, strict=bool(values))),
         }
 
     def show(self, name: str) -> list[Any]:
@@ -170,6 +176,14 @@ class AuditPanel:
             return self.result.values(self.store.report(name))
         except (RequestError, WorkError) as error:
             raise gr.Error(str(error), duration=10, print_exception=False) from None
+
+
+def rest(seconds: float | None) -> str:
+    """How long it will take, to the nearest ten seconds or minute."""
+    if seconds is None:
+        return ""
+    about = f"{max(10, round(seconds, -1)):.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    return f", about {about} left"
 
 
 def _choices(names: Sequence[str]) -> list[tuple[str, str]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 
 from pydantic import Field
@@ -11,12 +13,15 @@ from pydantic import Field
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.audits.diagnose import audit
 from sia_gen.audits.finished.audit_report import AuditReport
+from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
+from sia_gen.core.files import writable_folder
 from sia_gen.core.seeds import MAX_SEED
 from sia_gen.core.settings import settings
 from sia_gen.service.runs import RunStore, slug
 
 MAX_FACES = 256
+FACES = 32  # as the command line audits by default
 MAX_STEPS = 50
 MAX_EPSILON = 8
 
@@ -28,7 +33,7 @@ class AuditRequest:
     generator: str
     target: str
     attributes: tuple[str, ...]
-    faces: int = Field(16, ge=1, le=MAX_FACES)
+    faces: int = Field(FACES, ge=1, le=MAX_FACES)
     seed: int = Field(0, ge=0, le=MAX_SEED)
     steps: int = Field(10, ge=1, le=MAX_STEPS)
     box: float = Field(1.0, gt=0, le=1)
@@ -45,7 +50,13 @@ class AuditRequest:
         return f"{slug(self.target)}-{self.faces}-{digest}"
 
     def run(self, store: RunStore, device: str, progress: Progress) -> AuditReport:
-        """Do the audit in the store, or what is missing of it."""
+        """Do the audit in the store, or what is missing of it; what is raised fits who has no command line."""
+        with fitting():
+            writable_folder(store.folder)
+            store.tidy()
+            return self._run(store, device, progress)
+
+    def _run(self, store: RunStore, device: str, progress: Progress) -> AuditReport:
         return audit(
             self.generator,
             self.target,
@@ -57,3 +68,16 @@ class AuditRequest:
             device=device,
             progress=progress,
         )
+
+
+@contextmanager
+def fitting() -> Iterator[None]:
+    """Errors whose remedy is an option of the command line, which a visitor does not have, with another remedy."""
+    try:
+        yield
+    except RequestError as error:
+        what, _, remedy = str(error).rpartition("; ")
+        if "--" not in remedy:
+            raise
+        place = "tell who runs this service" if what.startswith("cannot write") else "change one of the settings"
+        raise RequestError(f"{what}; {place}") from None

@@ -1,80 +1,105 @@
-"""The Gradio app: audit a target, edit a face. It works offline and sends nothing anywhere."""
+"""The Gradio app: attack a face, audit a target, edit a face. It works offline and sends nothing anywhere."""
 
 from __future__ import annotations
 
 import os
 import signal
-import tempfile
+import sys
 import threading
 from collections.abc import Callable, Sequence
-
-# Read by gradio when it is imported.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-if not os.environ.get("GRADIO_TEMP_DIR"):
-    # Its own folder has a name that belongs to whoever served first on the machine. This one goes with the program.
-    files = tempfile.TemporaryDirectory(prefix="sia-gen-app-", ignore_cleanup_errors=True)
-    os.environ["GRADIO_TEMP_DIR"] = files.name
+from contextlib import redirect_stdout
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 
 import gradio as gr
 
 from sia_gen.core.errors import RequestError
+from sia_gen.core.executors import Progress
+from sia_gen.core.files import shipped
 from sia_gen.core.seeds import face_seeds
-from sia_gen.service import catalogue
+from sia_gen.service import catalogue, gpu
+from sia_gen.service.app.api import GENERATOR, TARGET, Api
+from sia_gen.service.app.attack_panel import ATTACK, AttackPanel
+from sia_gen.service.app.audit_jobs import AuditJobs
 from sia_gen.service.app.audit_panel import AuditPanel
+from sia_gen.service.app.compare_panel import ComparePanel
 from sia_gen.service.app.edit_panel import EditPanel
+from sia_gen.service.app.faces import QUIET
 from sia_gen.service.app.jobs import Jobs
+from sia_gen.service.app.mend_panel import MendPanel
+from sia_gen.service.app.own_model import OwnModel
 from sia_gen.service.commands.options import resolve
-from sia_gen.service.editor import load_editor
+from sia_gen.service.models import Models
+from sia_gen.service.offer import Offer
 from sia_gen.service.runs import RunStore
+from sia_gen.service.uploads import LARGEST, Uploads
+from sia_gen.studio.factors import NAMES as FACTORS
 from sia_gen.targets.load import load_target
 
 TITLE = "sia-gen"
-WAITING = 20
+WAITING = 100  # visitors' requests in the queue
+HOME = ("127.0.0.1", "localhost", "::1")
+SMALL = 1_000_000  # bytes of a file that is sent where none is asked for
 CACHE_SECONDS = 24 * 3600
 HEADER = """# sia-gen: which semantic attributes make a face model fail?
 Synthetic faces are moved along named attributes, and by a bounded pixel residual, up the loss of a target.
 What stands out against random directions that change the picture as much is what the target is *sensitive* to.
 No face here is a real person's.
 """
-STYLE = """
-#status progress { display: block; width: 100%; margin-top: 4px; }
+STYLE = (
+    (Path(__file__).parent / "attack.css").read_text(encoding="utf-8")
+    + """
+.status progress { display: block; width: 100%; margin-top: 4px; }
 .beside { position: sticky; top: 8px; }
-#report iframe { width: 100%; min-height: 40rem; border: 0; background: white; }
+.report iframe { width: 100%; min-height: 40rem; border: 0; background: white; }
 """
+)
 
 
 def build(
-    generators: Sequence[str],
-    targets: Sequence[str],
+    offer: Offer,
     jobs: Jobs,
     *,
     store: RunStore | None = None,
-    device: str = "cpu",
+    models: Models | None = None,
     seed: int = 0,
 ) -> gr.Blocks:
-    """The app for these models; visitors choose among them and can name no others."""
-    editors = {name: load_editor(name, device) for name in generators}
-    attributes = {name: editor.space.names for name, editor in editors.items()}
+    """The app for the models of an offer.
+
+    Audits that programs asked for before are gone on with.
+    """
+    models, store = models or Models(), store or RunStore()
+    programs = AuditJobs(store, jobs, models.device)
+    programs.resume()
+    generators = offer.generators
+    attributes = {name: models.attributes(name).names for name in generators}
     cache = (CACHE_SECONDS, CACHE_SECONDS)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=cache, fill_width=True) as app:
+        Api(models, offer, programs, jobs, seed).make()  # before events whose functions have such names
         gr.Markdown(HEADER)
-        with gr.Tab("Audit"):
-            audits = AuditPanel(attributes, targets, store or RunStore(), jobs, device, seed)
-        for name, editor in editors.items():
-            with gr.Tab("Edit a face" if len(editors) == 1 else f"Edit a face of {name}"):
-                EditPanel(editor, seed)
+        with gr.Tab("Attack"):
+            attacks = AttackPanel(attributes, offer, models, jobs, seed)
+        with gr.Tab("Audit") as tab:
+            audits = AuditPanel(attributes, offer, store, jobs, models.device, seed)
+        tab.select(audits.refresh, audits.earlier, [audits.earlier, *audits.result.components], **QUIET)
+        with gr.Tab("Compare") as tab:
+            comparison = ComparePanel(offer, models, store, jobs, seed)
+        tab.select(comparison.refresh, None, comparison.runs, **QUIET)
+        with gr.Tab("Mend") as tab:
+            mending = MendPanel(store, jobs, models.device)
+        tab.select(mending.refresh, mending.run, mending.run, **QUIET)
+        for name in generators:
+            with gr.Tab("Edit a face" if len(generators) == 1 else f"Edit a face of {name}") as tab:
+                panel = EditPanel(name, models, seed)
+            tab.select(panel.edit, panel.inputs, panel.outputs, **QUIET)
+        if offer.uploads is not None:
+            OwnModel(offer.uploads, FACTORS, [attacks.target, audits.target, *comparison.pair])
 
         def leave(visitor: gr.Request) -> None:
             jobs.stop(visitor.session_hash)
 
         app.unload(leave)
-        app.load(
-            audits.refresh,
-            None,
-            [audits.earlier, *audits.result.components],
-            show_progress="hidden",
-            api_name="newest",
-        )
     return app
 
 
@@ -93,41 +118,77 @@ def launch(
     targets: Sequence[str] = (),
     seed: int = 0,
     device: str = "auto",
+    allow_models: bool = False,
+    local: bool = False,
     announce: Callable[[str], None] = print,
 ) -> None:
     """Serve the shipped models, and those named here, until interrupted; ``announce`` is told the address.
+
+    With ``allow_models`` visitors may bring their own, see `Uploads`; ``local`` is for one's own machine: folders and
+    ``module:callable``, whose code is run, may be named.
 
     Raises `RequestError` where there is nothing to serve, the port is taken or the seed is out of range.
     """
     face_seeds(seed, 1)  # refuses a wrong seed before anything is loaded
     offered = [entry["name"] for entry in catalogue.generators() if entry["editable"]] + list(generators)
+    offered.sort(key=lambda name: name != GENERATOR)  # which is offered first
     audited = [entry["name"] for entry in catalogue.targets()] + list(targets)
     for kind, names in (("generator", offered), ("target", audited)):
         if not names:
             raise RequestError(f"no {kind} is shipped; name one with --{kind}")
     for name in targets:
         load_target(name, "cpu")  # refuses what is no target before anything is served
-    jobs = Jobs()
-    app = build(offered, audited, jobs, device=resolve(device), seed=seed).queue(max_size=WAITING)
+    where = host or os.environ.get("GRADIO_SERVER_NAME") or HOME[0]
+    if local and where not in HOME:
+        raise RequestError(f"--local runs code that is named to it, so not for others on {where}; serve on {HOME[0]}")
+    offer = Offer(offered, audited, Uploads() if allow_models else None, local)
+    share_threads()
+    jobs, models = Jobs(), Models(resolve(device))
+    app = build(offer, jobs, models=models, seed=seed).queue(max_size=WAITING)
     try:
-        _, address, _ = app.launch(
-            server_name=host,
-            server_port=port,
-            quiet=True,
-            show_error=True,
-            prevent_thread_lock=True,
-            ssr_mode=False,
-            footer_links=[],
-            theme=_theme(),
-            css=STYLE,
-        )
+        with redirect_stdout(sys.stderr):  # stdout is for the address
+            _, address, _ = app.launch(
+                server_name=host,
+                server_port=port,
+                quiet=True,
+                show_error=True,
+                prevent_thread_lock=True,
+                ssr_mode=False,
+                footer_links=["api"],
+                mcp_server=find_spec("mcp") is not None,  # the endpoints as an assistant's tools, too
+                max_file_size=LARGEST if allow_models else SMALL,
+                theme=_theme(),
+                css=STYLE,
+            )
         announce(address)
+        jobs.start("nobody", partial(warm, models, offered[0]), ATTACK)
         _until_told()
     except OSError as error:
         raise RequestError(f"cannot serve on port {port} of {host} ({error}); choose another --port") from None
     finally:
         app.close(verbose=False)
         jobs.close()
+
+
+def share_threads() -> None:
+    """Half of the cores for each of the two kinds of long work, so that they do not wait for one another's threads.
+
+    Two torch jobs of two threads each, on two cores, were ten times slower than of one thread each.
+    """
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
+
+
+def warm(models: Models, generator: str, progress: Progress) -> None:
+    """Load what the first attack and the first edit need, in the thread of attacks."""
+    models.editor(generator)
+    progress(1, 3, "loaded the editor")  # where it can be stopped
+    if TARGET in shipped("target") and not gpu.LENT:
+        attacker = models.attacker(generator, TARGET)
+        progress(2, 3, "loaded the target")
+        _ = attacker.rendered, attacker.gate
 
 
 def _until_told() -> None:

@@ -1,10 +1,12 @@
-"""Long work that a visitor follows and may stop: one at a time, each in the same worker thread."""
+"""Long work that a visitor follows and may stop: of each kind one at a time, in a worker thread of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from threading import Event
+from time import monotonic
 from typing import Generic, NamedTuple, TypeVar
 
 from sia_gen.core.errors import Cancelled
@@ -29,15 +31,19 @@ class Job(Generic[T]):
     def __init__(self, worker: ThreadPoolExecutor, work: Callable[[Progress], T]) -> None:
         self._stopped = Event()
         self._latest = Update(0, 1, "starting")
-        self._future: Future[T] = worker.submit(self._run, work)
+        self._begun = 0.0
+        self._future: Future[T] = worker.submit(copy_context().run, self._run, work)
 
     def _run(self, work: Callable[[Progress], T]) -> T:
+        self._begun = monotonic()
         self._report(0, 1, "loading")
         return work(self._report)
 
     def _report(self, done: int, total: int, what: str) -> None:
         if self._stopped.is_set():
             raise Cancelled
+        if total != self._latest.total or done < self._latest.done:  # other work begins
+            self._begun = monotonic()
         self._latest = Update(done, total, what)
 
     def updates(self) -> Iterator[Update]:
@@ -57,29 +63,56 @@ class Job(Generic[T]):
             raise Cancelled
         return self._future.result()
 
+    @property
+    def latest(self) -> Update:
+        """Where the work is."""
+        return self._latest if self._future.running() or self._future.done() else WAITING
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that the rest of what is counted takes, at the pace so far; None before anything is done."""
+        done, total, _ = self._latest
+        return (monotonic() - self._begun) / done * (total - done) if done else None
+
+    @property
+    def done(self) -> bool:
+        return self._future.done() or self._stopped.is_set()
+
+    @property
+    def error(self) -> BaseException | None:
+        """What a job that is done ended with, if not with a result."""
+        if self._stopped.is_set() or self._future.cancelled():
+            return Cancelled()
+        return self._future.exception()
+
     def stop(self) -> None:
         self._stopped.set()
 
 
 class Jobs:
-    """The jobs of all visitors, at most one each."""
+    """The jobs of all visitors, at most one of a kind each; those of one kind run one after another."""
 
     def __init__(self) -> None:
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="audit")
-        self._jobs: dict[str, Job] = {}
+        self._workers: dict[str, ThreadPoolExecutor] = {}
+        self._jobs: dict[tuple[str, str], Job] = {}
 
-    def start(self, visitor: str, work: Callable[[Progress], T]) -> Job[T]:
-        """Queue work behind what is under way; the visitor's earlier job is stopped."""
-        self.stop(visitor)
-        job = self._jobs[visitor] = Job(self._worker, work)
+    def start(self, visitor: str, work: Callable[[Progress], T], kind: str = "audit") -> Job[T]:
+        """Queue work behind what is under way; the visitor's earlier job of that kind is stopped."""
+        self.stop(visitor, kind)
+        if kind not in self._workers:
+            self._workers[kind] = ThreadPoolExecutor(max_workers=1, thread_name_prefix=kind)
+        job = self._jobs[visitor, kind] = Job(self._workers[kind], work)
         return job
 
-    def stop(self, visitor: str) -> None:
-        if visitor in self._jobs:
-            self._jobs.pop(visitor).stop()
+    def stop(self, visitor: str, kind: str | None = None) -> None:
+        """Stop a visitor's job of a kind, by default of every kind."""
+        for key in [*self._jobs]:
+            if key[0] == visitor and kind in (None, key[1]) and (job := self._jobs.pop(key, None)) is not None:
+                job.stop()
 
     def close(self) -> None:
         """Stop all work, and wait until it has stopped."""
-        for visitor in list(self._jobs):
-            self.stop(visitor)
-        self._worker.shutdown(cancel_futures=True)
+        for visitor, kind in [*self._jobs]:
+            self.stop(visitor, kind)
+        for worker in self._workers.values():
+            worker.shutdown(cancel_futures=True)

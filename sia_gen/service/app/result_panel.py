@@ -15,31 +15,29 @@ from sia_gen.service.runs import pack
 
 NOTHING = "<h3>No run yet</h3><p>Choose a target and press <b>Run the audit</b>.</p>"
 # The report has no scripts and may run none; the page makes room for all of it.
-FRAME = """<iframe srcdoc="{page}" title="Report of the audit" sandbox="allow-same-origin"
+FRAME = """<iframe srcdoc="{page}" title="{title}" sandbox="allow-same-origin"
   onload="this.style.height = this.contentDocument.documentElement.scrollHeight + 32 + 'px'"></iframe>"""
 
 
 class ResultPanel:
     """Components, made where the object is made; `values` fills them, in the order of `components`."""
 
-    def __init__(self, report: AuditReport | None, controls: gr.Column) -> None:
+    def __init__(self, controls: gr.Column) -> None:
         # Gradio copies what it serves, so zips live only as long as the app.
         self._zips = tempfile.TemporaryDirectory(prefix="sia-gen-")
-        page, archive = NOTHING, None
-        if report is not None:
-            page, archive = _frame(report), self._zip(report)
         with controls:
-            self.download = gr.DownloadButton(
-                "Download this run (zip)", archive, interactive=archive is not None, size="md"
-            )
-        self.report = gr.HTML(page, elem_id="report", container=False)
+            self.download = gr.DownloadButton("Download this run (zip)", interactive=False, size="md")
+        self.report = gr.HTML(NOTHING, elem_id="report", elem_classes="report", container=False)
 
     @property
     def components(self) -> list[gr.components.Component]:
         return [self.report, self.download]
 
     def values(self, report: AuditReport) -> list[Any]:
-        return [_frame(report), gr.DownloadButton(value=self._zip(report), interactive=True)]
+        return [
+            framed(report.folder / REPORT, "Report of the audit"),
+            gr.DownloadButton(value=self._zip(report), interactive=True),
+        ]
 
     def _zip(self, report: AuditReport) -> str:
         path = Path(self._zips.name) / f"{report.folder.name}.zip"
@@ -49,6 +47,6 @@ class ResultPanel:
         return str(path)
 
 
-def _frame(report: AuditReport) -> str:
-    page = (report.folder / REPORT).read_text(encoding="utf-8")
-    return FRAME.format(page=html.escape(page, quote=True))
+def framed(path: Path, title: str) -> str:
+    """A page in a page."""
+    return FRAME.format(page=html.escape(path.read_text(encoding="utf-8"), quote=True), title=title)

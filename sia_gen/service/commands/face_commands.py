@@ -47,6 +47,9 @@ def attack(
     faces: Faces = None,
     attributes: Attributes = None,
     out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("attack.png"),
+    replay: Annotated[
+        Path | None, typer.Option(help="Folder for the steps of each face, and whether it is valid and confirmed.")
+    ] = None,
     steps: Steps = 10,
     box: Box = 1.0,
     budget: Budget = 1.0,
@@ -74,7 +77,8 @@ def attack(
     shown = {"size": size, "channels": channels, "input_range": input_range, "crop": crop, "classes": classes}
     target = asked_as(target, **shown)
     with progress_bar(quiet=as_json) as progress:
-        sheet = attack_sheet(generator, target, wanted, names_of(attributes), settings, resolve(device), progress)
+        asked = (names_of(attributes), settings, resolve(device), progress)
+        sheet = attack_sheet(generator, target, wanted, *asked, replay)
     sheet.save(out)
     if as_json:
         print_json({**sheet.summary, "out": str(out)})

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from sia_gen.core.errors import RequestError, WorkError
-from sia_gen.core.files import is_file, read_config, read_json
+from sia_gen.core.files import is_file, pretrained_folder, read_config, read_json
 from sia_gen.core.foreign import first_line, one_line, quiet_transformers
 from sia_gen.core.images import Images, from_pil, to_pil
 from sia_gen.core.seeds import uniforms
 from sia_gen.targets.formats.preprocessing import Preprocessing, of_timm
+from sia_gen.targets.formats.resnet import load_resnet, plain
 
 CONFIG, PROCESSOR, NEW_PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -77,6 +78,9 @@ def load_image_model(folder: Path, device: torch.device | str = "cpu", *, exact:
     is to be ``exact``, for preprocessing that would not be reproduced; else the processor itself is taken.
     """
     config = checked_config(folder)
+    if folder.parent == pretrained_folder() and plain(config):
+        shipped = load_resnet(folder, config).eval().requires_grad_(False)
+        return ImageModel(shipped.to(device), Preprocessing(read_json(folder / PROCESSOR)).to(device), config)
     from transformers import AutoModelForImageClassification
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as KNOWN
 

@@ -1,0 +1,149 @@
+"""Models that visitors bring: a zip of a transformers folder, checked before any of it is unpacked, or a hub id.
+
+Only safetensors and JSON get in, so that nothing of it can run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import stat
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.files import is_file, read_config, slug, writable_folder, write_json
+from sia_gen.core.hub import fetch
+from sia_gen.targets.load import load_target
+from sia_gen.targets.target import Target, labelled
+
+MB = 1_000_000
+LARGEST = 500 * MB  # of a zip, and of what is in it
+MANY = 64  # files in it
+DENSEST = 100  # bytes that one byte of it may become
+PLAIN = (".json", ".safetensors")
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+KEPT_SECONDS, KEPT_BYTES = 24 * 3600, 4000 * MB  # of all models that were brought
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Uploads:
+    """The models that were brought, a folder each; the oldest go first."""
+
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="sia-gen-models-")))
+
+    def place(self, name: str) -> Path | None:
+        """The folder of a model by the name that `add` gave; None for any other name."""
+        there = self.folder / name
+        return there if slug(name) == name and name and is_file(there / CONFIG) else None
+
+    def add(self, archive: Path | None, hub: str, label: str | None = None) -> str:
+        """The name of a model in a zip, or behind a hub id ``owner/name``, once it was checked and loaded.
+
+        ``label`` says what it predicts, as "smile:0.5", see `labelled`. Raises `RequestError` or `WorkError`.
+        """
+        self._tidy()
+        if (archive is None) == (not hub.strip()):
+            raise RequestError("give a zip or a hub id, one of the two")
+        with self._new() as new:
+            if archive is not None:
+                unpack(archive, new)
+                called, told = archive.stem, archive.read_bytes()
+            else:
+                source = fetch(_hub_id(hub))
+                for path in source.iterdir():
+                    if path.suffix in PLAIN and path.is_file():
+                        shutil.copyfile(path, new / path.name)
+                called, told = hub.rpartition("/")[2], f"{hub} {source}".encode()
+            target = load_target(new)
+            config = read_config(new / CONFIG)
+            if label:
+                target = labelled(target, label)
+                config["sia_gen"] |= {"label": _entry(target)}
+                write_json(new / CONFIG, config)
+            digest = hashlib.sha256(told + (label or "").encode()).hexdigest()[:8]
+            name = f"{slug(called)[:40] or 'model'}-{digest}"
+            if not is_file(self.folder / name / CONFIG):
+                new.rename(self.folder / name)
+        return name
+
+    @contextmanager
+    def _new(self) -> Iterator[Path]:
+        new = Path(tempfile.mkdtemp(prefix=".new-", dir=writable_folder(self.folder)))
+        try:
+            yield new
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+
+    def _tidy(self) -> None:
+        """Remove what is too old, and the oldest of what is too much."""
+        kept = 0
+        for there in sorted(self.folder.glob("*"), key=lambda path: -path.stat().st_mtime):
+            kept += sum(path.stat().st_size for path in there.glob("*"))
+            if time.time() - there.stat().st_mtime > KEPT_SECONDS or kept > KEPT_BYTES:
+                shutil.rmtree(there, ignore_errors=True)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Write the files of a zip that holds one model's folder; raises `RequestError` before that for anything else."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            for entry, name in checked(opened.infolist()).items():
+                with opened.open(entry) as source, (folder / name).open("wb") as written:
+                    left = entry.file_size  # a header that lies is cut off, and fails its checksum
+                    while left > 0 and (data := source.read(min(CHUNK, left))):
+                        written.write(data)
+                        left -= len(data)
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+        raise RequestError(f"the zip is damaged ({error}); pack the model's folder again") from None
+
+
+def checked(entries: list[zipfile.ZipInfo]) -> dict[zipfile.ZipInfo, str]:
+    """The files of a zip, each with the name under which it is written; raises `RequestError` for what is refused."""
+    files = [entry for entry in entries if not entry.is_dir()]
+    if len(files) > MANY:
+        raise RequestError(f"the zip holds {len(files)} files, more than {MANY}; pack the model's folder alone")
+    found: dict[zipfile.ZipInfo, str] = {}
+    for entry in files:
+        path, shown = PurePosixPath(entry.filename), repr(entry.filename[:60])
+        if path.is_absolute() or ".." in path.parts or "\\" in entry.filename or ":" in entry.filename:
+            raise RequestError(f"the zip has {shown}, which lies outside of it; pack the model's folder again")
+        if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
+            raise RequestError(f"the zip has {shown}, a link and no file; pack the files themselves")
+        if entry.flag_bits & 1:
+            raise RequestError(f"the zip has {shown} behind a password; pack it without one")
+        if path.suffix not in PLAIN:
+            raise RequestError(f"the zip has {shown}, neither safetensors nor JSON; leave it out")
+        if entry.file_size > DENSEST * max(1, entry.compress_size):
+            raise RequestError(f"the zip has {shown}, which grows more than {DENSEST} times; it is refused")
+        found[entry] = path.name
+    size = sum(entry.file_size for entry in files)
+    if size > LARGEST:
+        raise RequestError(f"the zip holds {size / MB:.0f} MB, more than {LARGEST / MB:.0f}; bring a smaller model")
+    if len({PurePosixPath(entry.filename).parent for entry in files}) > 1 or len(set(found.values())) < len(files):
+        raise RequestError("the zip holds more than one folder of files; pack the model's folder alone")
+    for needed in (CONFIG, WEIGHTS):
+        if needed not in found.values():
+            raise RequestError(f"the zip has no {needed}; pack what save_pretrained wrote")
+    return found
+
+
+def _hub_id(text: str) -> str:
+    name = text.strip().removeprefix("hf:")
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@\w[\w.-]*)?", name):
+        raise RequestError(f"'{text.strip()[:80]}' is not a hub id; write owner/name")
+    return name
+
+
+def _entry(target: Target) -> dict[str, Any]:
+    if target.label is None:
+        raise WorkError(f"'{target.name}' has no label")
+    return {"attribute": target.label.attribute, "thresholds": list(target.label.thresholds)}

@@ -1,0 +1,140 @@
+"""Models that visitors bring."""
+
+import json
+import stat
+import zipfile
+import zlib
+
+import pytest
+
+from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.files import pretrained_folder
+from sia_gen.service import uploads
+from sia_gen.service.uploads import Uploads
+from sia_gen.targets.load import load_target
+
+SMILE = pretrained_folder() / "smile-classifier"
+FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
+
+
+@pytest.fixture
+def brought(tmp_path):
+    return Uploads(tmp_path / "models")
+
+
+def packed(path, entries):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    return path
+
+
+def model(folder="", **changes):
+    """The files of a shipped classifier that says nothing of its label."""
+    files = {f"{folder}{name}": (SMILE / name).read_bytes() for name in FILES}
+    config = json.loads(files[f"{folder}config.json"])
+    del config["sia_gen"]
+    return files | {f"{folder}config.json": json.dumps(config | changes)}
+
+
+def test_a_zip_becomes_a_target_with_a_label(brought, tmp_path):
+    archive = packed(tmp_path / "My model.zip", model("smiles/"))
+    name = brought.add(archive, "", "smile:0.5")
+    assert name.startswith("my-model-")
+    assert sorted(path.name for path in brought.place(name).iterdir()) == sorted(FILES)
+    target = load_target(brought.place(name))
+    assert (target.name, target.task.classes) == (name, ("no smile", "smile"))
+    assert (target.label.attribute, target.label.thresholds) == ("smile", (0.5,))
+    assert brought.add(archive, "", "smile:0.5") == name
+    unlabelled = brought.add(archive, "")
+    assert unlabelled != name
+    assert load_target(brought.place(unlabelled)).label is None
+    assert sorted(path.name for path in brought.folder.iterdir()) == sorted([name, unlabelled])  # nothing half-made
+
+
+def link(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in model().items():
+            archive.writestr(name, data)
+        entry = zipfile.ZipInfo("preprocessor.json")
+        entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(entry, "/etc/passwd")
+    return path
+
+
+BAD = {
+    "another file": (lambda path: packed(path, model() | {"x.bin": b""}), "the zip has 'x.bin', neither safetensors"),
+    "code": (lambda path: packed(path, model() | {"model.py": b""}), "the zip has 'model.py', neither safetensors"),
+    "above": (lambda path: packed(path, {"../config.json": b"{}"}), "the zip has '../config.json', which lies outside"),
+    "absolute": (lambda path: packed(path, {"/etc/x.json": b"{}"}), "the zip has '/etc/x.json', which lies outside"),
+    "Windows": (lambda path: packed(path, {"a\\..\\x.json": b"{}"}), "which lies outside"),
+    "link": (link, "the zip has 'preprocessor.json', a link and no file; pack the files themselves"),
+    "bomb": (lambda path: packed(path, model() | {"a.json": b" " * 10**7}), "the zip has 'a.json', which grows more"),
+    "folders": (lambda path: packed(path, model() | {"a/b.json": b"{}"}), "the zip holds more than one folder"),
+    "no weights": (lambda path: packed(path, {"config.json": b"{}"}), "the zip has no model.safetensors; pack"),
+    "many": (
+        lambda path: packed(path, {f"{i}.json": b"{}" for i in range(65)}),
+        "the zip holds 65 files, more than 64",
+    ),
+    "no zip": (
+        lambda path: path.write_bytes(b"PK, but no zip") and path,
+        "the zip is damaged (File is not a zip file)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_refuses_before_it_unpacks(brought, tmp_path, kind):
+    make, message = BAD[kind]
+    archive = make(tmp_path / "model.zip")
+    with pytest.raises(RequestError) as error:
+        brought.add(archive, "")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert list(brought.folder.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"model.zip", "models"}
+
+
+def test_refuses_what_is_too_large(brought, tmp_path, monkeypatch):
+    monkeypatch.setattr(uploads, "LARGEST", 1000)
+    with pytest.raises(RequestError, match=r"^the zip holds 2 MB, more than 0; bring a smaller model$"):
+        brought.add(packed(tmp_path / "model.zip", model()), "")
+
+
+def test_a_header_that_lies_about_its_size_is_cut_off(brought, tmp_path):
+    archive = packed(tmp_path / "model.zip", model() | {"a.json": b"x" * 5000})
+    data = archive.read_bytes()
+    true, lie = (5000).to_bytes(4, "little"), (10).to_bytes(4, "little")
+    assert zlib.crc32(b"x" * 5000).to_bytes(4, "little") in data
+    archive.write_bytes(data.replace(true, lie))
+    with pytest.raises(RequestError, match=r"^the zip is damaged"):
+        brought.add(archive, "")
+    assert list(brought.folder.iterdir()) == []
+
+
+def test_a_model_that_does_not_load_leaves_nothing(brought, tmp_path):
+    archive = packed(tmp_path / "model.zip", model() | {"model.safetensors": b"nothing"})
+    with pytest.raises(WorkError, match="cannot load"):
+        brought.add(archive, "")
+    assert list(brought.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["../..", "owner", "os:getcwd", "https://host/owner/name", "a/b/c", "-"])
+def test_what_is_no_hub_id_is_one_line(brought, text):
+    with pytest.raises(RequestError, match=r"is not a hub id; write owner/name$"):
+        brought.add(None, text)
+
+
+def test_gives_one_place_and_no_other(brought):
+    with pytest.raises(RequestError, match="give a zip or a hub id, one of the two"):
+        brought.add(None, " ")
+    for name in ("..", "/etc", "", "nobody", "a/b"):
+        assert brought.place(name) is None
+
+
+def test_old_models_go(brought, tmp_path, monkeypatch):
+    first = brought.add(packed(tmp_path / "a.zip", model()), "")
+    monkeypatch.setattr(uploads, "KEPT_SECONDS", -1)
+    second = brought.add(packed(tmp_path / "b.zip", model()), "")
+    assert brought.place(first) is None
+    assert brought.place(second) is not None
