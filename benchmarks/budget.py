@@ -26,7 +26,7 @@ def shares(target, faces, seed):
     """For each ρ: how many faces were attacked, failed, validly, validly and could be rendered, and were confirmed."""
     request = resolve(
         "faces-stylegan2", target, None, faces=faces, seed=seed, attack=SemanticImageAttack(batch=faces), towards=None,
-        label=None, pairs=(), confirm=True, device="cpu",
+        label=None, pairs=(), quick=False, confirm=True, verifier="verifier", device="cpu",
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, eval_mode(*request.modules):
         made = plan(request, Path(folder))

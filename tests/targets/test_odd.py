@@ -242,7 +242,7 @@ def attacked(target):
 def audited(target, out):
     request = resolve(
         colours(), target, colours().attributes, faces=8, seed=0, attack=ATTACK, towards=None, label=None, pairs=(),
-        confirm=False, device="cpu",
+        quick=False, confirm=False, verifier="verifier", device="cpu",
     )  # fmt: skip
     done = run(plan(request, out), lambda *told: None)
     return [done.folder.read(0, arm) for arm in range(len(done.arms))]
