@@ -96,7 +96,8 @@ def fill(
             made.rows += rows
             made.refused.update(notes["refused"])
             made.seconds += notes["seconds"]
-            people = torch.cat([people[:, : embedded.shape[1]], embedded]) if len(embedded) else people
+            some = [vectors for vectors in (people, embedded) if len(vectors)]
+            people = torch.cat(some) if some else people
             count, chunk = count + len(rows), chunk + 1
             if chunk >= TRIED and count < LEAST * chunk * BATCH:
                 reason = made.refused.most_common(1)[0][0]

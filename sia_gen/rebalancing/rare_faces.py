@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,6 +34,7 @@ from sia_gen.targets.target import Label, Target
 BATCH = 32
 MARGIN = 0.02  # of the attribute's range: no face is asked for nearer to a cut, where its class is a matter of chance
 CLEAR = 0.15  # of the class's width, by which a reading has to lie within: on the brink glasses hardly show
+OUT_OF_REACH = "out of the attribute's range"
 USUAL = 0.99  # share of people of whom nobody looks more alike
 
 
@@ -65,7 +67,7 @@ class Drawn:
     pictures: Tensor
     embeddings: Tensor
     rows: list[dict[str, Any]]
-    refused: dict[str, int]
+    refused: Counter[str]
 
 
 @dataclass(frozen=True)
@@ -142,64 +144,75 @@ class RareFaces:
         as it does.
         """
         codes, told = self._told(seeds)
-        low, high = self.ends(number)
-        asked = low + (high - low) * uniforms(seeds, (), "rebalance").to(told)
-        asked = torch.where((told >= low) & (told <= high), told, asked)
-        attribute = self.space.attributes[self.space.names.index(self.label.attribute)]
-        reached = ((asked - told) >= attribute.low) & ((asked - told) <= attribute.high)
-        refused = {"out of the attribute's range": int((~reached).sum())}
+        asked, reached = self._asked(seeds, told, number)
+        refused = Counter({OUT_OF_REACH: int((~reached).sum())})
         index = reached.nonzero().flatten().tolist()
         if not index:
             return Drawn(torch.empty(0), before[:0], [], refused)
         seeds, codes, told, asked = [seeds[i] for i in index], codes[index], told[index], asked[index]
-        own = self.space.select([self.label.attribute])
-        moved = Moved(self.generator, self.space.space, codes.shape[1:])
-        packed = moved.pack(codes, own.edits((asked - told)[:, None].to(own.directions)))
-        others = self.space.without(self.label.attribute)
-        pictures, omega = self._plain(moved, packed), torch.zeros(len(index), len(others.names))
-        versions, attacked = [(pictures, omega)], torch.zeros(len(index), dtype=torch.bool)
-        said: dict[str, Tensor] = {}
-        if hard != "generated" and target is not None:
-            attack = self.attack if hard == "joint" else replace(self.attack, epsilon=0.0)
-            truth = torch.full((len(index),), number, device=codes.device)
-            result = attack.suited(target)(moved, others, target, packed, truth, seeds=seeds, progress=progress)
-            attacked = result.correct
-            versions.insert(0, (result.adversarial, result.omega))
-            said = {
-                "right_before": result.correct, "fails": result.success, "output_before": result.output_before,
-                "output_after": result.output_after,
-            }  # fmt: skip
-        judged = [self._judged(made, number) for made, _ in versions]
-        found: list[dict[str, Any]] = []
-        kept, vectors, people = [], [], before
-        for row in range(len(index)):
-            reason = ""
-            for version, ((made, moves), verdict) in enumerate(zip(versions, judged, strict=True)):
-                if version == 0 and len(versions) > 1 and not attacked[row]:
-                    continue  # the target errs on it as it is: there was no attack
-                likeness = float((people @ verdict["embedding"][row]).amax()) if len(people) else -1.0
-                reason = _reason(verdict, row, likeness, self.alike)
+        versions, said = self._versions(seeds, codes, asked - told, number, hard, target, progress)
+        kept, vectors, people, rows = [], [], before, []
+        for row, seed in enumerate(seeds):
+            for version in versions:
+                if not version.there[row]:
+                    continue
+                likeness = float((people @ version.embedding[row]).amax()) if len(people) else -1.0
+                reason = self._reason(version, row, likeness)
                 if reason:
                     continue
-                changed = version == 0 and len(versions) > 1
-                entry = {
-                    "seed": seeds[row], "codes": _digest(codes[row]), "hard": changed,
-                    self.label.attribute: round(float(asked[row]), 4), "read": round(float(verdict["value"][row]), 4),
-                    "distance": round(float(verdict["distance"][row]), 4), "likeness": round(likeness, 4),
-                    f"omega_{self.label.attribute}": float(asked[row] - told[row]),
-                }  # fmt: skip
-                entry |= {f"omega_{name}": float(moves[row, k]) for k, name in enumerate(others.names)}
-                entry |= {name: values[row].item() for name, values in said.items()}
-                found.append(entry)
-                kept.append(made[row])
-                vectors.append(verdict["embedding"][row])
-                people = torch.cat([people, verdict["embedding"][row][None]])
+                told_of = {name: values[row].item() for name, values in said.items()}
+                rows.append(
+                    {"seed": seed, "codes": _digest(codes[row]), "hard": version.hard}
+                    | {self.label.attribute: float(asked[row]), "read": float(version.value[row])}
+                    | {"distance": float(version.distance[row]), "likeness": likeness}
+                    | {f"omega_{self.label.attribute}": float(asked[row] - told[row])}
+                    | {f"omega_{name}": float(moves[row]) for name, moves in version.omega.items()}
+                    | told_of
+                )
+                kept.append(version.pictures[row])
+                vectors.append(version.embedding[row])
+                people = torch.cat([people if len(people) else version.embedding[:0], vectors[-1][None]])
                 break
             else:
-                refused[reason] = refused.get(reason, 0) + 1
+                refused[reason] += 1
         if not kept:
             return Drawn(torch.empty(0), before[:0], [], refused)
-        return Drawn(torch.stack(kept), torch.stack(vectors), found, refused)
+        return Drawn(torch.stack(kept), torch.stack(vectors), rows, refused)
+
+    def _asked(self, seeds: Sequence[int], told: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """The value ``[B]`` that each face is asked to have, and whether the attribute reaches as far."""
+        low, high = self.ends(number)
+        drawn = low + (high - low) * uniforms(seeds, (), "rebalance").to(told)
+        asked = torch.where((told >= low) & (told <= high), told, drawn)
+        attribute = self.space.attributes[self.space.names.index(self.label.attribute)]
+        return asked, ((asked - told) >= attribute.low) & ((asked - told) <= attribute.high)
+
+    def _versions(
+        self, seeds: Sequence[int], codes: Codes, change: Tensor, number: int, hard: Added, target: Target | None,
+        progress: Progress | None,
+    ) -> tuple[list[_Version], dict[str, Tensor]]:  # fmt: skip
+        """The same faces, their attribute changed by so much ``[B]``: made hard, if that is asked, and as they are.
+
+        And what the target says of them.
+        """
+        own, others = self.space.select([self.label.attribute]), self.space.without(self.label.attribute)
+        moved = Moved(self.generator, self.space.space, codes.shape[1:])
+        packed = moved.pack(codes, own.edits(change[:, None].to(own.directions)))
+        every = torch.ones(len(codes), dtype=torch.bool)
+        nothing = torch.zeros(len(codes), len(others.names))
+        as_it_is = self._judged(self._plain(moved, packed), nothing, others, number, every, hard=False)
+        if hard == "generated" or target is None:
+            return [as_it_is], {}
+        attack = self.attack if hard == "joint" else replace(self.attack, epsilon=0.0)
+        truth = torch.full((len(codes),), number, device=codes.device)
+        result = attack.suited(target)(moved, others, target, packed, truth, seeds=seeds, progress=progress)
+        said = {
+            "right_before": result.correct, "fails": result.success, "output_before": result.output_before,
+            "output_after": result.output_after,
+        }  # fmt: skip
+        # Those on which the target errs as they are were not attacked.
+        changed = self._judged(result.adversarial, result.omega, others, number, result.correct, hard=True)
+        return [changed, as_it_is], said
 
     def _told(self, seeds: Sequence[int]) -> tuple[Codes, Tensor]:
         """Codes, and where the attribute of each face lies ``[B]``: as the generator was told, else as it is read."""
@@ -220,32 +233,48 @@ class RareFaces:
         return torch.cat(list(render))
 
     @torch.no_grad()
-    def _judged(self, pictures: Tensor, number: int) -> dict[str, Tensor]:
+    def _judged(
+        self, pictures: Tensor, omega: Tensor, others: AttributeSpace, number: int, there: Tensor, hard: bool
+    ) -> _Version:
         """What the verifier, the gate and the identity model say of pictures uint8 ``[B, 3, R, R]``."""
         verifier, identity = self.verified.verifier, self.gate.identity
 
         def judge(part: slice) -> tuple[Tensor, ...]:
             images = from_bytes(pictures[part]).to(verifier.mean.device)
             read, features = verifier.look(images)
-            value = read[:, self.verified.factor].float()
-            embedded = identity.embed(images) if identity is not None else images.new_zeros(len(images), 1)
-            return value, self.gate.distance(features), embedded
+            embedded = images.new_zeros(len(images), 1) if identity is None else identity.embed(images)
+            return read[:, self.verified.factor].float(), self.gate.distance(features), embedded
 
         value, distance, embedded = (
             torch.cat(parts).cpu() for parts in zip(*Batches(BATCH)(len(pictures), judge), strict=True)
         )
         low, high = self.clear(number)
         meant = (value >= low) & (value <= high)
-        return {"value": value, "distance": distance, "embedding": embedded, "meant": meant}
+        moves = dict(zip(others.names, omega.T, strict=True))
+        return _Version(pictures, moves, there, hard, value, meant, distance, embedded)
+
+    def _reason(self, version: _Version, row: int, likeness: float) -> str:
+        """Why a face does not pass; nothing if it does."""
+        if not version.meant[row]:
+            return "not clearly read as the class"
+        if not version.distance[row] <= 1:
+            return "no likely face"
+        return "one person twice" if likeness >= self.alike else ""
 
 
-def _reason(verdict: dict[str, Tensor], row: int, likeness: float, alike: float) -> str:
-    """Why a face does not pass; nothing if it does."""
-    if not verdict["meant"][row]:
-        return "not clearly read as the class"
-    if not verdict["distance"][row] <= 1:
-        return "no likely face"
-    return "one person twice" if likeness >= alike else ""
+@dataclass(frozen=True)
+class _Version:
+    """B faces in one version: ``pictures``, ``omega`` ``[B]`` by attribute, which of them are ``there``, and what is
+    said of each."""
+
+    pictures: Tensor
+    omega: dict[str, Tensor]
+    there: Tensor
+    hard: bool
+    value: Tensor
+    meant: Tensor
+    distance: Tensor
+    embedding: Tensor
 
 
 def _digest(codes: Tensor) -> str:

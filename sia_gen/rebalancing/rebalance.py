@@ -33,6 +33,7 @@ from sia_gen.rebalancing.labelled import LABEL, LabelledImages, read_labelled
 from sia_gen.rebalancing.learning import finished, teach
 from sia_gen.rebalancing.meaning import described, in_order, parted, reader, told_by, told_of
 from sia_gen.rebalancing.measures import answers, held_out, measured
+from sia_gen.rebalancing.model_card import write_model_card
 from sia_gen.rebalancing.rare_faces import RareFaces
 from sia_gen.rebalancing.remedies import GENERATED, TAU, RebalancingSettings, Remedy, plan, remedy
 from sia_gen.studio.factors import MIRRORED, NAMES
@@ -142,12 +143,13 @@ def rebalance(
         def end() -> None:
             ours = isinstance(generator, str) and generator in shipped("generator")
             finish(folder / FACES, images.classes, made, card_values(told, faces, chosen.added, ours))
+            added = torch.bincount(made.labels, minlength=len(counts)).tolist()
             figures = None
             if student is not None and model is not None:
                 figures = work.figures(student, model, meant)
                 named = locate("target", target) if isinstance(target, str | Path) else None
                 student.save(writable_folder(folder / MODEL), named if isinstance(named, Path) else None)
-            added = torch.bincount(made.labels, minlength=len(counts)).tolist()
+                write_model_card(folder / MODEL, told, added, figures)
             result = {
                 "settings": told, "added": added, "refused": dict(made.refused), "faces_a_minute": made.a_minute,
                 "notes": notes, "figures": figures,

@@ -49,9 +49,9 @@ REMEDIES = {
     "cutmix": Remedy("CutMix (Yun et al., ICCV 2019)", augment="cutmix"),
     "erasing": Remedy("random erasing (Zhong et al., AAAI 2020)", augment="erasing"),
     "generated-rare": Remedy("generated faces of the rare classes", added="generated", beside=False, draw="over"),
-    "generated": Remedy("such faces, and as many of the other classes", added="generated", draw="over"),
-    "sia-semantic": Remedy("these, made hard by their other attributes", added="semantic", draw="over"),
-    "sia-joint": Remedy("these, made hard by their other attributes and pixels", added="joint", draw="over"),
+    "generated": Remedy("generated faces, as many of each class", added="generated", draw="over"),
+    "sia-semantic": Remedy("such faces made hard by their other attributes", added="semantic", draw="over"),
+    "sia-joint": Remedy("such faces made hard by their other attributes and pixels", added="joint", draw="over"),
     "generated-alone": Remedy("generated faces of all classes, no data", added="generated", data=False),
     "oracle": Remedy("as many more real pictures of the rare classes", added="real", beside=False, draw="over"),
 }  # fmt: skip

@@ -100,6 +100,14 @@ def test_nobody_is_made_twice(source):
     torch.testing.assert_close(apart, before.embeddings)
 
 
+def test_without_an_identity_model_nobody_is_refused_for_looking_alike(source, tmp_path):
+    bare = replace(source, gate=replace(source.gate, identity=None), alike=float("inf"))
+    made, people = fill(tmp_path, bare, {1: 5}, "generated", None, "")
+    assert (len(made.rows), people.shape, made.refused["one person twice"]) == (5, (5, 1), 0)
+    again, _ = fill(tmp_path, bare, {0: 2}, "generated", None, "", round_number=1, before=people)
+    assert again.labels.tolist() == [0, 0]
+
+
 def test_a_sheet_shows_each_face_above_the_nearest_real_one(source, tmp_path):
     drawn = source.draw(range(8), 1, "generated", None, torch.empty(0, 64))
     draw_people({"generated": drawn.pictures}, drawn.pictures.flip(0), source, tmp_path / "sheet.png")

@@ -82,10 +82,7 @@ def test_a_model_learns_from_data_and_faces(flat, tmp_path):
     target = ModuleTarget(Net(), CLASSES, "net")
     found = rebalance(folder(tmp_path / "data", bright=5), "glasses", tmp_path / "out", target=target, settings=SMALL)
     assert (found.counts, found.added) == ([40, 5], [12, 12])
-    assert [(plan, hard, number) for plan, hard, number, _ in flat] == [
-        ({1: 6}, "semantic", 0),
-        ({1: 6}, "semantic", 1),
-    ]
+    assert [asked[:3] for asked in flat] == [({0: 6, 1: 6}, "semantic", number) for number in (0, 1)]
     assert not torch.equal(flat[0][3], flat[1][3])  # the second round's faces are for what the first one taught
     figures = found.figures["held out"]
     assert (figures["before"]["pictures"], figures["after"]["balanced"]) == (9, 1.0)
@@ -98,6 +95,10 @@ def test_a_model_learns_from_data_and_faces(flat, tmp_path):
     rows = pq.read_table(tmp_path / "out" / FACES / "metadata.parquet").to_pylist()
     assert sorted(row["label"] for row in rows) == [0] * 12 + [1] * 12
     assert json.loads((tmp_path / "out" / RESULT).read_text())["refused"] == {"no likely face": 2}
+    card = (tmp_path / "out" / MODEL / "README.md").read_text()
+    assert "| glasses | 5 | 12 |" in card
+    assert "| balanced accuracy | 0.5 | 1.0 |" in card
+    assert "$" not in card
     assert torch.equal(target.module.out.weight, Net().out.weight)  # the target itself is left as it was
 
 
