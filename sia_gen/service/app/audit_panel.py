@@ -55,13 +55,13 @@ class AuditPanel:
                 )
                 generator = gr.Dropdown(generators, value=generators[0], label="Generator", visible=len(generators) > 1)
                 faces = gr.Slider(1, MAX_FACES, FACES, step=1, label="Faces")
-                chosen = gr.CheckboxGroup(
-                    _choices(attributes[generators[0]]),
-                    value=list(attributes[generators[0]]),
-                    label="Attributes",
-                    info="The one that the target predicts is left out by itself",
-                )
-                with gr.Accordion("Budgets", open=False):
+                with gr.Accordion("Attributes and budgets", open=False):
+                    chosen = gr.CheckboxGroup(
+                        _choices(attributes[generators[0]]),
+                        value=list(attributes[generators[0]]),
+                        label="Attributes",
+                        info="The one that the target predicts is left out by itself",
+                    )
                     steps = gr.Slider(1, MAX_STEPS, 10, step=1, label="Steps of ascent")
                     box = gr.Slider(0.05, 1, 1, step=0.05, label="Share of each attribute's safe range")
                     epsilon = gr.Slider(0, MAX_EPSILON, 1, step=0.5, label="Pixel residual, in 8-bit steps (1/255)")
