@@ -55,6 +55,7 @@ class AuditPanel:
                 )
                 generator = gr.Dropdown(generators, value=generators[0], label="Generator", visible=len(generators) > 1)
                 faces = gr.Slider(1, MAX_FACES, FACES, step=1, label="Faces")
+                quick = gr.Checkbox(False, label="A quick look", info="Each attribute alone and the control, no more")
                 with gr.Accordion("Attributes and budgets", open=False):
                     chosen = gr.CheckboxGroup(
                         _choices(attributes[generators[0]]),
@@ -77,7 +78,7 @@ class AuditPanel:
         generator.change(self._offer, generator, chosen, show_progress="hidden", api_visibility="private")
         self.start.click(
             self.audit,
-            [generator, self.target, chosen, faces, number, steps, box, epsilon],
+            [generator, self.target, chosen, faces, number, steps, box, epsilon, quick],
             [self.status, self.start, self.stop, self.earlier, *self.result.components],
             concurrency_limit=1,
             concurrency_id="audit",
@@ -119,6 +120,7 @@ class AuditPanel:
         steps: int,
         box: float,
         epsilon: float,
+        quick: bool,
         visitor: gr.Request,
     ) -> Iterator[dict[gr.components.Component, Any]]:
         """Audit, telling where it is; the last value is the result."""
@@ -132,6 +134,7 @@ class AuditPanel:
                 steps=steps,
                 box=box,
                 epsilon=epsilon,
+                quick=quick,
             )
             job = self.jobs.start(visitor.session_hash, partial(asked.run, self.store, self.device))
             # Closed on every way out, also when the visitor leaves: that ends the work.
