@@ -1,9 +1,9 @@
 """What the service stands: ``python benchmarks/service.py [--visitors 50] [--seconds 120]``.
 
 Starts `app.py` as it stands in a process of its own, measures how long its first answers take, then lets visitors come
-all at once: each is a gradio client that edits and attacks faces of its own until the time is up, waiting a little in
-between as people do. Each answer is held against what was asked, and a sample of them against the answer to a visitor
-who is alone.
+within a few seconds: each is a gradio client that edits and attacks faces of its own until the time is up, waiting a
+little in between as people do. Each answer is held against what was asked, and a sample of them against the answer to
+a visitor who is alone.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ ROOT = Path(__file__).parents[1]
 PORT = 7871
 TARGETS = ("smile-classifier-planted", "smile-classifier", "glasses-classifier", "sex-classifier")
 THINKS = (4.0, 12.0)  # seconds between a visitor's requests
+COME = 15.0  # seconds within which all of them have come
+PATIENCE = 120  # seconds until a visitor gives up
 CHECKED = 5  # attacks that are asked for again by one who is alone
 
 
@@ -68,9 +70,13 @@ def _first_page(address: str) -> int:
             time.sleep(0.1)
 
 
+def _client(address: str) -> Client:
+    return Client(address, verbose=False, httpx_kwargs={"timeout": PATIENCE})
+
+
 def _alone(address: str) -> dict[str, float]:
     """Seconds of the first attack and edit, and of the next ones, while nobody else is there."""
-    client = Client(address, verbose=False)
+    client = _client(address)
     taken: dict[str, float] = {}
     for name in ("first", "next"):
         for kind, values in (("attack", {"face": 12}), ("edit", {"face": 12, "attributes": {"age": 10}})):
@@ -88,7 +94,12 @@ def _together(address: str, visitors: int, seconds: float) -> dict[str, Any]:
 
     def visit(number: int) -> None:
         draw = random.Random(number)
-        client = Client(address, verbose=False)
+        time.sleep(draw.uniform(0, COME))
+        try:
+            client = _client(address)
+        except Exception as error:
+            faults[f"did not get in: {type(error).__name__}"] += 1
+            return
         while time.monotonic() < end:
             face, kind = draw.randrange(1000), draw.choice(("edit", "edit", "attack"))
             values: dict[str, Any] = {"face": face}
@@ -134,7 +145,7 @@ def _fits(kind: str, told: dict[str, Any], asked: dict[str, Any]) -> bool:
 
 def _checked(address: str, attacked: dict[tuple[int, str], float]) -> int:
     """How many of some answers are others for one who is alone."""
-    client, differs = Client(address, verbose=False), 0
+    client, differs = _client(address), 0
     for (face, target), loss in list(attacked.items())[:CHECKED]:
         told = client.predict(face=face, target=target, api_name="/attack")
         differs += told["steps"][told["worst"]]["loss"] != loss

@@ -57,3 +57,9 @@ def is_blue():
     """As `is_red`, and it says that it predicts blueness."""
     made = is_red()
     return ModuleTarget(made.module, made.task, name="is-blue", label=Label("blueness", (0.7,)))
+
+
+def is_redder():
+    """As `is_red`, and it takes twice the red for as sure a sign."""
+    made = is_red()
+    return ModuleTarget(lambda images: 2 * made.module(images), made.task, name="is-redder")

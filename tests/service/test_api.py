@@ -99,6 +99,12 @@ def test_audits_and_tells_what_it_found(client, store):
         assert AuditJobs(store, jobs, "cpu").status(job)["state"] == "finished"
 
 
+def test_a_quick_look_says_what_stands_out_too(client):
+    told = client.predict(job=finished(client, faces=8, quick=True), api_name="/result")
+    assert "What stands out is redness" in told["finding"]
+    assert told["arms"] == {}
+
+
 def test_compares_two_audits(client):
     jobs = [finished(client, faces=8, attributes=["redness", "blueness"], steps=steps) for steps in (10, 9)]
     with pytest.raises(AppError, match="cannot be compared: attack is"):

@@ -62,7 +62,7 @@ def test_a_fault_of_the_app_gives_the_buttons_back(store, monkeypatch, fault):
         panel = AuditPanel({COLOURS: ["redness"]}, Offer([COLOURS], [IS_RED]), store, jobs, "cpu")
     shown = []
     with closing(jobs), pytest.raises(gr.Error, match="broke off because of a fault"):
-        shown.extend(panel.audit(COLOURS, IS_RED, ["redness"], 8, 0, 10, 1, 0, visitor))
+        shown.extend(panel.audit(COLOURS, IS_RED, ["redness"], 8, 0, 10, 1, 0, False, visitor))
     assert (shown[-1][panel.start].interactive, shown[-1][panel.stop].interactive) == (True, False)
 
 

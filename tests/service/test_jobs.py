@@ -1,3 +1,4 @@
+import weakref
 from contextlib import closing
 from threading import Event
 
@@ -156,3 +157,12 @@ def test_an_attack_does_not_wait_for_an_audit(jobs):
     assert not audit.done
     go.set()
     assert audit.result()
+
+
+def test_nothing_is_kept_of_jobs_that_are_done(jobs):
+    given = [jobs.start(str(visitor), lambda progress: object()).result() for visitor in range(5)]
+    seen = [weakref.ref(job) for job in jobs._jobs.values()]
+    jobs.start("last", lambda progress: None).result()
+    assert len(given) == 5
+    assert list(jobs._jobs) == [("last", "audit")]
+    assert [ref() for ref in seen] == [None]

@@ -105,18 +105,20 @@ class Api:
         attributes: list[str] | None = None,
         epsilon: float = 1.0,
         steps: int = 10,
+        quick: bool = False,
     ) -> dict:
         """Begin an audit: many faces attacked in all ways, to find out which attributes the target is sensitive to.
 
         Answers at once with a job, whose name is valid as long as its run is kept; /status tells how far it is, /result
-        gives what it found, /stop ends it. It takes minutes. The same request goes on where it was stopped.
+        gives what it found, /stop ends it. It takes minutes; a quick one leaves out what several attributes do at once.
+        The same request goes on where it was stopped.
         """
         generator, target = self.offered.generator(generator), self.offered.target(target)
         known = self.models.attributes(generator)
         names = tuple(known.names if attributes is None else known.select(_names(attributes) or ()).names)
         asked = AuditRequest(
             generator=generator, target=target, attributes=names, faces=faces, seed=self.seed, steps=steps,
-            epsilon=epsilon,
+            epsilon=epsilon, quick=quick,
         )  # fmt: skip
         return self.audits.status(self.audits.start(asked))
 

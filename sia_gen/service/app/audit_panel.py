@@ -55,13 +55,14 @@ class AuditPanel:
                 )
                 generator = gr.Dropdown(generators, value=generators[0], label="Generator", visible=len(generators) > 1)
                 faces = gr.Slider(1, MAX_FACES, FACES, step=1, label="Faces")
-                chosen = gr.CheckboxGroup(
-                    _choices(attributes[generators[0]]),
-                    value=list(attributes[generators[0]]),
-                    label="Attributes",
-                    info="The one that the target predicts is left out by itself",
-                )
-                with gr.Accordion("Budgets", open=False):
+                quick = gr.Checkbox(False, label="A quick look", info="Each attribute alone and the control, no more")
+                with gr.Accordion("Attributes and budgets", open=False):
+                    chosen = gr.CheckboxGroup(
+                        _choices(attributes[generators[0]]),
+                        value=list(attributes[generators[0]]),
+                        label="Attributes",
+                        info="The one that the target predicts is left out by itself",
+                    )
                     steps = gr.Slider(1, MAX_STEPS, 10, step=1, label="Steps of ascent")
                     box = gr.Slider(0.05, 1, 1, step=0.05, label="Share of each attribute's safe range")
                     epsilon = gr.Slider(0, MAX_EPSILON, 1, step=0.5, label="Pixel residual, in 8-bit steps (1/255)")
@@ -77,7 +78,7 @@ class AuditPanel:
         generator.change(self._offer, generator, chosen, show_progress="hidden", api_visibility="private")
         self.start.click(
             self.audit,
-            [generator, self.target, chosen, faces, number, steps, box, epsilon],
+            [generator, self.target, chosen, faces, number, steps, box, epsilon, quick],
             [self.status, self.start, self.stop, self.earlier, *self.result.components],
             concurrency_limit=1,
             concurrency_id="audit",
@@ -119,6 +120,7 @@ class AuditPanel:
         steps: int,
         box: float,
         epsilon: float,
+        quick: bool,
         visitor: gr.Request,
     ) -> Iterator[dict[gr.components.Component, Any]]:
         """Audit, telling where it is; the last value is the result."""
@@ -132,6 +134,7 @@ class AuditPanel:
                 steps=steps,
                 box=box,
                 epsilon=epsilon,
+                quick=quick,
             )
             job = self.jobs.start(visitor.session_hash, partial(asked.run, self.store, self.device))
             # Closed on every way out, also when the visitor leaves: that ends the work.

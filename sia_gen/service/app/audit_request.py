@@ -28,7 +28,10 @@ MAX_EPSILON = 8
 
 @settings
 class AuditRequest:
-    """``epsilon`` is in 8-bit steps; a value out of range raises a `RequestError` that names it."""
+    """``epsilon`` is in 8-bit steps; a value out of range raises a `RequestError` that names it.
+
+    A ``quick`` look is each attribute alone and the control, see `audit`.
+    """
 
     generator: str
     target: str
@@ -38,6 +41,7 @@ class AuditRequest:
     steps: int = Field(10, ge=1, le=MAX_STEPS)
     box: float = Field(1.0, gt=0, le=1)
     epsilon: float = Field(1.0, ge=0, le=MAX_EPSILON)
+    quick: bool = False
 
     def __post_init__(self) -> None:
         if not self.attributes:
@@ -65,6 +69,7 @@ class AuditRequest:
             seed=self.seed,
             out=store.path(self.name),
             attack=SemanticImageAttack(steps=self.steps, box=self.box, epsilon=self.epsilon / 255),
+            quick=self.quick,
             device=device,
             progress=progress,
         )

@@ -42,8 +42,8 @@ WAITING = 100  # visitors' requests in the queue
 HOME = ("127.0.0.1", "localhost", "::1")
 SMALL = 1_000_000  # bytes of a file that is sent where none is asked for
 CACHE_SECONDS = 24 * 3600
-HEADER = """# sia-gen: which semantic attributes make a face model fail?
-Synthetic faces are moved along named attributes, and by a bounded pixel residual, up the loss of a target.
+HEADING = "# sia-gen: which semantic attributes make a face model fail?"
+ABOUT = """Synthetic faces are moved along named attributes, and by a bounded pixel residual, up the loss of a target.
 What stands out against random directions that change the picture as much is what the target is *sensitive* to.
 No face here is a real person's.
 """
@@ -77,7 +77,8 @@ def build(
     cache = (CACHE_SECONDS, CACHE_SECONDS)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=cache, fill_width=True) as app:
         Api(models, offer, programs, jobs, seed).make()  # before events whose functions have such names
-        gr.Markdown(HEADER)
+        gr.Markdown(HEADING)
+        gr.Markdown(ABOUT, elem_classes="about")
         with gr.Tab("Attack"):
             attacks = AttackPanel(attributes, offer, models, jobs, seed)
         with gr.Tab("Audit") as tab:

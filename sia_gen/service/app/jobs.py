@@ -99,6 +99,8 @@ class Jobs:
     def start(self, visitor: str, work: Callable[[Progress], T], kind: str = "audit") -> Job[T]:
         """Queue work behind what is under way; the visitor's earlier job of that kind is stopped."""
         self.stop(visitor, kind)
+        for key in [key for key, job in self._jobs.items() if job.done]:  # what they gave is held by who asked for it
+            self._jobs.pop(key, None)
         if kind not in self._workers:
             self._workers[kind] = ThreadPoolExecutor(max_workers=1, thread_name_prefix=kind)
         job = self._jobs[visitor, kind] = Job(self._workers[kind], work)

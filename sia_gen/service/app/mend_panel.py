@@ -40,9 +40,8 @@ class MendPanel:
             with gr.Column(scale=1, min_width=280):
                 gr.Markdown(TELLS)
                 self.run = gr.Dropdown(store.finished(), value=None, label="Finished run")
-                by = gr.Dropdown(
-                    [(row.words, name) for name, row in REGIMENS.items()], value="sia-semantic", label="How"
-                )
+                ways = [(row.words, name) for name, row in REGIMENS.items()]
+                by = gr.Dropdown(ways, value="sia-semantic", label="What is learnt from")
                 faces = gr.Slider(FACES[0], FACES[1], FACES[2], step=50, label="Faces a round")
                 rounds = gr.Slider(1, 3, 1, step=1, label="Rounds")
                 steps = gr.Slider(STEPS[0], STEPS[1], STEPS[2], step=50, label="Training steps a round")
