@@ -61,6 +61,7 @@ def harden(
     generator: str | Path | Generator | None = None,
     attributes: Sequence[str] | AttributeSpace | None = None,
     label: str | None = None,
+    data: str | Path | None = None,
     by: str = DEFAULT,
     settings: HardeningSettings | None = None,
     again: bool = True,
@@ -76,15 +77,17 @@ def harden(
     are compared. Otherwise ``target`` is named, as for `audit`: a classifier, a multi-label one, a regression or a
     detector of 68 landmarks. ``by`` is a row of `REGIMENS`. The faces are others than those of audits. What is right of
     them is what the generator was told where it was, else what the verifier reads; of several labels what the model
-    said of the unedited face. No picture from outside is used.
+    said of the unedited face. No picture from outside is used, unless ``data`` is a folder of labelled ones, as
+    `read_labelled` reads it, which a classifier then learns from besides.
 
     Interrupted, the same call goes on, and on a CPU ends with the same weights. `accelerate launch` shares the steps
     among processes. Raises `RequestError` for a target that cannot be trained or has no label that the verifier reads,
     and for a folder that holds something else.
     """
     asked = resolve(
-        target, run, generator, attributes, label, by, settings or HardeningSettings(), seed, device, precision
-    )
+        target, run, generator, attributes, label, data, by, settings or HardeningSettings(), seed, device, precision,
+        progress,
+    )  # fmt: skip
     folder = _open(out, asked.told)
     if not is_file(folder / TRAINING):
         teach(asked, folder / WORK, progress)

@@ -13,6 +13,7 @@ from sia_gen.core.files import atomic
 from sia_gen.training.card import CARD, table
 
 PAGE, FIGURE, TEMPLATE = "before_after.html", "before_after.png", "before_after.html.jinja"
+OUTSIDE = ("picture from outside was used.", "labelled pictures from outside were learnt from besides.")
 BARS = 10  # attributes, those that changed most
 BEFORE, AFTER = "#cfdae4", "#5f97cc"
 
@@ -47,6 +48,7 @@ def write_card(told: Mapping[str, Any], words: str, figures: Mapping[str, Any] |
         "words": words,
         "figures": found,
         "known": told["truth"],
+        "outside": f"{told['data'][0] if told['data'] else 'No'} {OUTSIDE[bool(told['data'])]}",
         "attributes": ", ".join(told["attributes"]),
         "focus": f", half of them along {', '.join(told['focus'])} alone" if told["focus"] else "",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,11 +17,12 @@ from sia_gen.audits.evidence.reference import Followed
 from sia_gen.audits.finished.inputs import FinishedAudit
 from sia_gen.audits.run.run_folder import MADE_OF
 from sia_gen.core.errors import RequestError
-from sia_gen.core.executors import Precision
+from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.seeds import MAX_SEED, whole
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
 from sia_gen.hardening.faces import Faces
+from sia_gen.hardening.labelled import LABEL, LabelledImages, read_labelled
 from sia_gen.hardening.regimens import HardeningSettings, Regimen, regimen
 from sia_gen.hardening.trainable import Trainable
 from sia_gen.hardening.truth import truth_of
@@ -37,7 +39,8 @@ GENERATOR = "faces-stylegan2"
 class Asked:
     """A hardening that can begin: the ``model`` as it is, what it was ``named``, and the ``student``, its copy.
 
-    ``told`` is what the folder is known by; ``finished`` the audit that it starts from, if any.
+    ``told`` is what the folder is known by; ``finished`` the audit that it starts from, ``clean`` labelled pictures
+    that are learnt from besides, if any.
     """
 
     named: str | Path | Target
@@ -51,6 +54,7 @@ class Asked:
     device: torch.device
     label: str | None
     finished: FinishedAudit | None
+    clean: LabelledImages | None
     told: dict[str, Any]
 
 
@@ -60,11 +64,13 @@ def resolve(
     generator: str | Path | Generator | None,
     attributes: Sequence[str] | AttributeSpace | None,
     label: str | None,
+    data: str | Path | None,
     by: str,
     settings: HardeningSettings,
     seed: int,
     device: str,
     precision: Precision,
+    progress: Progress | None,
 ) -> Asked:
     """Find all that is named; arguments as for `harden`, which says what is refused."""
     chosen = regimen(by)
@@ -92,16 +98,35 @@ def resolve(
     if model.label is not None and model.label.attribute in space.names:
         space = space.without(model.label.attribute)
     student = Trainable(model).to(place)
+    clean = None if data is None else _clean(data, model, source.resolution, progress)
     attack = replace(attack, steps=settings.attack, stop="never", restarts=1).suited(model)
     told = {
         "recipe": "harden", "by": by, **asdict(settings), "seed": seed, "precision": precision, "target": model.name,
         "generator": source.name, "attributes": space.names, "focus": list(focus), "label": label,
-        "truth": truth.words,
+        "truth": truth.words, "data": None if clean is None else [len(clean.labels), _digest(clean)],
     }  # fmt: skip
     faces = Faces(source, space, truth, attack, focus, settings.attacked)
     return Asked(
-        named, model, student, faces, chosen, settings, seed, precision, place, label, finished, told
+        named, model, student, faces, chosen, settings, seed, precision, place, label, finished, clean, told
     )  # fmt: skip
+
+
+def _clean(data: str | Path, model: Target, side: int, progress: Progress | None) -> LabelledImages:
+    """Labelled pictures of the model's classes; raises `RequestError` for another kind of model."""
+    if not isinstance(model.task, Classification):
+        raise RequestError(f"'{model.name}' has no classes to be labelled; leave the data out")
+    columns: list[str] = [LABEL]
+    cuts: tuple[float, ...] = ()
+    if model.label is not None:
+        columns, cuts = [model.label.attribute, LABEL], model.label.thresholds
+    return read_labelled(data, side, columns=columns, classes=model.task.classes, cuts=cuts, progress=progress)
+
+
+def _digest(clean: LabelledImages) -> str:
+    """Tells labelled pictures from others."""
+    found = hashlib.sha256(clean.images.numpy().tobytes())
+    found.update(clean.labels.numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def _plain(target: Target) -> Target:

@@ -27,8 +27,8 @@ def teach(asked: Asked, work: Path, progress: Progress | None) -> None:
     """Teach the student in place; what is finished lies in the folder ``work``, and is not done again."""
     student, settings, device = asked.student, asked.settings, device_of(asked.student)
     student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
-    pictures: list[Tensor] = []
-    truths: list[Tensor] = []
+    pictures: list[Tensor] = [] if asked.clean is None else [asked.clean.images]
+    truths: list[Tensor] = [] if asked.clean is None else [asked.clean.labels]
     for number in range(settings.rounds):
         folder = writable_folder(work / ROUND.format(number))
         told = _placed(progress, f"round {number + 1} of {settings.rounds}")

@@ -13,7 +13,7 @@ from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.evidence.reference import VERIFIER, VerifiedLabel, shipped_verifier
 from sia_gen.core.errors import RequestError, unknown
 from sia_gen.core.files import slug
-from sia_gen.rebalancing.labelled import LabelledImages
+from sia_gen.hardening.labelled import LabelledImages
 from sia_gen.studio.factors import FACTORS, NAMES
 from sia_gen.targets.module import ModuleTarget
 from sia_gen.targets.target import Label, Target

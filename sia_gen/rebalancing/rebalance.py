@@ -27,9 +27,9 @@ from sia_gen.core.locate import locate
 from sia_gen.core.seeds import MAX_SEED, whole
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
+from sia_gen.hardening.labelled import LABEL, LabelledImages, read_labelled
 from sia_gen.hardening.trainable import Trainable
 from sia_gen.rebalancing.faces_folder import Faces, card_values, fill, finish
-from sia_gen.rebalancing.labelled import LABEL, LabelledImages, read_labelled
 from sia_gen.rebalancing.learning import finished, teach
 from sia_gen.rebalancing.meaning import described, in_order, parted, reader, told_by, told_of
 from sia_gen.rebalancing.measures import answers, held_out, measured

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from sia_gen import ModuleTarget, audit, harden, load_target
@@ -42,7 +43,7 @@ def pictures(seeds):
     """Flat pictures and whether they are bright."""
     random = torch.Generator().manual_seed(sum(seeds) % 2**31)
     levels = torch.randint(20, 235, (len(seeds),), generator=random)
-    return levels.view(-1, 1, 1, 1).expand(-1, 3, 8, 8).to(torch.uint8), (levels > 127).long()
+    return levels.view(-1, 1, 1, 1).expand(-1, 3, 16, 16).to(torch.uint8), (levels > 127).long()
 
 
 class Reads:
@@ -281,3 +282,24 @@ def test_a_network_keeps_its_own_preprocessing():
     student = Trainable(target).eval()
     torch.testing.assert_close(student(images), target.predict(images))
     torch.testing.assert_close(student.put_into(target).predict(images), target.predict(images))
+
+
+def test_labelled_pictures_are_learnt_from_besides(flat, tmp_path):
+    for index in range(4):
+        level = (40, 200)[index % 2]
+        (tmp_path / "data" / CLASSES.classes[index % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (level,) * 3).save(tmp_path / "data" / CLASSES.classes[index % 2] / f"{index}.png")
+    found = hardened(tmp_path / "out", data=tmp_path / "data")
+    assert json.loads((tmp_path / "out" / TRAINING).read_text())["settings"]["data"][0] == 4
+    assert "4 labelled pictures from outside were learnt from besides." in (tmp_path / "out" / "README.md").read_text()
+    assert "4 labelled pictures were learnt from besides." in found.page.read_text()
+    with pytest.raises(RequestError, match=r"was hardened with data=\[4, '\w+'\], not None"):
+        hardened(tmp_path / "out")
+    (tmp_path / "data" / "bright" / "1.png").rename(tmp_path / "data" / "dark" / "1.png")
+    with pytest.raises(RequestError, match="was hardened with data="):
+        hardened(tmp_path / "out", data=tmp_path / "data")
+
+
+def test_a_model_without_classes_takes_no_labelled_pictures(tmp_path):
+    with pytest.raises(RequestError, match="'landmarks-68' has no classes to be labelled; leave the data out"):
+        harden("landmarks-68", tmp_path / "out", data=tmp_path)

@@ -5,7 +5,7 @@ import torch
 
 from sia_gen.attributes.load import load_attributes
 from sia_gen.core.errors import RequestError
-from sia_gen.rebalancing.labelled import LabelledImages
+from sia_gen.hardening.labelled import LabelledImages
 from sia_gen.rebalancing.meaning import in_order, parted, reader, told_by, told_of
 from sia_gen.targets.load import load_target
 

@@ -14,10 +14,10 @@ from sia_gen.audits.evidence.validity import identity_for
 from sia_gen.core.errors import WorkError
 from sia_gen.core.images import from_bytes, quantise, read_image
 from sia_gen.generators.load import load_generator
+from sia_gen.hardening.labelled import read_labelled
 from sia_gen.rebalancing import faces_folder
 from sia_gen.rebalancing.bench import likeness_of
 from sia_gen.rebalancing.faces_folder import PARTS, TABLE, Faces, fill, finish
-from sia_gen.rebalancing.labelled import read_labelled
 from sia_gen.rebalancing.meaning import described, reader
 from sia_gen.rebalancing.pictures import draw_people
 from sia_gen.rebalancing.rare_faces import MARGIN, Drawn, Moved, RareFaces

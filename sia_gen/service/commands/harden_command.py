@@ -34,6 +34,10 @@ def harden(
     generator: Annotated[str | None, typer.Option(help="Where faces come from, if not from the run's.")] = None,
     attributes: Attributes = None,
     label: Annotated[str | None, typer.Option(help="What the target predicts, as smile:0.5 or age:30,60.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Labelled pictures to learn from besides: a folder a class, or Hugging Face's."),
+    ] = None,
     by: Annotated[
         str, typer.Option(help="How: standard, random, randaugment, augmix, pgd, trades, sia-semantic, sia-joint …")
     ] = "sia-semantic",
@@ -66,7 +70,7 @@ def harden(
     )
     with progress_bar(quiet=as_json or not is_first()) as progress:
         found = work(
-            target, out, run=run, generator=generator, attributes=names_of(attributes), label=label, by=by,
+            target, out, run=run, generator=generator, attributes=names_of(attributes), label=label, data=data, by=by,
             settings=settings, again=again, seed=seed, device=resolve(device), precision=precision,  # type: ignore[arg-type]
             progress=progress,
         )  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sia_gen.core.errors import RequestError, WorkError
-from sia_gen.rebalancing.labelled import UNLABELLED, UNREADABLE, read_labelled, upright
+from sia_gen.hardening.labelled import UNLABELLED, UNREADABLE, read_labelled, upright
 
 SIDE = 8
 
