@@ -15,12 +15,18 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import torch
+from safetensors import safe_open
+
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import is_file, read_config, slug, writable_folder, write_json
+from sia_gen.core.foreign import one_line, quiet_transformers
 from sia_gen.core.hub import fetch
+from sia_gen.targets.formats.pretrained import checked_config
 from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Target, labelled
 
@@ -29,6 +35,7 @@ LARGEST = 500 * MB  # of a zip, and of what is in it
 MANY = 64  # files in it
 DENSEST = 100  # bytes that one byte of it may become
 PLAIN = (".json", ".safetensors")
+SPARSEST = 2  # numbers that a network may have for each that its weights hold
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 KEPT_SECONDS, KEPT_BYTES = 24 * 3600, 4000 * MB  # of all models that were brought
 CHUNK = 1 << 20
@@ -63,6 +70,7 @@ class Uploads:
                     if path.suffix in PLAIN and path.is_file():
                         shutil.copyfile(path, new / path.name)
                 called, told = hub.rpartition("/")[2], f"{hub} {source}".encode()
+            require_filled(new)
             target = load_target(new)
             config = read_config(new / CONFIG)
             if label:
@@ -80,6 +88,8 @@ class Uploads:
         new = Path(tempfile.mkdtemp(prefix=".new-", dir=writable_folder(self.folder)))
         try:
             yield new
+        except (RequestError, WorkError) as error:  # whose place is nobody's business
+            raise type(error)(str(error).replace(str(new), "the model")) from None
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
@@ -134,6 +144,29 @@ def checked(entries: list[zipfile.ZipInfo]) -> dict[zipfile.ZipInfo, str]:
         if needed not in found.values():
             raise RequestError(f"the zip has no {needed}; pack what save_pretrained wrote")
     return found
+
+
+def require_filled(folder: Path) -> None:
+    """Raise `RequestError` where a config describes a far larger network than its weights fill: it would take memory.
+
+    It is laid out without any for that. Raises `WorkError` for damaged files.
+    """
+    from transformers import AutoConfig, AutoModelForImageClassification
+
+    checked_config(folder)
+    stored = 0
+    with one_line(f"'{folder}'"), quiet_transformers():
+        for path in folder.glob("*.safetensors"):
+            with safe_open(str(path), framework="pt") as file:
+                stored += sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        described = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            network = AutoModelForImageClassification.from_config(described, trust_remote_code=False)
+    wanted = sum(parameter.numel() for parameter in network.parameters())
+    if wanted > SPARSEST * stored:
+        raise RequestError(
+            f"its {CONFIG} describes {wanted / 1e6:.1f} million numbers, its weights hold {stored / 1e6:.1f}; save both"
+        )
 
 
 def _hub_id(text: str) -> str:

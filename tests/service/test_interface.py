@@ -14,6 +14,7 @@ from sia_gen.service.app import interface
 from sia_gen.service.app.audit_panel import AuditPanel
 from sia_gen.service.app.audit_request import AuditRequest
 from sia_gen.service.app.jobs import Jobs
+from sia_gen.service.models import Models
 from sia_gen.service.offer import Offer
 from sia_gen.service.runs import RunStore
 from sia_gen.service.uploads import Uploads
@@ -59,7 +60,7 @@ def test_a_fault_of_the_app_gives_the_buttons_back(store, monkeypatch, fault):
     monkeypatch.setattr("sia_gen.service.app.audit_request.AuditRequest.run", fail)
     jobs, visitor = Jobs(), SimpleNamespace(session_hash="a")
     with gr.Blocks():
-        panel = AuditPanel({COLOURS: ["redness"]}, Offer([COLOURS], [IS_RED]), store, jobs, "cpu")
+        panel = AuditPanel({COLOURS: ["redness"]}, Offer([COLOURS], [IS_RED]), store, jobs, Models())
     shown = []
     with closing(jobs), pytest.raises(gr.Error, match="broke off because of a fault"):
         shown.extend(panel.audit(COLOURS, IS_RED, ["redness"], 8, 0, 10, 1, 0, False, visitor))

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
-from sia_gen.service.app.attack_panel import AttackPanel
 from sia_gen.service.app.audit_request import AuditRequest
 from sia_gen.service.app.compare_panel import HEADINGS, NO_RUNS, ComparePanel
+from sia_gen.service.app.faces import known
 from sia_gen.service.app.jobs import Jobs
 from sia_gen.service.app.mend_panel import MendPanel
 from sia_gen.service.app.own_model import OwnModel
@@ -63,11 +63,11 @@ def test_two_audits_are_compared(store, jobs, tmp_path):
         panel.runs_side_by_side("../x", "y")
 
 
-def test_a_choice_of_generator_offers_its_attributes(jobs):
-    with gr.Blocks():
-        local = AttackPanel({COLOURS: ["redness"]}, Offer([COLOURS], [IS_RED], local=True), Models(), jobs)
-    assert local._known(COLOURS) == ["redness"]
-    assert local._known("nobody") == []
+def test_a_choice_of_generator_offers_its_attributes():
+    models, local, closed = Models(), Offer(["g"], [IS_RED], local=True), Offer(["g"], [IS_RED])
+    assert known(models, local, COLOURS) == ["redness", "blueness"]
+    assert known(models, local, "nobody") == []
+    assert known(models, closed, COLOURS) == []
 
 
 def test_what_cannot_be_mended_is_one_line(store, jobs):

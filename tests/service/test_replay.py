@@ -42,6 +42,12 @@ def test_shows_every_step_and_where_it_ended(models):
     assert shown.queries == 2 * 9 + 6
 
 
+def test_an_attack_that_takes_too_long_makes_room_for_others(models, monkeypatch):
+    monkeypatch.setattr("sia_gen.service.app.attack_request.LONGEST", -60.0)
+    with pytest.raises(WorkError, match=r"^each attribute alone took more than -1 minutes; ask for fewer steps or"):
+        AttackRequest(generator=COLOURS, target=IS_RED).run(models, None, lambda done, total, what: None)
+
+
 def test_an_attack_ends_as_that_of_several_faces_does(models):
     attacker = models.attacker(COLOURS, IS_RED)
     attack = SemanticImageAttack(budget=3.0)

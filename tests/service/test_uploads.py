@@ -112,9 +112,21 @@ def test_a_header_that_lies_about_its_size_is_cut_off(brought, tmp_path):
     assert list(brought.folder.iterdir()) == []
 
 
+def test_a_config_that_would_take_all_memory_is_refused(brought, tmp_path):
+    archive = packed(tmp_path / "model.zip", model(hidden_sizes=[32, 64, 128, 200_000]))
+    with pytest.raises(RequestError) as error:
+        brought.add(archive, "")
+    assert "million numbers, its weights hold 1.0; save both" in str(error.value)
+    assert str(error.value).startswith("its config.json describes ")
+    archive = packed(tmp_path / "model.zip", model(model_type="nothing-known"))
+    with pytest.raises(WorkError, match=r"^'the model' fails \(.*nothing-known"):
+        brought.add(archive, "")
+    assert list(brought.folder.iterdir()) == []
+
+
 def test_a_model_that_does_not_load_leaves_nothing(brought, tmp_path):
     archive = packed(tmp_path / "model.zip", model() | {"model.safetensors": b"nothing"})
-    with pytest.raises(WorkError, match="cannot load"):
+    with pytest.raises(WorkError, match=r"^'the model' fails \(SafetensorError: .*header too small\); mend it"):
         brought.add(archive, "")
     assert list(brought.folder.iterdir()) == []
 

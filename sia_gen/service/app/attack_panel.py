@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from sia_gen.core.seeds import MAX_FACES
 from sia_gen.service.app.attack_page import page
 from sia_gen.service.app.attack_request import MAX_BUDGET, AttackRequest
 from sia_gen.service.app.audit_request import MAX_EPSILON, MAX_STEPS
-from sia_gen.service.app.faces import QUIET, any_face, next_face
+from sia_gen.service.app.faces import QUIET, any_face, known, next_face
 from sia_gen.service.app.jobs import Jobs, Update
 from sia_gen.service.models import Models
 from sia_gen.service.offer import Offer
@@ -135,18 +135,12 @@ class AttackPanel:
 
     def _set(self, values: Mapping[str, Any], generator: str) -> list[Any]:
         """What an example sets, in the order of its outputs."""
-        known = self._known(generator)
-        plain = {"attributes": known, "budget": 1, "epsilon": 1, "steps": 10} | values
+        names = known(self.models, self.offer, generator)
+        plain = {"attributes": names, "budget": 1, "epsilon": 1, "steps": 10} | values
         return [plain[name] for name in ("target", "face", "attributes", "budget", "epsilon", "steps")]
 
-    def _known(self, generator: str) -> list[str]:
-        """The attributes of a generator; nothing of one that is not found, which an attack says."""
-        with suppress(RequestError, WorkError):
-            return list(self.attributes.get(generator) or self.models.attributes(self.offer.generator(generator)).names)
-        return []
-
     def _offer(self, generator: str) -> gr.CheckboxGroup:
-        names = self._known(generator)
+        names = known(self.models, self.offer, generator)
         return gr.CheckboxGroup(_choices(names), value=names)
 
     def attack(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 
 from pydantic import Field
 
 from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.core.errors import WorkError
 from sia_gen.core.executors import Progress
 from sia_gen.core.seeds import MAX_FACES, MAX_SEED, face_seeds
 from sia_gen.core.settings import settings
@@ -16,6 +18,7 @@ from sia_gen.service.attacker import require_attributes
 from sia_gen.service.models import Models
 from sia_gen.service.replay import Replay, replay
 
+LONGEST = 600.0  # seconds of one attack
 MAX_BUDGET = 5.0  # half ranges: about as far as all attributes at once
 
 
@@ -48,8 +51,21 @@ class AttackRequest:
 
     def here(self, models: Models, show: Callable[[Replay], None] | None, progress: Progress) -> Replay:
         """The same with these models."""
+        progress = within(LONGEST, progress)
         attacker = models.attacker(self.generator, self.target)
         names = attacker.space.names if self.attributes is None else require_attributes(attacker, self.attributes)
         attack = SemanticImageAttack(steps=self.steps, budget=self.budget, epsilon=self.epsilon / 255)
         seed = face_seeds(self.seed, self.face + 1)[-1]
         return replay(attacker, self.face, seed, names, attack, show, progress)
+
+
+def within(seconds: float, progress: Progress) -> Progress:
+    """The same progress, which raises `WorkError` once the work takes longer: others wait for it."""
+    end = monotonic() + seconds
+
+    def report(done: int, total: int, what: str) -> None:
+        if monotonic() > end:
+            raise WorkError(f"{what} took more than {seconds / 60:.0f} minutes; ask for fewer steps or a smaller model")
+        progress(done, total, what)
+
+    return report

@@ -13,8 +13,10 @@ import gradio as gr
 from sia_gen.core.errors import Cancelled, RequestError, WorkError
 from sia_gen.core.seeds import MAX_SEED
 from sia_gen.service.app.audit_request import FACES, MAX_EPSILON, MAX_FACES, MAX_STEPS, AuditRequest
+from sia_gen.service.app.faces import known
 from sia_gen.service.app.jobs import Jobs, Update
 from sia_gen.service.app.result_panel import ResultPanel
+from sia_gen.service.models import Models
 from sia_gen.service.offer import Offer
 from sia_gen.service.runs import RunStore
 from sia_gen.service.words import in_words
@@ -35,12 +37,12 @@ class AuditPanel:
         offer: Offer,
         store: RunStore,
         jobs: Jobs,
-        device: str,
+        models: Models,
         seed: int = 0,
     ) -> None:
-        self.attributes, self.offer = attributes, offer
+        self.offer = offer
         targets = offer.targets
-        self.store, self.jobs, self.device = store, jobs, device
+        self.store, self.jobs, self.models = store, jobs, models
         generators = list(attributes)
         first = store.first()
         shown = first.histogram["target"] if first is not None else None
@@ -53,7 +55,13 @@ class AuditPanel:
                     info="The model under audit",
                     allow_custom_value=offer.local,
                 )
-                generator = gr.Dropdown(generators, value=generators[0], label="Generator", visible=len(generators) > 1)
+                generator = gr.Dropdown(
+                    generators,
+                    value=generators[0],
+                    label="Generator",
+                    visible=offer.local or len(generators) > 1,
+                    allow_custom_value=offer.local,
+                )
                 faces = gr.Slider(1, MAX_FACES, FACES, step=1, label="Faces")
                 quick = gr.Checkbox(False, label="A quick look", info="Each attribute alone and the control, no more")
                 with gr.Accordion("Attributes and budgets", open=False):
@@ -91,8 +99,8 @@ class AuditPanel:
         self.earlier.input(self.show, self.earlier, self.result.components, api_visibility="private")
 
     def _offer(self, generator: str) -> gr.CheckboxGroup:
-        names = self.attributes[generator]
-        return gr.CheckboxGroup(_choices(names), value=list(names))
+        names = known(self.models, self.offer, generator)
+        return gr.CheckboxGroup(_choices(names), value=names)
 
     def _idle(self, message: str) -> dict[gr.components.Component, Any]:
         return {
@@ -136,7 +144,7 @@ class AuditPanel:
                 epsilon=epsilon,
                 quick=quick,
             )
-            job = self.jobs.start(visitor.session_hash, partial(asked.run, self.store, self.device))
+            job = self.jobs.start(visitor.session_hash, partial(asked.run, self.store, self.models.device))
             # Closed on every way out, also when the visitor leaves: that ends the work.
             with closing(job.updates()) as updates:
                 for update in updates:

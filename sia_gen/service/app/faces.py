@@ -1,11 +1,15 @@
-"""Going from face to face, the same in every tab."""
+"""What every tab does alike: going from face to face, and offering a generator's attributes."""
 
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from typing import Any
 
+from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.seeds import MAX_FACES
+from sia_gen.service.models import Models
+from sia_gen.service.offer import Offer
 
 DRAWN = 1000  # faces that a random one is drawn from
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -18,3 +22,10 @@ def next_face(face: int | None) -> int:
 
 def any_face() -> int:
     return random.randrange(DRAWN)
+
+
+def known(models: Models, offer: Offer, generator: str) -> list[str]:
+    """The attributes of a generator; nothing of one that is not found, which is said where work is asked of it."""
+    with suppress(RequestError, WorkError):
+        return models.attributes(offer.generator(generator)).names
+    return []

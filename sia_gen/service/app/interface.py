@@ -82,7 +82,7 @@ def build(
         with gr.Tab("Attack"):
             attacks = AttackPanel(attributes, offer, models, jobs, seed)
         with gr.Tab("Audit") as tab:
-            audits = AuditPanel(attributes, offer, store, jobs, models.device, seed)
+            audits = AuditPanel(attributes, offer, store, jobs, models, seed)
         tab.select(audits.refresh, audits.earlier, [audits.earlier, *audits.result.components], **QUIET)
         with gr.Tab("Compare") as tab:
             comparison = ComparePanel(offer, models, store, jobs, seed)
