@@ -32,7 +32,7 @@ class EditPanel:
         attributes = models.attributes(generator).attributes
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=320):
-                with gr.Row(equal_height=True):
+                with gr.Row(equal_height=False):
                     face = gr.Number(
                         OPENING_FACE, label="Face", precision=0, minimum=0, maximum=MAX_FACES - 1, min_width=100
                     )
