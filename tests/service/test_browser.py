@@ -23,6 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 playwright = pytest.importorskip("playwright.sync_api")
+playwright.expect.set_options(timeout=SOON)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_a_visitors_walk(page):
     headline = page.locator("#attack .headline")
     page.get_by_role("button", name="Attack", exact=True).click()
     playwright.expect(headline).to_contain_text("Face 0")
-    playwright.expect(page.locator(".status").first).to_contain_text("Done.", timeout=SOON)
+    playwright.expect(page.locator(".status").first).to_contain_text("Done.")
     assert page.locator("#attack figure img").nth(0).get_attribute("alt") == "Face 0 before any change"
     shown = page.locator("#attack [data-step]:not([hidden]) img")
     assert shown.count() == 4  # before, semantic, adversarial, residual
@@ -77,17 +78,17 @@ def test_a_visitors_walk(page):
     page.get_by_label("number input for Faces").fill("4")
     page.get_by_role("button", name="Run the audit").click()
     report = page.frame_locator("#report iframe")
-    playwright.expect(report.locator("h1")).to_contain_text("Audit of is-red", timeout=SOON)
+    playwright.expect(report.locator("h1")).to_contain_text("Audit of is-red")
 
     page.get_by_role("tab", name="Compare").click()
     page.get_by_role("button", name="Attack both").click()
-    playwright.expect(page.locator(".sia-attack:visible")).to_have_count(2, timeout=SOON)
+    playwright.expect(page.locator(".sia-attack:visible")).to_have_count(2)
 
 
 @pytest.mark.parametrize("page", [390, 1024, 1440], indirect=True)
 def test_nothing_is_wider_than_the_screen(page):
     page.get_by_role("button", name="Attack", exact=True).click()
-    playwright.expect(page.locator(".status").first).to_contain_text("Done.", timeout=SOON)
+    playwright.expect(page.locator(".status").first).to_contain_text("Done.")
     width, room = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
     assert width <= room
     assert page.locator("#attack [data-step]:not([hidden]) img").first.bounding_box()["width"] >= 256
