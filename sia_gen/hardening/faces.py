@@ -40,18 +40,30 @@ class Faces:
     attacked: float = 1.0
 
     def draw(self, seeds: Sequence[int], regimen: Regimen, target: Target, progress: Progress) -> tuple[Tensor, Tensor]:
-        """Pictures uint8 ``[M, 3, R, R]`` and what is right of them ``[M, ...]``: each face as it is, and as changed.
+        """Pictures uint8 ``[M, 3, R, R]`` and what is to be learnt of them: each face as it is, and as changed.
 
         Changed faces of which it is not known what is right are left out.
         """
         codes = self.generator.sample(seeds)
         plain = self._pictures(codes, None)
-        (truth,) = self._known(codes, lambda part, show: (self.truth.of(seeds[part], show(plain)),))
+
+        def look(part: slice, show: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
+            images = show(plain)
+            truth = self.truth.of(seeds[part], images)
+            return truth, self.truth.lesson(seeds[part], images, truth)
+
+        truth, lessons = self._known(codes, look)
         if regimen.hard == "no":
-            return plain, truth.cpu()
+            return plain, lessons.cpu()
         changed = self._changed(codes, seeds, truth, regimen, target, progress)
-        after, known = self._known(codes, lambda part, show: self.truth.after(show(changed), show(plain), truth[part]))
-        return torch.cat([plain, changed[known.cpu()]]), torch.cat([truth, after[known]]).cpu()
+
+        def look_again(part: slice, show: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
+            images = show(changed)
+            after, known = self.truth.after(images, show(plain), truth[part])
+            return self.truth.lesson(seeds[part], images, after), known
+
+        again, known = self._known(codes, look_again)
+        return torch.cat([plain, changed[known.cpu()]]), torch.cat([lessons, again[known]]).cpu()
 
     @torch.no_grad()
     def _pictures(self, codes: Codes, omega: Tensor | None) -> Tensor:

@@ -76,7 +76,7 @@ def harden(
     along what stood out alone, and unless ``again`` is False the hardened model is audited as the first was, and both
     are compared. Otherwise ``target`` is named, as for `audit`: a classifier, a multi-label one, a regression or a
     detector of 68 landmarks. ``by`` is a row of `REGIMENS`. The faces are others than those of audits. What is right of
-    them is what the generator was told where it was, else what the verifier reads; of several labels what the model
+    them is what the generator was told where it was, and what the verifier reads; of several labels what the model
     said of the unedited face. No picture from outside is used, unless ``data`` is a folder of labelled ones, as
     `read_labelled` reads it, which a classifier then learns from besides.
 

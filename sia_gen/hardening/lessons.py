@@ -98,7 +98,7 @@ def loss(regimen: Regimen, task: Task, epsilon: float) -> Callable[..., Tensor]:
 
 
 def error(task: Task, said: Tensor, truths: Tensor, pixel: float) -> Tensor:
-    """What is minimised, a mean over B: of classes the cross-entropy, of values the error in tolerances.
+    """What is minimised, a mean over B: the cross-entropy of class probabilities, the error of values in tolerances.
 
     Heat maps ``[B, K, h, w]`` are held against peaks at the points ``[B, K, 2]``, which lie half a ``pixel`` before
     those of the picture; points against the points.

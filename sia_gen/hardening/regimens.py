@@ -53,10 +53,10 @@ class HardeningSettings:
     epsilon   radius of what PGD and TRADES add to pixels
     """
 
-    faces: int = 6000
+    faces: int = 4000
     attacked: float = 0.25
     rounds: int = 2
-    steps: int = 5000
+    steps: int = 3000
     batch: int = 32
     rate: float = 2e-3
     attack: int = 6

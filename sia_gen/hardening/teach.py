@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
@@ -28,7 +29,7 @@ def teach(asked: Asked, work: Path, progress: Progress | None) -> None:
     student, settings, device = asked.student, asked.settings, device_of(asked.student)
     student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
     pictures: list[Tensor] = [] if asked.clean is None else [asked.clean.images]
-    truths: list[Tensor] = [] if asked.clean is None else [asked.clean.labels]
+    truths: list[Tensor] = [] if asked.clean is None else [_sure(asked, asked.clean.labels)]
     for number in range(settings.rounds):
         folder = writable_folder(work / ROUND.format(number))
         told = _placed(progress, f"round {number + 1} of {settings.rounds}")
@@ -57,8 +58,13 @@ def teach(asked: Asked, work: Path, progress: Progress | None) -> None:
     student.to(device)
 
 
+def _sure(asked: Asked, labels: Tensor) -> Tensor:
+    """Labels ``[N]`` as probabilities of classes ``[N, C]``."""
+    return one_hot(labels, len(asked.model.task.classes)).float()  # type: ignore[attr-defined]
+
+
 def _lessons(asked: Asked, pictures: Tensor, truths: Tensor) -> Lessons:
-    if isinstance(asked.model.task, Classification) and len(truths.unique()) < 2:
+    if isinstance(asked.model.task, Classification) and len(truths.argmax(1).unique()) < 2:
         raise RequestError(f"all {len(truths)} faces are of one class; draw more faces")
     turned = in_mirror(asked.model, truths)
     tables = (pictures, truths, truths if turned is None else turned)

@@ -41,12 +41,18 @@ class Truth(Protocol):
         """Of faces ``before`` of which ``truth`` was right, edited to ``images``; and of which it is known ``[N]``."""
         ...
 
+    def lesson(self, seeds: Sequence[int], images: Images, truth: Tensor) -> Tensor:
+        """What is to be learnt of faces of which ``truth`` is right: that, or of classes their probabilities."""
+        ...
+
 
 @dataclass(frozen=True)
 class LabelTruth:
     """The attribute that a model predicts, as the generator was ``told`` it, or as the verifier reads it.
 
-    An edited face has the label that it had where the verifier reads the same as before.
+    An edited face has the label that it had where the verifier reads the same as before. Next to a cut a label is a
+    matter of chance, and a generator does not draw all that it is told: classes are learnt as probabilities, by how far
+    the reading of the very picture, or its mean with what was told, lies from the cut, in what the verifier is off by.
     """
 
     target: Target
@@ -55,14 +61,11 @@ class LabelTruth:
 
     @property
     def words(self) -> str:
-        return "what the generator was told of them" if self.told else "the verifier"
+        return "what the generator was told of them and what the verifier reads" if self.told else "the verifier"
 
     def of(self, seeds: Sequence[int], images: Images) -> Tensor:
         assert self.target.label is not None
-        if self.told:
-            values = sample(seeds).values[:, NAMES.index(self.target.label.attribute)].to(images.device)
-        else:
-            values = self.verified.verifier.read(images)[:, self.verified.factor].float()
+        values = self._told(seeds, images) if self.told else self._read(images)
         if isinstance(self.target.task, Classification):
             return classify(values, self.target.label.thresholds)
         return values[:, None]
@@ -70,6 +73,26 @@ class LabelTruth:
     def after(self, images: Images, before: Images, truth: Tensor) -> tuple[Tensor, Tensor]:
         read = self.verified.read(before)
         return truth, self.verified.kept(before, self.verified.verifier.read(images), read)
+
+    def lesson(self, seeds: Sequence[int], images: Images, truth: Tensor) -> Tensor:
+        if not isinstance(self.target.task, Classification):
+            return truth
+        assert self.target.label is not None
+        values = self._read(images)
+        if self.told:
+            values = (values + self._told(seeds, images)) / 2
+        off = self.verified.verifier.factors[self.verified.factor].off
+        cuts = values.new_tensor(self.target.label.thresholds)
+        above = ((values[:, None] - cuts) / off).sigmoid()  # [N, C − 1], falling
+        ends = above.new_ones(len(above), 1), above.new_zeros(len(above), 1)
+        return torch.cat([ends[0], above], 1) - torch.cat([above, ends[1]], 1)
+
+    def _told(self, seeds: Sequence[int], images: Images) -> Tensor:
+        assert self.target.label is not None
+        return sample(seeds).values[:, NAMES.index(self.target.label.attribute)].to(images.device)
+
+    def _read(self, images: Images) -> Tensor:
+        return self.verified.verifier.read(images)[:, self.verified.factor].float()
 
 
 @dataclass(frozen=True)
@@ -85,6 +108,9 @@ class PointTruth:
     def after(self, images: Images, before: Images, truth: Tensor) -> tuple[Tensor, Tensor]:
         return self.verifier.read_landmarks(images), torch.ones(len(images), dtype=torch.bool, device=images.device)
 
+    def lesson(self, seeds: Sequence[int], images: Images, truth: Tensor) -> Tensor:
+        return truth
+
 
 @dataclass(frozen=True)
 class OwnTruth:
@@ -98,6 +124,9 @@ class OwnTruth:
 
     def after(self, images: Images, before: Images, truth: Tensor) -> tuple[Tensor, Tensor]:
         return truth, torch.ones(len(images), dtype=torch.bool, device=images.device)
+
+    def lesson(self, seeds: Sequence[int], images: Images, truth: Tensor) -> Tensor:
+        return truth
 
 
 def truth_of(target: Target, generator: Generator, device: torch.device) -> Truth:

@@ -62,7 +62,7 @@ def test_a_value_is_what_the_generator_was_told_of_a_face(generator, faces):
     truth = truth_of(age(), generator, CPU)
     wanted = sample(SEEDS).values[:, [NAMES.index("age")]]
     assert torch.equal(truth.of(SEEDS, faces), wanted)
-    assert truth.words == "what the generator was told of them"
+    assert truth.words.startswith("what the generator was told of them")
     same, known = truth.after(faces, faces, wanted)
     assert torch.equal(same, wanted)
     assert known.all()
@@ -233,3 +233,18 @@ def test_a_share_of_the_faces_is_attacked_and_the_others_change_at_random(share)
     same = (at_random[8:] == changed).all(dim=(1, 2, 3))
     assert same[round(8 * share) :].all()
     assert not same[: round(8 * share)].all() or not share
+
+
+def test_classes_are_learnt_as_probabilities_by_the_distance_from_their_cuts(generator, faces):
+    target = load_target("age-classifier")
+    told, read = (truth_of(target, source, CPU) for source in (generator, colours()))
+    verifier = load_verifier("verifier")
+    index = [factor.name for factor in verifier.factors].index("age")
+    values = verifier.read(faces)[:, index]
+    for truth, wanted in ((told, (values + sample(SEEDS).values[:, NAMES.index("age")]) / 2), (read, values)):
+        chances = truth.lesson(SEEDS, faces, truth.of(SEEDS, faces))
+        assert chances.shape == (4, 5)
+        torch.testing.assert_close(chances.sum(1), torch.ones(4))
+        assert chances.min() >= 0
+        oldest = ((wanted - target.label.thresholds[-1]) / verifier.factors[index].off).sigmoid()
+        torch.testing.assert_close(chances[:, -1], oldest)

@@ -41,12 +41,12 @@ def harden(
     by: Annotated[
         str, typer.Option(help="How: standard, random, randaugment, augmix, pgd, trades, sia-semantic, sia-joint …")
     ] = "sia-semantic",
-    faces: Annotated[int, typer.Option(help="Faces generated in each round.")] = 6000,
+    faces: Annotated[int, typer.Option(help="Faces generated in each round.")] = 4000,
     attacked: Annotated[
         float, typer.Option(help="Share of them that are attacked, where the regimen does; others change at random.")
     ] = 0.25,
     rounds: Annotated[int, typer.Option(help="Times that new faces are made against the model as it is.")] = 2,
-    steps: Annotated[int, typer.Option(help="Training steps of a round.")] = 5000,
+    steps: Annotated[int, typer.Option(help="Training steps of a round.")] = 3000,
     batch: Annotated[int, typer.Option(help="Pictures of a step.")] = 32,
     rate: Annotated[float, typer.Option(help="Learning rate at its highest.")] = 2e-3,
     epsilon: Epsilon = "1/255",
