@@ -16,7 +16,7 @@ from sia_gen.attack.edit import edit
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attack.starts import random_omega
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.audits.evidence.reference import Followed, followed
+from sia_gen.audits.evidence.reference import VERIFIER, Followed, followed
 from sia_gen.core.executors import Batches, Progress
 from sia_gen.core.images import from_bytes, quantise, to_bytes
 from sia_gen.generators.generator import Codes, Generator
@@ -38,6 +38,7 @@ class Faces:
     attack: SemanticImageAttack
     focus: tuple[str, ...]
     attacked: float = 1.0
+    verifier: str = VERIFIER
 
     def draw(self, seeds: Sequence[int], regimen: Regimen, target: Target, progress: Progress) -> tuple[Tensor, Tensor]:
         """Pictures uint8 ``[M, 3, R, R]`` and what is to be learnt of them: each face as it is, and as changed.
@@ -94,7 +95,7 @@ class Faces:
         changed = self._pictures(codes, self._random(seeds, alone))
         if regimen.hard == "random":
             return changed
-        asked = followed(target, codes.device)
+        asked = followed(target, codes.device, self.verifier)
         attack = self.attack if regimen.hard == "joint" else replace(self.attack, epsilon=0.0)
         first = torch.arange(len(seeds)) < round(self.attacked * len(seeds))
         for index in range(-1, len(self.focus)):

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from sia_gen.core.images import Images, from_bytes
 from sia_gen.core.modules import one_seed
 from sia_gen.hardening.regimens import Regimen
-from sia_gen.studio.factors import MIRRORED
+from sia_gen.studio.factors import MIRRORED, NAMES
 from sia_gen.studio.landmarks import in_a_mirror
 from sia_gen.targets.points import FACE_POINTS, Keypoints
 from sia_gen.targets.target import Target
@@ -32,10 +32,9 @@ def in_mirror(target: Target, truths: Tensor) -> Tensor | None:
     task = target.task
     if isinstance(task, Keypoints):
         return in_a_mirror(truths) if task.points == FACE_POINTS.points else None
-    predicted = list(task.labels) if isinstance(task, MultiLabel) else []
-    if target.label is not None:
-        predicted.append(target.label.attribute)
-    return None if set(predicted) & set(MIRRORED) else truths
+    if isinstance(task, MultiLabel):
+        return truths if set(task.labels) <= set(NAMES) - set(MIRRORED) else None
+    return None if target.label is not None and target.label.attribute in MIRRORED else truths
 
 
 def prepared(regimen: Regimen, mirrored: bool) -> Callable[..., tuple[Tensor, ...]]:

@@ -13,11 +13,12 @@ import torch
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
-from sia_gen.audits.evidence.reference import Followed
+from sia_gen.audits.evidence.reference import VERIFIER, Followed
 from sia_gen.audits.finished.inputs import FinishedAudit
 from sia_gen.audits.run.run_folder import MADE_OF
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Precision, Progress
+from sia_gen.core.locate import lasting
 from sia_gen.core.seeds import MAX_SEED, whole
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
@@ -78,7 +79,11 @@ def resolve(
     if (run is None) == (target is None):
         raise RequestError("give a finished audit or a target, one of the two")
     place = training_device(device)
-    finished, attack, focus = None, SemanticImageAttack(), ()
+    finished, attack, focus, by_whom = None, SemanticImageAttack(), (), VERIFIER
+    made_of = {
+        "target": lasting("target", target) if isinstance(target, str | Path) else None,
+        "generator": lasting("generator", generator) if isinstance(generator, str | Path) else None,
+    }
     if run is not None:
         finished = FinishedAudit.load(run, generator if isinstance(generator, str) else None, device)
         known = finished.settings
@@ -87,6 +92,7 @@ def resolve(
         label = known["label"]
         focus = tuple(row["name"] for row in finished.report.histogram["attributes"] if row["stands_out"])
         attack = SemanticImageAttack(**known["attack"])
+        made_of, by_whom = known[MADE_OF], known[MADE_OF].get("verifier", VERIFIER)
     else:
         named = target
         model = target if isinstance(target, Target) else load_target(named, device)
@@ -94,18 +100,19 @@ def resolve(
     model = _plain(configured(model, label, None))
     if isinstance(model.task, Keypoints) and chosen.augment != "no":
         raise RequestError(f"'{by}' turns and shifts pictures, which moves landmarks; choose another regimen")
-    truth = truth_of(model, source, place)
+    truth = truth_of(model, source, place, by_whom)
     if model.label is not None and model.label.attribute in space.names:
         space = space.without(model.label.attribute)
     student = Trainable(model).to(place)
     clean = None if data is None else _clean(data, model, source.resolution, progress)
     attack = replace(attack, steps=settings.attack, stop="never", restarts=1).suited(model)
     told = {
-        "recipe": "harden", "by": by, **asdict(settings), "seed": seed, "precision": precision, "target": model.name,
+        "recipe": "harden", "by": by, **asdict(settings), "made_of": made_of, "moved": asdict(attack),
+        "seed": seed, "precision": precision, "target": model.name,
         "generator": source.name, "attributes": space.names, "focus": list(focus), "label": label,
         "truth": truth.words, "data": None if clean is None else [len(clean.labels), _digest(clean)],
     }  # fmt: skip
-    faces = Faces(source, space, truth, attack, focus, settings.attacked)
+    faces = Faces(source, space, truth, attack, focus, settings.attacked, by_whom)
     return Asked(
         named, model, student, faces, chosen, settings, seed, precision, place, label, finished, clean, told
     )  # fmt: skip

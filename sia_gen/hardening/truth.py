@@ -12,8 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sia_gen.audits.evidence.reference import VerifiedLabel, shipped_verifier, verified_label
+from sia_gen.audits.evidence.reference import VERIFIER, VerifiedLabel, verified_label, verifier_named
 from sia_gen.audits.evidence.rendered import taught
+from sia_gen.audits.evidence.witness import unfamiliar
 from sia_gen.core.errors import RequestError
 from sia_gen.core.images import Images
 from sia_gen.generators.generator import Generator
@@ -129,19 +130,20 @@ class OwnTruth:
         return truth
 
 
-def truth_of(target: Target, generator: Generator, device: torch.device) -> Truth:
-    """How to know what ``target`` should say of the generator's faces.
+def truth_of(target: Target, generator: Generator, device: torch.device, by: str = VERIFIER) -> Truth:
+    """How to know what ``target`` should say of the generator's faces, which the verifier called ``by`` reads.
 
-    Raises `RequestError` for a task that is not hardened, and where nothing reads what a model predicts.
+    Raises `RequestError` for a task that is not hardened, where nothing reads what a model predicts, and where the
+    shipped verifier does not know such faces.
     """
     task = target.task
     if isinstance(task, MultiLabel):
         return OwnTruth(target)
     if isinstance(task, Keypoints):
-        verifier = shipped_verifier(device)
+        verifier = verifier_named(by, device)
         if verifier is None or not len(verifier.point_mean) or task.points != FACE_POINTS.points:
             raise RequestError(
-                f"'{target.name}' gives {task.points} points, which no shipped verifier reads off a face; only "
+                f"'{target.name}' gives {task.points} points, which no verifier reads off a face; only "
                 f"detectors of {FACE_POINTS.points} landmarks are hardened"
             )
         return PointTruth(verifier)
@@ -150,7 +152,7 @@ def truth_of(target: Target, generator: Generator, device: torch.device) -> Trut
             f"'{target.name}' is a {type(task).__name__}; hardened are classifiers, multi-label ones, regressions and "
             "detectors of landmarks"
         )
-    verified = verified_label(target, device)
+    verified = verified_label(target, device, by)
     several = isinstance(task, Regression) and len(task.values) > 1
     if verified is None or several or (isinstance(task, Classification) and not verified.thresholds):
         what = "classes" if isinstance(task, Classification) else "values"
@@ -159,4 +161,9 @@ def truth_of(target: Target, generator: Generator, device: torch.device) -> Trut
             f"nothing reads the {what} of '{target.name}' off a face; say what it predicts, as label='{example}'"
         )
     assert target.label is not None
+    if by == VERIFIER and unfamiliar(generator, verified.verifier):
+        raise RequestError(
+            f"the shipped verifier does not know such faces as '{generator.name}' draws; audit with one that does "
+            "(--verifier), and give that run"
+        )
     return LabelTruth(target, verified, taught(generator) and target.label.attribute in NAMES)

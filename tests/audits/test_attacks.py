@@ -87,6 +87,13 @@ def test_a_table_holds_every_attack_of_every_target(tmp_path):
     assert rows["sequential"]["successes"] >= rows["semantic"]["successes"]
 
 
+def test_of_one_face_nothing_says_how_features_vary():
+    (row, *_) = attack_table(["smile-classifier"], faces=1, steps=1, attributes=["yaw"], baselines=[], confirm=False)[
+        "rows"
+    ]
+    assert row["distance"] is None
+
+
 def test_what_is_no_classifier_with_gradients_is_refused():
     values = ModuleTarget(lambda images: images.mean(dim=(2, 3))[:, :1], Regression(("age",), 5.0), "years")
     with pytest.raises(RequestError, match="'years' is no classifier with gradients"):

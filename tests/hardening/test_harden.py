@@ -14,7 +14,7 @@ from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.core.errors import RequestError
 from sia_gen.core.files import read_tensors
 from sia_gen.hardening import harden as module
-from sia_gen.hardening import teach
+from sia_gen.hardening import resolve, teach
 from sia_gen.hardening.faces import Faces
 from sia_gen.hardening.harden import TRAINING, WORK
 from sia_gen.hardening.lessons import loss, prepared
@@ -63,7 +63,7 @@ def flat(monkeypatch):
         return pictures(seeds)
 
     monkeypatch.setattr(Faces, "draw", draw)
-    monkeypatch.setattr("sia_gen.hardening.resolve.truth_of", lambda target, generator, device: Reads())
+    monkeypatch.setattr("sia_gen.hardening.resolve.truth_of", lambda *given: Reads())
     monkeypatch.setattr(module, "shipped_renders", lambda: None)
     return seen
 
@@ -304,3 +304,11 @@ def test_labelled_pictures_are_learnt_from_besides(flat, tmp_path):
 def test_a_model_without_classes_takes_no_labelled_pictures(tmp_path):
     with pytest.raises(RequestError, match="'landmarks-68' has no classes to be labelled; leave the data out"):
         harden("landmarks-68", tmp_path / "out", data=tmp_path)
+
+
+def test_what_the_audit_was_asked_belongs_to_the_folder(flat, tmp_path, monkeypatch):
+    hardened(tmp_path / "out")
+    plain = resolve.SemanticImageAttack
+    monkeypatch.setattr(resolve, "SemanticImageAttack", lambda: plain(box=0.5))
+    with pytest.raises(RequestError, match="was hardened with moved="):
+        hardened(tmp_path / "out")

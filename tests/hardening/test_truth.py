@@ -70,7 +70,10 @@ def test_a_value_is_what_the_generator_was_told_of_a_face(generator, faces):
     assert not known.all()
 
 
-def test_elsewhere_the_verifier_reads_it(faces):
+def test_elsewhere_the_verifier_reads_it_if_it_knows_such_faces(faces, monkeypatch):
+    with pytest.raises(RequestError, match="the shipped verifier does not know such faces as 'colours' draws"):
+        truth_of(age(), colours(), CPU)
+    monkeypatch.setattr("sia_gen.hardening.truth.unfamiliar", lambda generator, verifier: [])
     truth = truth_of(age(), colours(), CPU)
     verifier = load_verifier("verifier")
     wanted = verifier.read(faces)[:, [[factor.name for factor in verifier.factors].index("age")]]
@@ -102,7 +105,7 @@ def test_several_labels_are_to_stay_as_the_model_said(generator, faces):
     [
         (ModuleTarget(Flat(1), Detection(), "finder"), "'finder' is a Detection; hardened are classifiers"),
         (ModuleTarget(Flat(1), Regression(("age",), 5.0), "years"), "nothing reads the values of 'years'.*label='age'"),
-        (ModuleTarget(Flat(10), Keypoints(5, (0, 1)), "five"), "'five' gives 5 points, which no shipped verifier"),
+        (ModuleTarget(Flat(10), Keypoints(5, (0, 1)), "five"), "'five' gives 5 points, which no verifier"),
     ],
     ids=["detection", "no label", "five points"],
 )
@@ -136,6 +139,8 @@ def test_what_a_mirror_does_to_what_is_right():
     points = torch.rand(3, 68, 2)
     torch.testing.assert_close(in_mirror(load_target("landmarks-68"), points), in_a_mirror(points))
     assert in_mirror(ModuleTarget(Flat(2), MultiLabel(("smile", "roll")), "both"), values) is None
+    assert in_mirror(ModuleTarget(Flat(2), MultiLabel(("looks left", "smile")), "both"), values) is None  # who knows
+    assert in_mirror(ModuleTarget(Flat(2), MultiLabel(("smile", "glasses")), "both"), values) is values
 
 
 def test_pictures_and_points_are_mirrored_together():
@@ -210,6 +215,7 @@ def test_figures_count_what_is_within_the_tolerance():
     below = data.value("yaw") <= data.value("yaw").median()
     assert found["cells"]["yaw"] == [[pytest.approx(right[rows].mean().item(), abs=1e-4) for rows in (below, ~below)]]
     assert measured(target) == "faces read within 10"
+    assert figures(target, data, ["component 1"], CPU)["cells"] == {}  # which renders do not have
     assert measured(ModuleTarget(Flat(2), MultiLabel(("smile", "glasses")))) is None
     assert Label("age", ()) == target.label
 
@@ -235,7 +241,8 @@ def test_a_share_of_the_faces_is_attacked_and_the_others_change_at_random(share)
     assert not same[: round(8 * share)].all() or not share
 
 
-def test_classes_are_learnt_as_probabilities_by_the_distance_from_their_cuts(generator, faces):
+def test_classes_are_learnt_as_probabilities_by_the_distance_from_their_cuts(generator, faces, monkeypatch):
+    monkeypatch.setattr("sia_gen.hardening.truth.unfamiliar", lambda generator, verifier: [])
     target = load_target("age-classifier")
     told, read = (truth_of(target, source, CPU) for source in (generator, colours()))
     verifier = load_verifier("verifier")

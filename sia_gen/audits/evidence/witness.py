@@ -74,7 +74,7 @@ class Witness:
         kept = read_names(verifier, attributes)
         verifier = verifier if kept or verified is not None else None
         if by == VERIFIER and verifier is not None and not isinstance(target, Followed) and generator is not None:
-            said = _unfamiliar(generator, verifier)
+            said = unfamiliar(generator, verifier)
             if said:
                 return cls(target, None, None, (), None, said)
         known = by == VERIFIER or generator is None or taught(generator)
@@ -162,7 +162,7 @@ def read_names(verifier: Verifier | None, attributes: Sequence[str]) -> list[str
     return [*kept, *(name for name in SUBGROUPS if name in known and name not in kept)] if kept else []
 
 
-def _unfamiliar(generator: Generator, verifier: Verifier) -> list[str]:
+def unfamiliar(generator: Generator, verifier: Verifier) -> list[str]:
     """What is to be said of a generator whose faces are not such as the verifier was taught on."""
     share = 1.0 if taught(generator) else familiar(generator, verifier)
     if share >= ENOUGH:

@@ -211,8 +211,9 @@ def _require_same_label(targets: Sequence[Target]) -> None:
     first = targets[0]
     if len(targets) < 2:
         raise RequestError(f"'{first.name}' is the only target; name others to which its pictures are shown")
-    for other in targets[1:]:
-        if other.name == first.name or other.task.classes != first.task.classes or other.label != first.label:  # type: ignore[attr-defined]
+    for number, other in enumerate(targets[1:], start=1):
+        known = [target.name for target in targets[:number]]
+        if other.name in known or other.task.classes != first.task.classes or other.label != first.label:  # type: ignore[attr-defined]
             raise RequestError(
                 f"'{other.name}' does not tell what '{first.name}' tells, or has its name; compare transfer among "
                 "targets of one label"

@@ -1,4 +1,4 @@
-"""Common corruptions of pictures in five strengths, those of ImageNet-C (Hendrycks & Dietterich, ICLR 2019), by kornia.
+"""Common corruptions of pictures in five strengths, after ImageNet-C (Hendrycks & Dietterich, ICLR 2019), by kornia.
 
 Letters: B images, R resolution.
 """

@@ -76,7 +76,7 @@ def figures(target: Target, data: RenderSet, focus: Sequence[str], device: torch
     }
     found["groups"] = by_group
     cells = {}
-    for name in focus:
+    for name in (name for name in focus if name in NAMES):
         values = data.value(name)
         above = values > values.median()
         cells[name] = [
