@@ -9,8 +9,9 @@ Letters: N images, S side of the picture.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
-import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,18 +29,17 @@ from sia_gen.core.executors import Progress
 from sia_gen.core.files import is_file, is_folder
 from sia_gen.core.foreign import first_line
 from sia_gen.core.images import from_pil, to_bytes
-from sia_gen.targets.target import classify
+from sia_gen.hardening.classed import classed
 
 METADATA = ("metadata.parquet", "metadata.csv", "metadata.jsonl")
 TRAIN, LABEL, FILE, IMAGE = "train", "label", "file_name", "image"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-NONE = -1.0  # what `datasets` writes for a row without a class
 UNLABELLED, UNREADABLE = "without a label", "unreadable"
-MOST_CLASSES = 100
 REPORT_EVERY = 100
 
 Opened = Callable[[], Image.Image]
 Row = tuple[Any, Opened]
+Rows = tuple[list[Row], tuple[str, ...] | None, str]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,13 @@ class LabelledImages:
         """How many images each class has."""
         return torch.bincount(self.labels, minlength=len(self.classes)).tolist()
 
+    @property
+    def digest(self) -> str:
+        """Tells these pictures and labels from others."""
+        found = hashlib.sha256(self.images.numpy().tobytes())
+        found.update(self.labels.numpy().tobytes())
+        return found.hexdigest()[:16]
+
 
 def read_labelled(
     folder: str | Path,
@@ -65,21 +72,25 @@ def read_labelled(
     columns: Sequence[str] = (LABEL,),
     classes: Sequence[str] | None = None,
     cuts: Sequence[float] = (),
+    attribute: str | None = None,
     progress: Progress | None = None,
 ) -> LabelledImages:
     """Read a labelled data set, each picture upright, in RGB on white, its middle square at ``side`` pixels.
 
     The first of the ``columns`` that is there holds the labels. ``classes`` names them in their order, also such as
     have no picture; unless told these are the data set's own names, or those found in sorted order. Numbers that are no
-    classes yet are cut at ``cuts``. Rows without a label, and pictures that cannot be read, are left out and counted.
+    classes yet are cut at ``cuts``: those in the column of the ``attribute``, the first but "label" unless told, and
+    fractions and numbers above the classes in any. Rows without a label, and pictures that cannot be read, are left
+    out and counted.
 
     Raises `RequestError` for a folder that holds no such data set, and for a column or class that is not there.
     """
     folder = Path(folder)
     if not is_folder(folder):
         raise RequestError(f"data '{folder}' is no folder; name one of images a class, or of a Hugging Face data set")
-    rows, names = _rows(folder, columns)
-    found, named = _labels([label for label, _ in rows], names, classes, cuts, folder)
+    own = attribute or next((name for name in columns if name != LABEL), None)
+    rows, names, column = _rows(folder, columns)
+    found, named = classed([label for label, _ in rows], names, classes, cuts, column == own, folder)
     kept = [index for index, label in enumerate(found) if label is not None]
     left_out: Counter[str] = Counter({UNLABELLED: len(rows) - len(kept)})
     images = torch.empty(len(kept), 3, side, side, dtype=torch.uint8)  # filled in place: a list would double it
@@ -116,8 +127,8 @@ def upright(picture: Image.Image, side: int) -> Image.Image:
     return ImageOps.fit(picture.convert("RGB"), (side, side), Image.Resampling.BICUBIC)
 
 
-def _rows(folder: Path, wanted: Sequence[str]) -> tuple[list[Row], tuple[str, ...] | None]:
-    """Each row's label and how its picture is opened; and the classes' names, where the data set has them."""
+def _rows(folder: Path, wanted: Sequence[str]) -> Rows:
+    """Each row's label and how its picture is opened; the classes' names, where the data set has them; the column."""
     place = folder / TRAIN if is_folder(folder / TRAIN) else folder
     for name in METADATA:
         if is_file(place / name):
@@ -125,17 +136,23 @@ def _rows(folder: Path, wanted: Sequence[str]) -> tuple[list[Row], tuple[str, ..
     packed = _packed(place)
     if packed:
         return _from_parquet(packed, wanted)
-    classes = sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+    classes = sorted((path for path in place.iterdir() if path.is_dir() and not path.name.startswith(".")), key=_order)
     rows: list[Row] = []
-    for path in classes:
+    for number, path in enumerate(classes):
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-        rows += [(path.name, _opener(file)) for file in files]
+        rows += [(number, _opener(file)) for file in files]
     if not rows:
         raise RequestError(
             f"'{folder}' holds neither images in a folder for each class nor a Hugging Face data set "
             f"({', '.join(METADATA)} or Parquet files); name one that does"
         )
-    return rows, tuple(path.name for path in classes)
+    return rows, tuple(path.name for path in classes), LABEL
+
+
+def _order(path: Path) -> tuple[bool, float, str]:
+    """Names in order, before them numbers by what they are."""
+    number = re.fullmatch(r"-?\d+(\.\d+)?", path.name)
+    return number is None, float(path.name) if number else 0.0, path.name
 
 
 def _packed(place: Path) -> list[Path]:
@@ -144,7 +161,7 @@ def _packed(place: Path) -> list[Path]:
     return [file for file in files if file.name.startswith(TRAIN)] or files
 
 
-def _with_metadata(place: Path, name: str, wanted: Sequence[str]) -> tuple[list[Row], tuple[str, ...] | None]:
+def _with_metadata(place: Path, name: str, wanted: Sequence[str]) -> Rows:
     path, names = place / name, None
     try:
         if path.suffix == ".parquet":
@@ -167,7 +184,7 @@ def _with_metadata(place: Path, name: str, wanted: Sequence[str]) -> tuple[list[
         raise WorkError(f"cannot read '{path}' ({first_line(error)}); write the file again") from None
     if FILE not in columns:
         raise RequestError(f"'{path}' has no column {FILE}, which says where pictures lie; add it")
-    return [(entry.get(label), _opener(_inside(place, entry.get(FILE)))) for entry in entries], names
+    return [(entry.get(label), _opener(_inside(place, entry.get(FILE)))) for entry in entries], names, label
 
 
 def _inside(place: Path, name: Any) -> Path | None:
@@ -185,7 +202,7 @@ def _opener(path: Path | None) -> Opened:
     return opened
 
 
-def _from_parquet(files: Sequence[Path], wanted: Sequence[str]) -> tuple[list[Row], tuple[str, ...] | None]:
+def _from_parquet(files: Sequence[Path], wanted: Sequence[str]) -> Rows:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -208,12 +225,14 @@ def _from_parquet(files: Sequence[Path], wanted: Sequence[str]) -> tuple[list[Ro
             entry = table[pictures][index].as_py()
             data = entry if isinstance(entry, bytes) else entry["bytes"]
             # `datasets` keeps the place of a picture on disk instead, unless it was told to embed it.
-            return Image.open(files[0].parent / entry["path"] if data is None else BytesIO(data))
+            if data is None:
+                return _opener(_inside(files[0].parent, entry["path"]))()
+            return Image.open(BytesIO(data))
 
         return opened
 
     labels = table[label].to_pylist()
-    return [(value, opener(index)) for index, value in enumerate(labels)], _class_names(table.schema, label)
+    return [(value, opener(index)) for index, value in enumerate(labels)], _class_names(table.schema, label), label
 
 
 def _fields(kind: Any) -> Iterator[str]:
@@ -235,60 +254,3 @@ def _class_names(schema: Any, label: str) -> tuple[str, ...] | None:
     except (KeyError, TypeError, ValueError):
         return None
     return names
-
-
-def _labels(
-    given: Sequence[Any], names: tuple[str, ...] | None, classes: Sequence[str] | None, cuts: Sequence[float],
-    folder: Path,
-) -> tuple[list[int | None], tuple[str, ...]]:  # fmt: skip
-    """The class of each row, None where it has no label, and the classes' names."""
-    values = [_plain(value) for value in given]
-    if names is not None:  # what a number means is told
-        values = [_named(value, names) for value in values]
-    numbers = [value for value in values if isinstance(value, float)]
-    told = [value for value in values if value is not None]
-    if numbers and len(numbers) != len(told):
-        raise RequestError(f"the labels of '{folder}' are numbers and names mixed; give one or the other")
-    if numbers and not all(number.is_integer() for number in numbers):
-        if not cuts:
-            raise RequestError(
-                f"the labels of '{folder}' are values like {numbers[0]:g}, no classes; say where they are cut, as "
-                "--class glasses:0.5"
-            )
-        found = classify(torch.tensor(numbers, dtype=torch.float64), cuts).tolist()
-        bands = iter(found)
-        named = tuple(classes or [f"class {index}" for index in range(len(cuts) + 1)])
-        return [None if value is None else next(bands) for value in values], named
-    if numbers:
-        named = tuple(classes or map(str, range(int(max(numbers)) + 1)))
-        if max(numbers) >= len(named) or len(named) > MOST_CLASSES:
-            raise RequestError(f"a label of '{folder}' is {max(numbers):g}, but there are {len(named)} classes")
-        whole = [int(value) if isinstance(value, float) and value >= 0 else None for value in values]
-        return whole, named
-    named = tuple(classes or names or sorted({str(value) for value in told}))
-    strange = sorted({str(value) for value in told} - set(named))
-    if strange:
-        raise unknown("class", strange[0], list(named), f"name all classes of '{folder}' with --classes, low to high")
-    return [None if value is None else named.index(str(value)) for value in values], named
-
-
-def _named(value: float | str | None, names: Sequence[str]) -> float | str | None:
-    """What a number means, by the names that the data set has."""
-    if value == NONE:
-        return None
-    known = isinstance(value, float) and value.is_integer() and 0 <= value < len(names)
-    return names[int(value)] if known else value  # type: ignore[arg-type]
-
-
-def _plain(value: Any) -> float | str | None:
-    """A label as a number or a name; None where there is none."""
-    if isinstance(value, str):
-        text = value.strip()
-        try:
-            value = float(text)
-        except ValueError:
-            return text or None
-    if value is None:
-        return None
-    number = float(value)
-    return number if math.isfinite(number) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -110,7 +109,7 @@ def resolve(
         "recipe": "harden", "by": by, **asdict(settings), "made_of": made_of, "moved": asdict(attack),
         "seed": seed, "precision": precision, "target": model.name,
         "generator": source.name, "attributes": space.names, "focus": list(focus), "label": label,
-        "truth": truth.words, "data": None if clean is None else [len(clean.labels), _digest(clean)],
+        "truth": truth.words, "data": None if clean is None else [len(clean.labels), clean.digest],
     }  # fmt: skip
     faces = Faces(source, space, truth, attack, focus, settings.attacked, by_whom)
     return Asked(
@@ -127,13 +126,6 @@ def _clean(data: str | Path, model: Target, side: int, progress: Progress | None
     if model.label is not None:
         columns, cuts = [model.label.attribute, LABEL], model.label.thresholds
     return read_labelled(data, side, columns=columns, classes=model.task.classes, cuts=cuts, progress=progress)
-
-
-def _digest(clean: LabelledImages) -> str:
-    """Tells labelled pictures from others."""
-    found = hashlib.sha256(clean.images.numpy().tobytes())
-    found.update(clean.labels.numpy().tobytes())
-    return found.hexdigest()[:16]
 
 
 def _plain(target: Target) -> Target:

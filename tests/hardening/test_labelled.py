@@ -2,6 +2,8 @@
 
 import csv
 import json
+from dataclasses import replace
+from datetime import date
 from io import BytesIO
 
 import numpy as np
@@ -44,6 +46,23 @@ def test_a_folder_for_each_class(folders):
     assert found.images[:, :, 0, 0].tolist() == [[0, 0, 255], [255, 0, 0], [255, 0, 0]]
     assert found.left_out == {}
     assert read_labelled(folders, SIDE, classes=["red", "green", "blue"]).counts == [2, 0, 1]
+
+
+@pytest.mark.parametrize("names", [list(range(11)), [1, 2], [20, 40, 100], ["-1", "0.5", "10", "nan"]], ids=str)
+def test_folders_that_are_named_by_numbers(tmp_path, names):
+    for index, name in enumerate(names):
+        (tmp_path / str(name)).mkdir()
+        picture((index, 0, 0)).save(tmp_path / str(name) / "0.png")
+    found = read_labelled(tmp_path, SIDE)
+    assert found.classes == tuple(map(str, names))
+    assert found.labels.tolist() == found.images[:, 0, 0, 0].tolist() == list(range(len(names)))
+
+
+def test_pictures_and_labels_are_told_from_others(folders):
+    found = read_labelled(folders, SIDE)
+    assert found.digest == read_labelled(folders, SIDE).digest
+    others = replace(found, labels=1 - found.labels), replace(found, images=255 - found.images)
+    assert len({found.digest, *(other.digest for other in others)}) == 3
 
 
 def test_unreadable_pictures_are_left_out_and_counted(folders):
@@ -119,9 +138,13 @@ def test_a_parquet_folder_as_datasets_writes_it(tmp_path):
 
 def test_a_parquet_file_that_names_its_pictures(tmp_path):
     picture((255, 0, 0)).save(tmp_path / "one.png")
-    places = [{"bytes": None, "path": str(tmp_path / "one.png")}, {"bytes": None, "path": "one.png"}]
-    pq.write_table(pa.table({"image": places, "label": [0, 1]}), tmp_path / "a.parquet")
-    assert read_labelled(tmp_path, SIDE).counts == [1, 1]
+    (tmp_path / "data").mkdir()
+    picture((255, 0, 0)).save(tmp_path / "data" / "one.png")
+    inside, outside = (tmp_path / "data" / "one.png", tmp_path / "one.png")
+    places = [{"bytes": None, "path": path} for path in (str(inside), "one.png", str(outside), "../one.png", None)]
+    pq.write_table(pa.table({"image": places, "label": [0, 1, 0, 1, 1]}), tmp_path / "data" / "a.parquet")
+    found = read_labelled(tmp_path / "data", SIDE)
+    assert (found.counts, found.left_out) == ([1, 1], {UNREADABLE: 3})
 
 
 def test_values_are_cut_into_classes(tmp_path):
@@ -132,12 +155,40 @@ def test_values_are_cut_into_classes(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("column", "values", "options", "found"),
+    [
+        ("age", [20, 40, 67], {"attribute": "age"}, [0, 1, 2]),
+        ("age", [1, 2, 2], {"attribute": "age"}, [0, 0, 0]),
+        ("age", [1, 2, 2], {}, [0, 0, 0]),  # no other column is named
+        ("label", [0, 2, 1], {"attribute": "age"}, [0, 2, 1]),
+        ("label", [20, 40, 67], {"attribute": "age"}, [0, 1, 2]),
+        ("band", [0, 2, 1], {"attribute": "age", "columns": ["band"]}, [0, 2, 1]),
+    ],
+)
+def test_whole_numbers_are_values_in_the_column_of_the_attribute_and_where_they_are_no_classes(
+    folders, column, values, options, found
+):
+    lines = [f"{name},{value}" for name, value in zip(("red/0", "red/1", "blue/0"), values, strict=True)]
+    (folders / "metadata.csv").write_text(f"file_name,{column}\n" + "\n".join(lines).replace(",", ".png,"))
+    given = {"columns": ["age", "label"], "cuts": (30, 60)} | options
+    assert read_labelled(folders, SIDE, **given).labels.tolist() == found
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, date(2020, 1, 1), b"1"], ids=lambda value: type(value).__name__)
+def test_labels_that_are_no_single_ones_are_refused(tmp_path, value):
+    packed(tmp_path / "a.parquet", [value, value])
+    with pytest.raises(RequestError, match=f"of type {type(value).__name__}, no name or number; name a column"):
+        read_labelled(tmp_path, SIDE)
+
+
+@pytest.mark.parametrize(
     ("make", "options", "message"),
     [
         (lambda folder: None, {}, "holds neither images in a folder for each class nor"),
         (lambda folder: packed(folder / "a.parquet", [0, 1]), {"columns": ["mood"]}, "unknown column 'mood'"),
         (lambda folder: packed(folder / "a.parquet", ["a", "b"]), {"classes": ["a"]}, "unknown class 'b'"),
         (lambda folder: packed(folder / "a.parquet", [0, 7]), {"classes": ["a", "b"]}, "is 7, but there are 2"),
+        (lambda folder: packed(folder / "a.parquet", [0, 10**15]), {}, r"is 1e\+15, but there are"),
         (lambda folder: packed(folder / "a.parquet", ["a", "3"]), {}, "numbers and names mixed"),
         (lambda folder: packed(folder / "a.parquet", [None, None]), {}, "no labelled picture"),
         (lambda folder: (folder / "metadata.csv").write_text("name,label\na,b\n"), {}, "no column file_name"),
