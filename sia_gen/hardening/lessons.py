@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sia_gen.core.images import Images, from_bytes
+from sia_gen.core.images import Images, from_bytes, to_bytes
 from sia_gen.core.modules import one_seed
 from sia_gen.hardening.regimens import Regimen
 from sia_gen.studio.factors import MIRRORED, NAMES
@@ -24,7 +24,8 @@ from sia_gen.training.network import augment, either, mirrored_at_random
 
 STEPS, STRIDE = 3, 0.5  # of the attack within a training step, each a share of the radius
 BETA = 6.0  # of TRADES: its paper's
-CHAINS, DEPTH = 3, 2  # of AugMix
+CHAINS, DEPTH = 3, 3  # of AugMix, the latter at most
+TOGETHER = 4  # pictures that an operation is drawn for: kornia draws one for a whole batch
 
 
 def in_mirror(target: Target, truths: Tensor) -> Tensor | None:
@@ -44,11 +45,10 @@ def prepared(regimen: Regimen, mirrored: bool) -> Callable[..., tuple[Tensor, ..
     """
 
     def prepare(random: torch.Generator, pictures: Tensor, straight: Tensor, turned: Tensor) -> tuple[Tensor, ...]:
-        if regimen.augment == "no":
-            images = augment(pictures, random)
-        else:
+        if regimen.augment != "no":
             with one_seed(random.initial_seed() % 2**32):
-                images = varied(from_bytes(pictures), regimen.augment)
+                pictures = to_bytes(varied(from_bytes(pictures), regimen.augment))
+        images = augment(pictures, random)
         truths = straight
         if mirrored:
             images, flip = mirrored_at_random(images, random)
@@ -60,22 +60,28 @@ def prepared(regimen: Regimen, mirrored: bool) -> Callable[..., tuple[Tensor, ..
 
 
 def varied(images: Images, how: str) -> Images:
-    """Images ``[B, 3, R, R]`` varied by "randaugment", "trivialaugment" or "augmix"; draws from torch's generator."""
+    """Images ``[B, 3, R, R]`` varied by "randaugment", "trivialaugment" or "augmix"; draws from torch's generator.
+
+    Operations are drawn for four pictures at a time.
+    """
     from kornia.augmentation.auto import RandAugment, TrivialAugment
 
-    if how == "randaugment":
-        return RandAugment(n=2, m=9)(images).clamp(0, 1)
-    if how == "trivialaugment":
-        return TrivialAugment()(images).clamp(0, 1)
+    change = RandAugment(n=2, m=9) if how == "randaugment" else TrivialAugment()
+    made = [_mixed(part, change) if how == "augmix" else change(part) for part in images.split(TOGETHER)]
+    return torch.cat(made).clamp(0, 1)
+
+
+def _mixed(images: Images, change: Callable[[Images], Images]) -> Images:
+    """AugMix: a mixture of chains of changes, mixed with the images themselves."""
     weights = torch.distributions.Dirichlet(torch.ones(CHAINS)).sample((len(images),)).to(images)  # [B, chains]
     kept = torch.rand(len(images), 1, 1, 1).to(images)
     mixed = torch.zeros_like(images)
     for chain in range(CHAINS):
         changed = images
-        for _ in range(1 + chain % DEPTH):
-            changed = TrivialAugment()(changed)
+        for _ in range(int(torch.randint(1, DEPTH + 1, ()))):
+            changed = change(changed)
         mixed = mixed + weights[:, chain, None, None, None] * changed
-    return (kept * images + (1 - kept) * mixed).clamp(0, 1)
+    return kept * images + (1 - kept) * mixed
 
 
 def loss(regimen: Regimen, task: Task, epsilon: float) -> Callable[..., Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 from sia_gen.core.errors import RequestError, unknown
@@ -11,7 +12,8 @@ from sia_gen.core.errors import RequestError, unknown
 @dataclass(frozen=True)
 class Regimen:
     """``hard``: how each face is changed beside its unedited self; ``pixels``: what is done to every picture's pixels
-    while it is learnt from; ``augment``: how pictures are varied."""
+    while it is learnt from; ``augment``: how pictures are varied,
+    beside what all rows do; its operations are drawn for four pictures at a time."""
 
     words: str
     hard: Literal["no", "random", "semantic", "joint"] = "no"
@@ -69,11 +71,15 @@ class HardeningSettings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
                 raise RequestError(f"{name}={value!r} is outside {least}…{most}; choose a whole number in that range")
-        if isinstance(self.attacked, bool) or not 0 <= self.attacked <= 1:
+        fractions = {
+            name: isinstance(value, Real) and not isinstance(value, bool) and 0 <= value <= 1
+            for name, value in (("attacked", self.attacked), ("rate", self.rate), ("epsilon", self.epsilon))
+        }
+        if not fractions["attacked"]:
             raise RequestError(f"attacked={self.attacked!r} is outside 0…1; give a share of the faces, as 0.25")
-        if not 0 < self.rate <= 1:
+        if not fractions["rate"] or not self.rate:
             raise RequestError(f"rate={self.rate!r} is outside 0…1; give a learning rate, as 0.0005")
-        if not 0 < self.epsilon <= 1:
+        if not fractions["epsilon"] or not self.epsilon:
             raise RequestError(
                 f"epsilon={self.epsilon!r} is outside 0…1, the range of a pixel; give 1/255, for example"
             )

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Precision, Progress
-from sia_gen.core.images import Images, from_bytes
+from sia_gen.core.images import Images, from_bytes, to_bytes
 from sia_gen.core.modules import one_seed
 from sia_gen.core.seeds import stream
 from sia_gen.hardening.lessons import varied
@@ -68,13 +68,12 @@ def prepared(how: Augment, mirror: bool) -> Callable[..., tuple[Tensor, ...]]:
     mixed in its class and its share, float32 ``[B]``."""
 
     def prepare(random: torch.Generator, pictures: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        images, other, share = augment(pictures, random), labels, torch.zeros(len(labels), device=labels.device)
-        if how in VARIED:
-            images = from_bytes(pictures)
+        other, share = labels, torch.zeros(len(labels), device=labels.device)
         with one_seed(random.initial_seed() % 2**32):
             if how in VARIED:
-                images = varied(images, how)
-            elif how != "no":
+                pictures = to_bytes(varied(from_bytes(pictures), how))
+            images = augment(pictures, random)
+            if how != "no" and how not in VARIED:
                 images, other, share = _changed(images, labels, how)
         if mirror:
             images, _ = mirrored_at_random(images, random)

@@ -1,8 +1,10 @@
 """What the rows of the imbalance suite say together: means over runs, intervals, differences, shares of a gain.
 
-A run is one architecture and seed. With one run the interval is over the pictures measured on, else over runs.
+A run is one architecture and seed. With one run the interval is over the pictures measured on, else over runs: the t
+interval takes these for independent draws, though all are measured on one test set, so that it leaves out what another
+test set would change.
 
-Letters: N pictures.
+Letters: N pictures of a class.
 """
 
 from __future__ import annotations
@@ -65,8 +67,7 @@ def interval(rows: Sequence[Mapping[str, Any]]) -> list[float]:
     """95 % of balanced accuracy."""
     if len(rows) > 1:
         return _over_runs([row["balanced"] for row in rows])
-    marks = _right(rows[0])
-    return _over_pictures([part.mean() for part in marks], [part.var() / len(part) for part in marks])
+    return _over_pictures(_right(rows[0]), least=0.0)
 
 
 def difference(rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def difference(rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, 
         reach = _over_runs(gains)
     else:
         apart = [one - other for one, other in zip(*map(_right, both[0]), strict=True)]
-        reach = _over_pictures([part.mean() for part in apart], [part.var() / len(part) for part in apart])
+        reach = _over_pictures(apart, least=-1.0)
     return {"balanced": round(float(np.mean(gains)), 4), "interval": reach, "worst": round(float(np.mean(worst)), 4)}
 
 
@@ -92,9 +93,17 @@ def _over_runs(values: Sequence[float]) -> list[float]:
     return [round(float(np.mean(values) - spread), 4), round(float(np.mean(values) + spread), 4)]
 
 
-def _over_pictures(means: Sequence[float], variances: Sequence[float]) -> list[float]:
-    """Of a mean over classes whose pictures were drawn apart."""
+def _over_pictures(marks: Sequence[NDArray[np.float64]], least: float) -> list[float]:
+    """Of a mean over classes whose marks ``[N]``, from ``least`` to 1, were drawn apart.
+
+    Half a picture more at ``least`` and half at 1 join each class: else marks all alike would leave nothing open.
+    """
     from scipy.stats import norm
 
-    spread = norm.ppf((1 + CONFIDENCE) / 2) * sum(variances) ** 0.5 / len(means)
-    return [round(float(np.mean(means) - spread), 4), round(float(np.mean(means) + spread), 4)]
+    mean, variance = float(np.mean([part.mean() for part in marks])), 0.0
+    for part in marks:
+        count = len(part) + 1
+        middle, square = (part.sum() + (least + 1) / 2) / count, ((part**2).sum() + (least**2 + 1) / 2) / count
+        variance += (square - middle**2) / count
+    spread = norm.ppf((1 + CONFIDENCE) / 2) * variance**0.5 / len(marks)
+    return [round(float(max(least, mean - spread)), 4), round(float(min(1.0, mean + spread)), 4)]

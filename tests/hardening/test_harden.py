@@ -224,7 +224,7 @@ def test_wrong_requests_are_refused(flat, tmp_path, options, message):
     [
         {"faces": 7}, {"rounds": 0}, {"steps": 0}, {"batch": 1}, {"attack": 0}, {"rate": 0.0}, {"rate": float("nan")},
         {"epsilon": 1.5}, {"epsilon": 0.0}, {"faces": True}, {"steps": 2.5},
-        {"attacked": 1.1}, {"attacked": float("nan")},
+        {"attacked": 1.1}, {"attacked": float("nan")}, {"attacked": "x"}, {"rate": "x"}, {"epsilon": "x"},
     ],
     ids=str,
 )  # fmt: skip

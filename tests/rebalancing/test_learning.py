@@ -7,9 +7,13 @@ import torch
 from torch import nn
 
 from sia_gen.core.errors import RequestError
+from sia_gen.core.modules import one_seed
+from sia_gen.hardening import lessons
+from sia_gen.hardening.regimens import Regimen
 from sia_gen.rebalancing.learning import VARIED, drawn, finished, loss, prepared, teach
 from sia_gen.rebalancing.measures import measured
 from sia_gen.rebalancing.remedies import BETA, MARGIN, REMEDIES, SCALE, RebalancingSettings
+from sia_gen.training.network import augment
 
 COUNTS = torch.tensor([90, 10])
 LOGITS = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
@@ -78,6 +82,49 @@ def test_pictures_are_varied_by_the_seed_alone(how):
     assert 0 <= images.min() <= images.max() <= 1
     assert torch.equal(kept, labels)
     assert (share.max() > 0) == (how in ("mixup", "cutmix"))
+
+
+@pytest.mark.parametrize("how", VARIED)
+def test_pictures_that_are_varied_are_blurred_and_noised_as_others_are(monkeypatch, how):
+    monkeypatch.setattr("sia_gen.rebalancing.learning.varied", lambda images, how: 1 - images)
+    monkeypatch.setattr("sia_gen.hardening.lessons.varied", lambda images, how: 1 - images)
+    pictures, labels = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8), torch.arange(4)
+    wanted = augment(255 - pictures, torch.Generator().manual_seed(1))
+    assert torch.equal(prepared(how, False)(torch.Generator().manual_seed(1), pictures, labels)[0], wanted)
+    hardened = lessons.prepared(Regimen("", augment=how), False)
+    assert torch.equal(hardened(torch.Generator().manual_seed(1), pictures, labels, labels)[0], wanted)
+
+
+@pytest.mark.parametrize(("how", "name"), [("randaugment", "RandAugment"), ("trivialaugment", "TrivialAugment")])
+def test_operations_are_drawn_for_four_pictures(monkeypatch, how, name):
+    sizes = []
+
+    def forward(self, images):
+        sizes.append(len(images))
+        return images
+
+    monkeypatch.setattr(f"kornia.augmentation.auto.{name}.forward", forward)
+    images = torch.rand(10, 3, 8, 8)
+    assert torch.equal(lessons.varied(images, how), images)
+    assert sizes == [4, 4, 2]
+
+
+def test_chains_of_augmix_are_of_one_to_three_operations(monkeypatch):
+    drawn_at = []
+
+    class Counted(torch.nn.Module):
+        def forward(self, images):
+            drawn_at.append(len(images))
+            return images
+
+    monkeypatch.setattr("kornia.augmentation.auto.TrivialAugment", Counted)
+    totals, images = set(), torch.full((4, 3, 2, 2), 0.5)
+    with one_seed(0):
+        for _ in range(300):
+            drawn_at.clear()
+            torch.testing.assert_close(lessons.varied(images, "augmix"), images)
+            totals.add(len(drawn_at))
+    assert (min(totals), max(totals)) == (3, 9)
 
 
 def test_a_picture_that_is_cut_into_another_has_as_much_of_its_class():
@@ -158,7 +205,7 @@ def test_measures_by_hand():
     "wrong",
     [
         {"faces": 0}, {"rounds": 0}, {"steps": 0}, {"batch": 1}, {"attack": 0}, {"rate": 0.0}, {"steps": 1.5},
-        {"faces": True},
+        {"faces": True}, {"rate": "x"}, {"rate": True},
     ],
     ids=str,
 )  # fmt: skip
