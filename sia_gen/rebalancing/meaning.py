@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,8 +12,10 @@ import torch
 
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.evidence.reference import VERIFIER, VerifiedLabel, shipped_verifier
+from sia_gen.audits.evidence.witness import unfamiliar
 from sia_gen.core.errors import RequestError, unknown
 from sia_gen.core.files import slug
+from sia_gen.generators.generator import Generator
 from sia_gen.hardening.labelled import LabelledImages
 from sia_gen.studio.factors import FACTORS, NAMES
 from sia_gen.targets.module import ModuleTarget
@@ -35,8 +38,12 @@ def parted(text: str) -> tuple[str, tuple[float, ...]]:
     return attribute, cuts
 
 
-def reader(attribute: str, space: AttributeSpace, place: torch.device) -> VerifiedLabel:
-    """What reads an attribute off a face; raises `RequestError` for one that nothing moves, or that nothing reads."""
+def reader(attribute: str, space: AttributeSpace, generator: Generator, place: torch.device) -> VerifiedLabel:
+    """What reads an attribute off a face.
+
+    Raises `RequestError` for one that nothing moves, or that nothing reads, and for a generator whose faces are not
+    such as the verifier was taught on.
+    """
     verifier = shipped_verifier(place)
     if verifier is None:
         raise RequestError(f"no '{VERIFIER}' is shipped here, which reads the class of a face; train one first")
@@ -45,6 +52,11 @@ def reader(attribute: str, space: AttributeSpace, place: torch.device) -> Verifi
     if attribute not in known:
         remedy = "choose one that the generator moves and the verifier reads"
         raise unknown("class attribute", attribute, known, remedy)
+    if unfamiliar(generator, verifier):
+        raise RequestError(
+            f"the verifier was taught on renders, and most faces of '{generator.name}' do not look so to it, so that "
+            "their class is not read; choose a generator of faces like renders, as faces-stylegan2"
+        )
     return VerifiedLabel(verifier, read.index(attribute), ())
 
 
@@ -74,24 +86,59 @@ def in_order(images: LabelledImages, attribute: str, cuts: Sequence[float], know
             f"the data set has {len(names)} classes ({', '.join(names)}) and {attribute} {len(cuts)} cuts; give one "
             f"less than classes, as --class {attribute}:0.5"
         )
-    if known or all(name.removeprefix("class ").isdigit() for name in names):
+    if known:
         return images
-    unit = FACTORS[NAMES.index(attribute)].unit if attribute in NAMES else ""
-    usual = [slug(name) for name in class_names(attribute, cuts, unit)]
-    order = [slug(name) for name in names]
-    if set(order) == set(usual):
-        rank = [order.index(name) for name in usual]
-    else:
-        lower = [index for index, name in enumerate(order) if name.split("-")[0] in WITHOUT]
-        if len(names) != 2 or len(lower) != 1:
-            raise RequestError(
-                f"which of the classes {', '.join(names)} is lowest in {attribute} is not told by their names; give "
-                "them with --classes, low to high"
-            )
-        rank = [lower[0], 1 - lower[0]]
+    rank = _low_to_high(names, attribute, cuts)
+    if rank is None:
+        raise RequestError(
+            f"which of the classes {', '.join(names)} is lowest in {attribute} is not told by their names; give "
+            "them with --classes, low to high"
+        )
     place = torch.empty(len(names), dtype=torch.int64)
     place[torch.tensor(rank)] = torch.arange(len(names))
     return replace(images, labels=place[images.labels], classes=tuple(names[index] for index in rank))
+
+
+def _low_to_high(names: Sequence[str], attribute: str, cuts: Sequence[float]) -> list[int] | None:
+    """The classes' numbers in rising order, as their names tell; None where these do not."""
+    order = [slug(name) for name in names]
+    numbers = [re.fullmatch(r"(?:(?:class|label)-)?(\d+)", name) for name in order]
+    if all(numbers):
+        values = [int(number[1]) for number in numbers if number]
+        return sorted(range(len(names)), key=values.__getitem__)
+    unit = FACTORS[NAMES.index(attribute)].unit if attribute in NAMES else ""
+    usual = [slug(name) for name in class_names(attribute, cuts, unit)]
+    if set(order) == set(usual):
+        return [order.index(name) for name in usual]
+    lower = [index for index, name in enumerate(order) if name.split("-")[0] in WITHOUT]
+    return [lower[0], 1 - lower[0]] if len(names) == 2 and len(lower) == 1 else None
+
+
+def same_order(model: Target, images: LabelledImages, label: Label) -> None:
+    """Raises `RequestError` unless a classifier has a data set's classes, which are the ``label``'s, low to high."""
+    assert isinstance(model.task, Classification)
+    known = model.task.classes
+    if len(known) != len(images.classes):
+        raise RequestError(
+            f"'{model.name}' has {len(known)} classes ({', '.join(known)}), the data set {len(images.classes)} "
+            f"({', '.join(images.classes)}); give a target of the same"
+        )
+    ours, its = ([slug(name) or name for name in names] for names in (images.classes, known))
+    rank: list[int] | None = list(range(len(known)))
+    if set(ours) == set(its):
+        rank = [its.index(name) for name in ours]
+    elif model.label is None or model.label.attribute != label.attribute:
+        rank = _low_to_high(known, label.attribute, label.thresholds)
+    if rank is None:
+        raise RequestError(
+            f"which of the classes {', '.join(known)} of '{model.name}' is lowest in {label.attribute} is not told by "
+            f"their names; give a target of the classes {', '.join(images.classes)}"
+        )
+    if rank != sorted(rank):
+        raise RequestError(
+            f"'{model.name}' counts its classes {', '.join(known)}, but from low to high they are "
+            f"{', '.join(images.classes)}; give a target that counts them so"
+        )
 
 
 def described(classes: Sequence[str], label: Label) -> Target:

@@ -21,6 +21,7 @@ from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.evidence.reference import VerifiedLabel
 from sia_gen.audits.evidence.rendered import taught
 from sia_gen.audits.evidence.validity import COMPARED, Gate
+from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Batches, Progress
 from sia_gen.core.images import Images, from_bytes, quantise, to_bytes
 from sia_gen.core.seeds import seeds_apart, uniforms
@@ -85,6 +86,16 @@ class RareFaces:
     attack: SemanticImageAttack
     gate: Gate
     alike: float
+
+    def __post_init__(self) -> None:
+        for number in range(len(self.label.thresholds) + 1):
+            low, high = self.ends(number)
+            if low >= high:
+                cuts, (least, most) = ",".join(f"{cut:g}" for cut in self.label.thresholds), self._range()
+                raise RequestError(
+                    f"{self.label.attribute}:{cuts} leaves no room for class {number}: faces lie in {least:g}…{most:g} "
+                    f"and {MARGIN * (most - least):g} away from a cut; set cuts further apart"
+                )
 
     @classmethod
     def of(

@@ -23,19 +23,19 @@ from sia_gen.audits.evidence.validity import identity_for
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.files import is_file, read_json, read_tensors, shipped, writable_folder, write_json, write_tensors
-from sia_gen.core.locate import locate
+from sia_gen.core.locate import lasting, locate
 from sia_gen.core.seeds import MAX_SEED, whole
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
 from sia_gen.hardening.labelled import LABEL, LabelledImages, read_labelled
 from sia_gen.hardening.trainable import Trainable
 from sia_gen.rebalancing.faces_folder import Faces, card_values, fill, finish
-from sia_gen.rebalancing.learning import finished, teach
-from sia_gen.rebalancing.meaning import described, in_order, parted, reader, told_by, told_of
+from sia_gen.rebalancing.learning import teach
+from sia_gen.rebalancing.meaning import described, in_order, parted, reader, same_order, told_by, told_of
 from sia_gen.rebalancing.measures import answers, held_out, measured
 from sia_gen.rebalancing.model_card import write_model_card
 from sia_gen.rebalancing.rare_faces import RareFaces
-from sia_gen.rebalancing.remedies import GENERATED, TAU, RebalancingSettings, Remedy, plan, remedy
+from sia_gen.rebalancing.remedies import GENERATED, RebalancingSettings, Remedy, plan, remedy
 from sia_gen.studio.factors import MIRRORED, NAMES
 from sia_gen.studio.renders import read_renders, shipped_renders
 from sia_gen.targets.load import load_target
@@ -108,28 +108,28 @@ def rebalance(
     source = generator if isinstance(generator, Generator) else load_generator(generator, device)
     space = attributes or load_attributes(source.name if isinstance(generator, Generator) else generator, device)
     attribute, cuts = parted(label)
-    verified = reader(attribute, space, place)
+    verified = reader(attribute, space, source, place)
     model = None
     if target is not None:
         model = target if isinstance(target, Target) else load_target(target, device)
     names, usual = told_by(model, attribute)
     images = read_labelled(
         data, source.resolution, columns=[column] if column else [LABEL, attribute], classes=classes or names,
-        cuts=cuts or usual, progress=progress,
+        cuts=cuts or usual, attribute=attribute, progress=progress,
     )  # fmt: skip
     images = in_order(images, attribute, cuts or usual, known=bool(classes or names))
     meant = Label(attribute, tuple(cuts or usual))
     counts, notes = images.counts, told_of(images)
     told = {
         "data": str(Path(data).resolve()), "attribute": attribute, "cuts": list(meant.thresholds),
-        "classes": list(images.classes), "counts": counts, "by": by, **asdict(settings), "seed": seed,
-        "precision": precision, "generator": source.name, "attributes": space.names,
-        "target": None if model is None else model.name,
+        "classes": list(images.classes), "counts": counts, "pictures": images.digest, "by": by, **asdict(settings),
+        "seed": seed, "precision": precision, "generator": _lasting("generator", generator),
+        "attributes": space.names, "target": None if target is None else _lasting("target", target),
     }  # fmt: skip
     if max(counts) <= BALANCED * min(counts) and not force:
         notes.append("the classes are balanced already, so nothing was done; --force generates faces all the same")
         return Rebalanced(Path(out), images.classes, counts, [0] * len(counts), notes)
-    student = None if model is None else _student(model, images).to(place)
+    student = None if model is None else _student(model, images, meant).to(place)
     verified = replace(verified, thresholds=meant.thresholds)
     identity = identity_for(described(images.classes, meant), place)
     attack = SemanticImageAttack(steps=settings.attack)
@@ -142,14 +142,15 @@ def rebalance(
 
         def end() -> None:
             ours = isinstance(generator, str) and generator in shipped("generator")
-            finish(folder / FACES, images.classes, made, card_values(told, faces, chosen.added, ours))
+            named = told | {"generator": source.name, "target": None if model is None else model.name}
+            finish(folder / FACES, images.classes, made, card_values(named, faces, chosen.added, ours))
             added = torch.bincount(made.labels, minlength=len(counts)).tolist()
             figures = None
             if student is not None and model is not None:
                 figures = work.figures(student, model, meant)
-                named = locate("target", target) if isinstance(target, str | Path) else None
-                student.save(writable_folder(folder / MODEL), named if isinstance(named, Path) else None)
-                write_model_card(folder / MODEL, told, added, figures)
+                place_of = locate("target", target) if isinstance(target, str | Path) else None
+                student.save(writable_folder(folder / MODEL), place_of if isinstance(place_of, Path) else None)
+                write_model_card(folder / MODEL, named, added, figures)
             result = {
                 "settings": told, "added": added, "refused": dict(made.refused), "faces_a_minute": made.a_minute,
                 "notes": notes, "figures": figures,
@@ -217,7 +218,6 @@ class _Work:
                 mirror=self.told["attribute"] not in MIRRORED, settings=self.told | {"round": number},
                 precision=self.precision, progress=self.progress,
             )  # fmt: skip
-            averaged = finished(averaged, self.chosen.after, TAU, torch.bincount(labels).tolist())
             once(partial(write_tensors, learnt, averaged.state_dict()))
         student.load_state_dict(read_tensors(learnt)[0])
 
@@ -246,20 +246,16 @@ def _part(count: int, number: int, rounds: int) -> int:
     return count * (number + 1) // rounds - count * number // rounds
 
 
-def _student(model: Target, images: LabelledImages) -> Trainable:
+def _lasting(kind: str, given: str | Path | Target | Generator) -> str:
+    """What a model is found again by, or is called."""
+    return lasting(kind, given) if isinstance(given, str | Path) else given.name
+
+
+def _student(model: Target, images: LabelledImages, meant: Label) -> Trainable:
     if not isinstance(model.task, Classification):
         raise RequestError(f"'{model.name}' is no classifier, so that its data has no classes to balance; give one")
-    student, known = Trainable(model), model.task.classes
-    if len(known) != len(images.classes):
-        raise RequestError(
-            f"'{model.name}' has {len(known)} classes ({', '.join(known)}), the data set {len(images.classes)} "
-            f"({', '.join(images.classes)}); give a target of the same"
-        )
-    if set(known) == set(images.classes) and known != images.classes:
-        raise RequestError(
-            f"'{model.name}' counts its classes {', '.join(known)}, but from low to high they are "
-            f"{', '.join(images.classes)}; give a target that counts them so"
-        )
+    student = Trainable(model)
+    same_order(model, images, meant)
     return student
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 from sia_gen.core.errors import RequestError, unknown
@@ -20,7 +21,8 @@ class Remedy:
     many of the other classes join it, so that being generated tells little of a face's class; ``data``: whether the
     data set itself is learnt from; ``draw``: how often pictures of a class are seen, as often as there are, or each
     class alike by repeating or by leaving out; ``loss``; ``after``: what is done to the last layer of the model that
-    was taught; ``augment``: how pictures are varied, beside what all rows do."""
+    was taught; ``augment``: how pictures are varied, beside what all rows do;
+    the operations of RandAugment, TrivialAugment and AugMix are drawn for four pictures at a time."""
 
     words: str
     added: Added = "no"
@@ -65,7 +67,6 @@ MARGIN = 0.5  # the largest of LDAM, that of the rarest class, times its scale
 SCALE = 10.0  # of LDAM: 30 in the paper, where logits are cosines; here as large as logits become
 DEFERRED = 0.8  # share of the steps after which LDAM weighs classes
 TAUS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # of what is done after training: the best on other pictures is taken
-TAU = 1.0  # where there are none
 
 
 def remedy(name: str, known: list[str]) -> Remedy:
@@ -110,5 +111,5 @@ class RebalancingSettings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
                 raise RequestError(f"{name}={value!r} is outside {least}…{most}; choose a whole number in that range")
-        if not 0 < self.rate <= 1:
+        if isinstance(self.rate, bool) or not isinstance(self.rate, Real) or not 0 < self.rate <= 1:
             raise RequestError(f"rate={self.rate!r} is outside 0…1; give a learning rate, as 0.0005")

@@ -72,6 +72,13 @@ def test_intervals_over_pictures_and_over_runs():
     assert (low, high) == pytest.approx((0.6 - 4.3027 * 0.1 / 3**0.5, 0.6 + 4.3027 * 0.1 / 3**0.5), abs=1e-3)
 
 
+def test_where_all_pictures_are_right_others_may_not_be():
+    low, high = interval([row("plain", ["1" * 9, "1" * 9])])
+    assert (low, high) == pytest.approx((1 - 1.96 * (0.05 * 0.95 / 10 / 2) ** 0.5, 1), abs=1e-4)
+    found = difference([row("a", ["1" * 9])], [row("b", ["1" * 9])])
+    assert found["interval"] == pytest.approx([-0.1960, 0.1960], abs=1e-4)  # a spread of 1 / 10
+
+
 def test_a_difference_is_paired():
     first, second = row("a", ["1110", "1100"], worst=0.5), row("b", ["1100", "1000"], worst=0.25)
     found = difference([first], [second])
@@ -125,10 +132,19 @@ def test_the_suite_is_taught_measured_and_goes_on(monkeypatch, tmp_path, renders
     monkeypatch.setattr(bench, "likeness_of", lambda faces, source: {"twice": 0.0})
     monkeypatch.setattr(bench, "draw_people", lambda *given: None)
     monkeypatch.setattr(CaseRows, "_taught", counted)
+    before, measure = {}, CaseRows._measured
+
+    def timed(self, name, remedy, added, seconds):
+        before[name] = seconds
+        return measure(self, name, remedy, added, seconds)
+
+    monkeypatch.setattr(CaseRows, "_measured", timed)
     found = imbalance_suite(tmp_path, scale=SMALL)
     names = [row["remedy"] for row in found["rows"]]
     assert len(names) == len(set(names)) == ROWS
     assert {"logit-adjusted", "tau-normalised"}.isdisjoint(name for name, _ in taught)  # made of the plain one
+    assert before["generated"] == before["generated-best"] == 3
+    assert before["sia-best"] >= 6  # what it attacks was taught before
     added = dict(taught)
     assert [added[name] for name in ("oracle", "generated-rare")] == [6, 6]
     assert [added[name] for name in ("generated", "generated-alone", "sia-semantic", "sia-joint", "sia-best")] == [

@@ -11,7 +11,7 @@ import torch
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.evidence.validity import identity_for
-from sia_gen.core.errors import WorkError
+from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.images import from_bytes, quantise, read_image
 from sia_gen.generators.load import load_generator
 from sia_gen.hardening.labelled import read_labelled
@@ -34,7 +34,7 @@ CLASSES = ("no glasses", "glasses")
 @pytest.fixture(scope="module")
 def source():
     generator, space = load_generator("faces-stylegan2"), load_attributes("faces-stylegan2")
-    verified = replace(reader("glasses", space, CPU), thresholds=(0.5,))
+    verified = replace(reader("glasses", space, generator, CPU), thresholds=(0.5,))
     identity = identity_for(described(CLASSES, GLASSES), CPU)
     return RareFaces.of(generator, space, verified, GLASSES, SemanticImageAttack(steps=2, epsilon=1 / 255), identity)
 
@@ -77,6 +77,14 @@ def test_how_clearly_a_class_is_to_be_read(source):
     assert ages.clear(1) == pytest.approx((21 + 2.4, 37 - 2.4))
     assert ages.ends(1) == pytest.approx((21 + 1.6, 37 - 1.6))
     assert ages.ends(4) == pytest.approx((69 + 1.6, 85))
+
+
+@pytest.mark.parametrize("cuts", [(30, 31), (30, 60, 61), (5.5,), (84.5,)], ids=str)
+def test_a_class_too_narrow_to_ask_for_is_refused(source, cuts):
+    with pytest.raises(
+        RequestError, match=f"age:{cuts[0]}.* leaves no room for class .: faces lie in 5…85 and 1.6 away"
+    ):
+        replace(source, label=Label("age", cuts))
 
 
 def test_hard_faces_keep_their_class_and_are_worse_for_the_model(source):

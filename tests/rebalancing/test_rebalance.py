@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 
 from sia_gen import ModuleTarget, load_target, rebalance
 from sia_gen.core.errors import RequestError
-from sia_gen.core.files import read_tensors
+from sia_gen.core.files import pretrained_folder, read_tensors
 from sia_gen.core.images import to_pil
 from sia_gen.rebalancing import rebalance as module
 from sia_gen.rebalancing.faces_folder import Faces
@@ -189,6 +190,18 @@ def test_a_folder_of_something_else_is_left_alone(flat, tmp_path):
     rebalance(data, "glasses", tmp_path / "out", settings=SMALL)
     with pytest.raises(RequestError, match="was made with seed=0, not 1"):
         rebalance(data, "glasses", tmp_path / "out", settings=SMALL, seed=1)
+    to_pil(torch.zeros(3, 8, 8, dtype=torch.uint8)).save(data / "glasses" / "0.png")  # another picture of the name
+    with pytest.raises(RequestError, match="was made with pictures="):
+        rebalance(data, "glasses", tmp_path / "out", settings=SMALL)
+
+
+def test_a_target_is_told_by_its_place(flat, tmp_path, monkeypatch):
+    data, lasting = folder(tmp_path / "data"), str(pretrained_folder() / "glasses-classifier")
+    monkeypatch.chdir(pretrained_folder())
+    few = replace(SMALL, rounds=1, steps=1)
+    rebalance(data, "glasses", tmp_path / "out", target="./glasses-classifier", settings=few)
+    assert json.loads((tmp_path / "out" / RESULT).read_text())["settings"]["target"] == lasting
+    assert lasting not in (tmp_path / "out" / MODEL / "README.md").read_text()
 
 
 def test_a_fifth_of_each_class_is_held_out():
