@@ -79,13 +79,18 @@ def test_what_cannot_be_mended_is_one_line(store, jobs):
         list(panel.mend(store.finished()[0], "sia-semantic", 100, 1, 50, VISITOR))
 
 
-def test_a_wrong_upload_is_one_line_and_removed(tmp_path):
-    sent = tmp_path / "sent" / "model.zip"
+def test_an_upload_is_removed_only_once_it_is_a_target(tmp_path, monkeypatch):
+    sent, anothers = tmp_path / "sent" / "model.zip", tmp_path / "sent" / "another.zip"
     sent.parent.mkdir()
     sent.write_bytes(b"no zip")
+    anothers.write_bytes(b"")
     with gr.Blocks():
         menu = gr.Dropdown(["a"])
         panel = OwnModel(Uploads(tmp_path / "models"), ["smile"], [menu])
     with pytest.raises(gr.Error, match="the zip is damaged"):
         panel.add(str(sent), "", "smile", "0.5", [])
-    assert not sent.parent.exists()
+    assert sent.is_file()
+    monkeypatch.setattr(Uploads, "add", lambda *given: "mine")
+    emptied, _, own, _ = panel.add(str(sent), "", "smile", "0.5", [])
+    assert (emptied, own) == (None, ["mine"])
+    assert [path.name for path in sent.parent.iterdir()] == ["another.zip"]
