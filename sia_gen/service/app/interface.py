@@ -152,6 +152,7 @@ def launch(
                 server_name=host,
                 server_port=port,
                 quiet=True,
+                share=False,  # whatever the environment's GRADIO_SHARE says
                 show_error=True,
                 prevent_thread_lock=True,
                 ssr_mode=False,
