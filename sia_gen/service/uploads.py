@@ -30,7 +30,14 @@ from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import is_file, read_config, slug, writable_folder, write_json
 from sia_gen.core.foreign import first_line, one_line, quiet_transformers
 from sia_gen.core.hub import fetch_public
-from sia_gen.targets.formats.pretrained import TIMM, checked_config, require_classifier
+from sia_gen.targets.formats.pretrained import (
+    NEW_PROCESSOR,
+    PROCESSOR,
+    TIMM,
+    checked_config,
+    numbers,
+    require_classifier,
+)
 from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Target, labelled
 
@@ -41,6 +48,7 @@ MANY = 64  # files in it
 DENSEST = 100  # bytes that one byte of it may become
 PLAIN = (".json", ".safetensors")
 SPARSEST = 2  # numbers that a network may have for each that its weights hold
+LARGEST_SIDE = 512  # pixels of what it is shown
 MODULES = 20_000  # parts that it may have
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 KEPT_SECONDS, KEPT_BYTES = 24 * 3600, 4000 * MB  # of all models that were brought
@@ -77,6 +85,7 @@ class Uploads:
                         shutil.copyfile(path, new / path.name)
                 called, told = hub.rpartition("/")[2], f"{hub} {source}".encode()
             require_filled(new)
+            require_small_pictures(new)
             target = load_target(new)
             config = read_config(new / CONFIG)
             if label:
@@ -188,6 +197,16 @@ def require_filled(folder: Path) -> None:
         described = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"), _within(SPARSEST * stored, stored):
             AutoModelForImageClassification.from_config(described, trust_remote_code=False)
+
+
+def require_small_pictures(folder: Path) -> None:
+    """Raise `RequestError` where a model is shown larger pictures than others can wait for."""
+    for path in (folder / PROCESSOR, folder / NEW_PROCESSOR):
+        for name, value in numbers(read_config(path)) if is_file(path) else ():
+            if value > LARGEST_SIDE and re.search("size|edge|height|width", name):
+                raise RequestError(
+                    f"its {path.name} has {name}={value!r:.20}, more than {LARGEST_SIDE} pixels; bring a smaller model"
+                )
 
 
 @contextmanager

@@ -79,6 +79,21 @@ def test_what_cannot_be_mended_is_one_line(store, jobs):
         list(panel.mend(store.finished()[0], "sia-semantic", 100, 1, 50, VISITOR))
 
 
+def test_a_fault_of_the_app_is_said(store, jobs, monkeypatch):
+    def fail(*given, **more):
+        raise KeyError("key")
+
+    monkeypatch.setattr("sia_gen.service.app.mend_panel.harden", fail)
+    monkeypatch.setattr("sia_gen.service.app.attack_request.AttackRequest.run", fail)
+    with gr.Blocks():
+        mending = MendPanel(store, jobs, "cpu")
+        comparing = ComparePanel(Offer([COLOURS], [IS_RED]), Models(), store, jobs)
+    with pytest.raises(gr.Error, match="The mending broke off because of a fault in this app"):
+        list(mending.mend(store.finished()[0], "sia-semantic", 100, 1, 50, VISITOR))
+    with pytest.raises(gr.Error, match="The attack broke off because of a fault in this app"):
+        list(comparing.both(COLOURS, IS_RED, IS_RED, 4, 5, 0, VISITOR))
+
+
 def test_an_upload_is_removed_only_once_it_is_a_target(tmp_path, monkeypatch):
     sent, anothers = tmp_path / "sent" / "model.zip", tmp_path / "sent" / "another.zip"
     sent.parent.mkdir()

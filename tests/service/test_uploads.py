@@ -15,6 +15,7 @@ from torch import nn
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import pretrained_folder
 from sia_gen.service import uploads
+from sia_gen.service.models import Models
 from sia_gen.service.uploads import Uploads, unpack
 from sia_gen.targets.load import load_target
 
@@ -145,6 +146,21 @@ def test_a_network_without_end_is_refused_before_it_is_laid_out(brought, tmp_pat
         brought.add(packed(tmp_path / "model.zip", model(**changes)), "")
     assert message in str(raised.value)
     assert ".new-" not in str(raised.value)
+
+
+def test_large_pictures_are_refused(brought, tmp_path):
+    told = json.loads((SMILE / "preprocessor_config.json").read_text()) | {"size": {"height": 2048, "width": 2048}}
+    archive = packed(tmp_path / "model.zip", model() | {"preprocessor_config.json": json.dumps(told)})
+    with pytest.raises(RequestError, match=r"^its preprocessor_config.json has (height|width)=2048, more than 512 pix"):
+        brought.add(archive, "")
+
+
+def test_few_models_that_were_brought_are_kept(monkeypatch):
+    monkeypatch.setattr(Models, "_attacker", lambda models, generator, target: target)
+    models = Models()
+    for name in ("smile-classifier", "/a/1", "/a/2", "/a/3", "/a/4", "/a/5"):
+        models.attacker("g", name)
+    assert [target for _, _, target in models._kept] == ["smile-classifier", "/a/2", "/a/3", "/a/4", "/a/5"]
 
 
 def test_only_the_network_that_was_brought_is_counted():

@@ -115,7 +115,8 @@ class Api:
         gives what it found, /stop ends it. It takes minutes; a quick one leaves out what several attributes do at once.
         The same request goes on where it was stopped.
         """
-        generator, target = self.offered.generator(generator), self.offered.target(target)
+        generator = self.offered.generator(generator)
+        self.offered.target(target)  # refuses any other at once
         known = self.models.attributes(generator)
         names = tuple(known.names if attributes is None else known.select(_names(attributes) or ()).names)
         asked = AuditRequest(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,10 +22,10 @@ KEPT = 64  # jobs that are done, of which it is remembered why they failed
 
 
 class AuditJobs:
-    """Requests are written down before they are begun, and taken up again by `resume`."""
+    """Requests are written down before they are begun, and taken up again by `resume`; ``find`` as for their `run`."""
 
-    def __init__(self, store: RunStore, jobs: Jobs, device: str) -> None:
-        self.store, self.jobs, self.device = store, jobs, device
+    def __init__(self, store: RunStore, jobs: Jobs, device: str, find: Callable[[str], str] = str) -> None:
+        self.store, self.jobs, self.device, self.find = store, jobs, device, find
         self._kept: dict[str, Job] = {}
 
     def start(self, asked: AuditRequest) -> str:
@@ -48,7 +48,7 @@ class AuditJobs:
 
     def _work(self, asked: AuditRequest, progress: Any) -> None:
         try:
-            asked.run(self.store, self.device, progress)
+            asked.run(self.store, self.device, progress, self.find)
         except Cancelled:
             raise
         except Exception:

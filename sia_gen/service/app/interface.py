@@ -70,7 +70,7 @@ def build(
     Audits that programs asked for before are gone on with.
     """
     models, store = models or Models(), store or RunStore()
-    programs = AuditJobs(store, jobs, models.device)
+    programs = AuditJobs(store, jobs, models.device, offer.target)
     programs.resume()
     generators = offer.generators
     attributes = {name: models.attributes(name).names for name in generators}

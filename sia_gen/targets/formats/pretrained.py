@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,16 +129,23 @@ def checked_config(folder: Path) -> dict[str, Any]:
     if not is_file(folder / CONFIG):
         raise RequestError(f"'{folder}' has no {CONFIG}; name the folder of a transformers image classifier")
     config = read_config(folder / CONFIG)
+    for name, value in numbers(config):
+        if value > DEEPEST and DEEP.search(name) and not WIDE.search(name):
+            raise WorkError(f"'{folder / CONFIG}' has {name}={value!r:.20}, more than {DEEPEST}; fetch the file again")
+    return config
+
+
+def numbers(config: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """The numbers of a config, each with its name, those in its lists and nested configs, too; none of its labels."""
     left = [(name, value) for name, value in config.items() if name not in LABELS]
-    while left:  # lists and nested configs, too
+    while left:
         name, value = left.pop()
         if isinstance(value, dict):
             left += value.items()
         elif isinstance(value, list):
             left += [(name, each) for each in value]
-        elif isinstance(value, int | float) and value > DEEPEST and DEEP.search(name) and not WIDE.search(name):
-            raise WorkError(f"'{folder / CONFIG}' has {name}={value!r:.20}, more than {DEEPEST}; fetch the file again")
-    return config
+        elif isinstance(value, int | float):
+            yield name, value
 
 
 def require_files(folder: Path, *, processor: bool = True) -> None:
