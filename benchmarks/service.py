@@ -48,7 +48,7 @@ def main() -> None:
         begun = time.monotonic()
         app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
         try:
-            page = _first_page(address)
+            page = _first_page(address, app)
             figures: dict[str, Any] = {"first_answer_s": round(time.monotonic() - begun, 2), "page_kb": page // 1000}
             figures |= _alone(address)
             figures["memory_start_mb"] = _memory(app.pid)
@@ -60,14 +60,15 @@ def main() -> None:
     print(json.dumps(figures, indent=2))
 
 
-def _first_page(address: str) -> int:
+def _first_page(address: str, app: subprocess.Popen[bytes]) -> int:
     """Bytes of the page, once it is there."""
-    while True:
+    while app.poll() is None:
         try:
             with urllib.request.urlopen(address, timeout=60) as response:
                 return len(response.read())
         except OSError:
             time.sleep(0.1)
+    raise SystemExit(f"app.py ended with status {app.returncode} before it served a page; run it alone to see why")
 
 
 def _client(address: str) -> Client:
@@ -129,11 +130,16 @@ def _together(address: str, visitors: int, seconds: float) -> dict[str, Any]:
         thread.join()
     figures: dict[str, Any] = {"visitors": visitors, "seconds": seconds, "faults": dict(+faults)}
     for kind, found in waits.items():
-        cuts = statistics.quantiles(found, n=20) if len(found) > 1 else [0.0] * 19
-        figures[kind] = {"answers": len(found)} | {
-            name: round(value, 2) for name, value in (("p50", cuts[9]), ("p95", cuts[18]), ("longest", max(found)))
-        }
+        figures[kind] = _waits(found)
     return figures | {"differs_from_alone": _checked(address, attacked)}
+
+
+def _waits(found: list[float]) -> dict[str, float]:
+    """How many answers came, and how many seconds they took."""
+    cuts = statistics.quantiles(found, n=20) if len(found) > 1 else [0.0] * 19
+    longest = max(found, default=0.0)
+    seconds = {"p50": cuts[9], "p95": cuts[18], "longest": longest}
+    return {"answers": len(found)} | {name: round(value, 2) for name, value in seconds.items()}
 
 
 def _fits(kind: str, told: dict[str, Any], asked: dict[str, Any]) -> bool:

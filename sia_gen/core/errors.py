@@ -1,6 +1,7 @@
 """The two ways a call can end badly; each message is one line: value, limit, remedy."""
 
 from difflib import get_close_matches
+from typing import Any
 
 
 class RequestError(ValueError):
@@ -12,10 +13,17 @@ class WorkError(RuntimeError):
 
 
 FEW = 8  # names, of which one finds the right one by oneself
+LONGEST = 80  # letters that are repeated of what was given
+
+
+def shown(given: Any) -> str:
+    """What was given, as part of one line."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(given)[:LONGEST])
 
 
 def unknown(kind: str, name: str, known: list[str], remedy: str = "choose one of these") -> RequestError:
     """An error for a name that is not in a closed set; it lists what exists."""
+    name = shown(name)
     if any(" " in each for each in known):  # a list of words would read as a sentence
         known = [f"'{each}'" for each in known]
     near = get_close_matches(name, known, 1, cutoff=0.75) if len(known) > FEW else []

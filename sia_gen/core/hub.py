@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from sia_gen.core.errors import RequestError, WorkError
@@ -9,6 +12,7 @@ from sia_gen.core.files import is_file
 from sia_gen.core.foreign import first_line
 
 PLAIN = ("*.json", "*.safetensors", "*.txt", "*.md")  # what is fetched: nothing that could run
+OWN = re.compile(r"[\w.-]+\.(json|safetensors)")
 CARD, CONFIGS = "README.md", ("config.json", "model_index.json")
 
 
@@ -19,14 +23,37 @@ def fetch(repository: str) -> Path:
     cannot be fetched.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     name, _, revision = repository.partition("@")
-    try:
+    with _in_one_line(repository):
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(PLAIN)))
+
+
+def fetch_public(repository: str, check: Callable[[Mapping[str, int]], None]) -> Path:
+    """The same for a stranger: JSON and safetensors of a model's own folder alone, and never with ``HF_TOKEN``.
+
+    ``check`` is given the bytes of each file before any is fetched, and raises for what is refused.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    name, _, revision = repository.partition("@")
+    with _in_one_line(repository):
+        found = HfApi(token=False).model_info(name, revision=revision or None, files_metadata=True, timeout=60)
+        sizes = {file.rfilename: file.size or 0 for file in found.siblings or [] if OWN.fullmatch(file.rfilename)}
+        check(sizes)
+        return Path(snapshot_download(name, revision=found.sha, allow_patterns=list(sizes), token=False))
+
+
+@contextmanager
+def _in_one_line(repository: str) -> Iterator[None]:
+    from httpx import HTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        yield
     except HFValidationError as error:
         raise RequestError(f"'hf:{repository}' is not a hub id ({error}); write hf:owner/name") from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, HTTPError, OSError) as error:
         reason = first_line(error)
         raise WorkError(f"cannot fetch 'hf:{repository}' ({reason}); go online once, or give a local folder") from None
 

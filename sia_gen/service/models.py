@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from threading import RLock
 from typing import Any
 
@@ -21,6 +22,7 @@ from sia_gen.targets.load import load_target
 from sia_gen.targets.verifier import load_verifier
 
 KEPT = 24  # models at a time; the one that was not used for the longest time goes first
+BROUGHT = 4  # of those, targets from a folder, as visitors bring them: each may hold as much as `LARGEST` of uploads
 
 
 class Models:
@@ -79,4 +81,7 @@ class Models:
                 self._loading.pop(key, None)
                 while len(self._kept) > KEPT:
                     self._kept.popitem(last=False)
+                brought = [key for key in self._kept if key[0] == "attacker" and Path(key[-1]).is_absolute()]
+                for old in brought[:-BROUGHT]:
+                    del self._kept[old]
             return made

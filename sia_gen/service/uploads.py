@@ -5,6 +5,7 @@ Only safetensors and JSON get in, so that nothing of it can run.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import re
 import shutil
@@ -12,30 +13,43 @@ import stat
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path, PurePosixPath
+from threading import get_ident
 from typing import Any
 
 import torch
 from safetensors import safe_open
+from torch import nn
+from torch.nn.modules import module as hooks
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import is_file, read_config, slug, writable_folder, write_json
-from sia_gen.core.foreign import one_line, quiet_transformers
-from sia_gen.core.hub import fetch
-from sia_gen.targets.formats.pretrained import checked_config
+from sia_gen.core.foreign import first_line, one_line, quiet_transformers
+from sia_gen.core.hub import fetch_public
+from sia_gen.targets.formats.pretrained import (
+    NEW_PROCESSOR,
+    PROCESSOR,
+    TIMM,
+    checked_config,
+    numbers,
+    require_classifier,
+)
 from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Target, labelled
 
 MB = 1_000_000
 LARGEST = 500 * MB  # of a zip, and of what is in it
+LARGEST_JSON = 2 * MB  # of one file
 MANY = 64  # files in it
 DENSEST = 100  # bytes that one byte of it may become
 PLAIN = (".json", ".safetensors")
 SPARSEST = 2  # numbers that a network may have for each that its weights hold
+LARGEST_SIDE = 512  # pixels of what it is shown
+MODULES = 20_000  # parts that it may have
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 KEPT_SECONDS, KEPT_BYTES = 24 * 3600, 4000 * MB  # of all models that were brought
 CHUNK = 1 << 20
@@ -45,7 +59,7 @@ CHUNK = 1 << 20
 class Uploads:
     """The models that were brought, a folder each; the oldest go first."""
 
-    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="sia-gen-models-")))
+    folder: Path = field(default_factory=lambda: _temporary())
 
     def place(self, name: str) -> Path | None:
         """The folder of a model by the name that `add` gave; None for any other name."""
@@ -65,12 +79,13 @@ class Uploads:
                 unpack(archive, new)
                 called, told = archive.stem, archive.read_bytes()
             else:
-                source = fetch(_hub_id(hub))
+                source = fetch_public(_hub_id(hub), require_small)
                 for path in source.iterdir():
                     if path.suffix in PLAIN and path.is_file():
                         shutil.copyfile(path, new / path.name)
                 called, told = hub.rpartition("/")[2], f"{hub} {source}".encode()
             require_filled(new)
+            require_small_pictures(new)
             target = load_target(new)
             config = read_config(new / CONFIG)
             if label:
@@ -89,7 +104,7 @@ class Uploads:
         try:
             yield new
         except (RequestError, WorkError) as error:  # whose place is nobody's business
-            raise type(error)(str(error).replace(str(new), "the model")) from None
+            raise type(error)(str(error).replace(str(new), "the model").replace(new.name, "the model")) from None
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
@@ -112,8 +127,12 @@ def unpack(archive: Path, folder: Path) -> None:
                     while left > 0 and (data := source.read(min(CHUNK, left))):
                         written.write(data)
                         left -= len(data)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
-        raise RequestError(f"the zip is damaged ({error}); pack the model's folder again") from None
+    except RequestError:
+        raise
+    except FileNotFoundError:
+        raise RequestError("the zip is no longer there; send it again") from None
+    except Exception as error:  # zipfile's own, and those of every way to pack
+        raise RequestError(f"the zip is damaged ({first_line(error)}); pack the model's folder again") from None
 
 
 def checked(entries: list[zipfile.ZipInfo]) -> dict[zipfile.ZipInfo, str]:
@@ -135,9 +154,7 @@ def checked(entries: list[zipfile.ZipInfo]) -> dict[zipfile.ZipInfo, str]:
         if entry.file_size > DENSEST * max(1, entry.compress_size):
             raise RequestError(f"the zip has {shown}, which grows more than {DENSEST} times; it is refused")
         found[entry] = path.name
-    size = sum(entry.file_size for entry in files)
-    if size > LARGEST:
-        raise RequestError(f"the zip holds {size / MB:.0f} MB, more than {LARGEST / MB:.0f}; bring a smaller model")
+    require_small({name: entry.file_size for entry, name in found.items()}, "the zip")
     if len({PurePosixPath(entry.filename).parent for entry in files}) > 1 or len(set(found.values())) < len(files):
         raise RequestError("the zip holds more than one folder of files; pack the model's folder alone")
     for needed in (CONFIG, WEIGHTS):
@@ -146,27 +163,82 @@ def checked(entries: list[zipfile.ZipInfo]) -> dict[zipfile.ZipInfo, str]:
     return found
 
 
+def require_small(sizes: Mapping[str, int], where: str = "the repository") -> None:
+    """Raise `RequestError` where the files of a model, each with its bytes, are too many or too large."""
+    size = sum(sizes.values())
+    if len(sizes) > MANY:
+        raise RequestError(f"{where} holds {len(sizes)} files, more than {MANY}; bring the model's folder alone")
+    if size > LARGEST:
+        raise RequestError(f"{where} holds {size / MB:.0f} MB, more than {LARGEST / MB:.0f}; bring a smaller model")
+    for name, size in sizes.items():
+        if name.endswith(".json") and size > LARGEST_JSON:
+            raise RequestError(
+                f"{where} has '{name[:60]}' of {size / MB:.0f} MB, more than {LARGEST_JSON / MB:.0f}; leave it out"
+            )
+
+
 def require_filled(folder: Path) -> None:
     """Raise `RequestError` where a config describes a far larger network than its weights fill: it would take memory.
 
-    It is laid out without any for that. Raises `WorkError` for damaged files.
+    It is laid out without any for that. Raises `RequestError` before for what is no image classifier of transformers,
+    `WorkError` for damaged files.
     """
     from transformers import AutoConfig, AutoModelForImageClassification
 
-    checked_config(folder)
+    config = checked_config(folder)
+    require_classifier(folder, config)
+    if config["model_type"] == TIMM:
+        raise RequestError("it is a model of timm's, which is not taken; bring one of transformers' own")
     stored = 0
     with one_line(f"'{folder}'"), quiet_transformers():
         for path in folder.glob("*.safetensors"):
             with safe_open(str(path), framework="pt") as file:
                 stored += sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
         described = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        with torch.device("meta"):
-            network = AutoModelForImageClassification.from_config(described, trust_remote_code=False)
-    wanted = sum(parameter.numel() for parameter in network.parameters())
-    if wanted > SPARSEST * stored:
-        raise RequestError(
-            f"its {CONFIG} describes {wanted / 1e6:.1f} million numbers, its weights hold {stored / 1e6:.1f}; save both"
-        )
+        with torch.device("meta"), _within(SPARSEST * stored, stored):
+            AutoModelForImageClassification.from_config(described, trust_remote_code=False)
+
+
+def require_small_pictures(folder: Path) -> None:
+    """Raise `RequestError` where a model is shown larger pictures than others can wait for."""
+    for path in (folder / PROCESSOR, folder / NEW_PROCESSOR):
+        for name, value in numbers(read_config(path)) if is_file(path) else ():
+            if value > LARGEST_SIDE and re.search("size|edge|height|width", name):
+                raise RequestError(
+                    f"its {path.name} has {name}={value!r:.20}, more than {LARGEST_SIDE} pixels; bring a smaller model"
+                )
+
+
+@contextmanager
+def _within(most: int, stored: int) -> Iterator[None]:
+    """Raise `RequestError` as soon as a network that is laid out here has more parts or numbers than it may."""
+    thread, wanted, parts = get_ident(), 0, 0
+
+    def count(module: nn.Module, name: str, part: nn.Module | nn.Parameter | None) -> None:
+        nonlocal wanted, parts
+        if get_ident() != thread or part is None:  # others' networks are laid out meanwhile
+            return
+        if isinstance(part, nn.Parameter):
+            wanted += part.numel()
+        parts += 1
+        if wanted > most:
+            raise RequestError(
+                f"its {CONFIG} describes more than {wanted / 1e6:.1f} million numbers, its weights hold "
+                f"{stored / 1e6:.1f}; save both"
+            )
+        if parts > MODULES:
+            raise RequestError(f"its {CONFIG} describes more than {MODULES} parts; bring a smaller model")
+
+    with ExitStack() as stack:
+        stack.callback(hooks.register_module_parameter_registration_hook(count).remove)
+        stack.callback(hooks.register_module_module_registration_hook(count).remove)
+        yield
+
+
+def _temporary() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="sia-gen-models-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _hub_id(text: str) -> str:

@@ -16,6 +16,7 @@ from PIL import Image
 from sia_gen.core.errors import RequestError
 from sia_gen.core.files import write_json
 from sia_gen.service.app import interface
+from sia_gen.service.app.api import Api, _changes
 from sia_gen.service.app.audit_jobs import ASKED, AuditJobs
 from sia_gen.service.app.audit_request import AuditRequest
 from sia_gen.service.app.jobs import Jobs
@@ -134,8 +135,11 @@ WRONG = [
     ("/audit", {"attributes": ["hue"]}, "unknown attribute of 'colours' 'hue': there are redness, blueness;"),
     ("/edit", {"attributes": {"redness": 21}}, "redness=+21 is outside the safe range −30…+20 points of 'colours';"),
     ("/edit", {"attributes": "redness"}, "attributes='redness' are no changes; give them by name, as {'age': 20}"),
+    ("/edit", {"attributes": {"redness": 1e300}}, "attributes={'redness': 1e+300} are no changes; give them by name"),
+    ("/edit", {"generator": "x\n" * 5000}, f"unknown generator '{'x ' * 40}': there are {COLOURS};"),
     ("/edit", {"face": 1.5}, "face=1.5 is no whole number"),
     ("/status", {"job": "../../etc"}, "unknown job '../../etc'; /audit gives one"),
+    ("/status", {"job": "x\n" * 5000}, f"unknown job '{'x ' * 40}'; /audit gives one"),
     ("/result", {"job": "/etc/passwd"}, "unknown run '/etc/passwd'"),
     ("/stop", {"job": 7}, "job=7 is no text"),
 ]
@@ -149,6 +153,11 @@ def test_a_wrong_request_is_one_line_and_nothing_in_the_log(client, capfd, name,
     assert str(error.value).replace("-30", "−30").startswith(message)
     assert "\n" not in str(error.value)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_number_beyond_floats_is_one_line():
+    with pytest.raises(RequestError, match=r"^attributes=\{'age': 1000+ are no changes; give them by name"):
+        _changes({"age": 10**400})
 
 
 def test_curl_gets_json(client):
@@ -212,6 +221,46 @@ def test_audits_do_not_wait_without_end(store, tmp_path, monkeypatch):
     monkeypatch.setattr("sia_gen.service.app.audit_jobs.MOST", 0)
     with closing(Jobs()) as jobs, pytest.raises(RequestError, match="audits wait already"):
         AuditJobs(RunStore(tmp_path), jobs, "cpu").start(AuditRequest(**MODELS, attributes=("redness",)))
+
+
+def test_a_restart_goes_on_with_all_that_was_accepted(tmp_path, monkeypatch):
+    monkeypatch.setattr("sia_gen.service.app.audit_jobs.MOST", 1)
+    monkeypatch.setattr(AuditRequest, "run", lambda *given, **more: None)
+    (tmp_path / ASKED).mkdir()
+    asked = [AuditRequest(**MODELS, attributes=("redness",), faces=faces) for faces in (4, 5, 6)]
+    for each in asked:
+        write_json(tmp_path / ASKED / f"{each.name}.json", vars(each))
+    with closing(Jobs()) as jobs:
+        audits = AuditJobs(RunStore(tmp_path), jobs, "cpu")
+        assert sorted(audits.resume()) == sorted(each.name for each in asked)
+        while len([job for job in audits._kept.values() if not job.done]):
+            sleep(0.02)
+        assert not list((tmp_path / ASKED).iterdir())
+
+
+def test_a_fault_is_not_begun_again_and_few_are_remembered(tmp_path, monkeypatch):
+    def fail(*given, **more):
+        raise KeyError("key")
+
+    monkeypatch.setattr(AuditRequest, "run", fail)
+    monkeypatch.setattr("sia_gen.service.app.audit_jobs.KEPT", 2)
+    with closing(Jobs()) as jobs:
+        audits = AuditJobs(RunStore(tmp_path), jobs, "cpu")
+        for faces in range(1, 6):
+            name = audits.start(AuditRequest(**MODELS, attributes=("redness",), faces=faces))
+            while (told := audits.status(name))["state"] == "running":
+                sleep(0.02)
+            assert (told["state"], told["what"]) == ("failed", "a fault of this service")
+        assert not list((tmp_path / ASKED).iterdir())
+        assert len(audits._kept) == 3
+        assert audits.resume() == []
+
+
+def test_a_folder_that_another_thread_removed_is_no_fault(tmp_path, monkeypatch):
+    api = Api(None, None, None, None, 0)
+    gone = Path(api._files.name) / "gone"
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter([gone]))
+    assert api._folder().is_dir()
 
 
 def test_an_assistant_gets_the_same_tools(tmp_path):

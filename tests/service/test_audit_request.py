@@ -1,7 +1,11 @@
 import pytest
 
-from sia_gen.core.errors import RequestError
+from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.service.app import audit_request
+from sia_gen.service.app.attack_request import AttackRequest
 from sia_gen.service.app.audit_request import AuditRequest
+from sia_gen.service.offer import Offer
+from sia_gen.service.runs import RunStore
 
 VALID = {"generator": "g", "target": "hf:owner/t", "attributes": ("age",)}
 
@@ -30,3 +34,29 @@ def test_a_value_out_of_range_is_one_line(name, value, message):
     with pytest.raises(RequestError) as error:
         AuditRequest(**{**VALID, name: value})
     assert str(error.value) == message
+
+
+def test_a_model_that_was_brought_is_known_by_its_name_alone(tmp_path, monkeypatch):
+    place, asked = tmp_path / "models" / "mine-1234", AuditRequest(**VALID | {"target": "mine-1234"})
+
+    def audit(generator, target, *given, **more):
+        assert target == str(place)
+        raise WorkError(f"cannot load '{target}/model.safetensors' (damaged); fetch the file again")
+
+    monkeypatch.setattr(audit_request, "audit", audit)
+    before = asked.name
+    with pytest.raises(WorkError, match=r"^cannot load 'mine-1234/model.safetensors' \(damaged\); fetch"):
+        asked.run(RunStore(tmp_path / "runs"), "cpu", print, lambda name: str(tmp_path / "models" / name))
+    place.mkdir(parents=True)
+    assert asked.name == before
+    with pytest.raises(RequestError, match=r"^unknown target"):
+        asked.run(RunStore(tmp_path / "runs"), "cpu", print, Offer(["g"], ["t"]).target)
+
+
+def test_an_attack_does_not_tell_where_a_model_lies(tmp_path):
+    class Models:
+        def attacker(self, generator, target):
+            raise RequestError(f"'{target}' holds no model; name another")
+
+    with pytest.raises(RequestError, match=r"^'mine-1234' holds no model; name another$"):
+        AttackRequest(target=str(tmp_path / "mine-1234")).run(Models(), None, print)

@@ -117,6 +117,20 @@ def test_serves_code_to_nobody_else(monkeypatch):
         interface.launch(local=True)
 
 
+def test_no_tunnel_is_opened_whatever_the_environment_says(monkeypatch):
+    asked = {}
+
+    def launch(app, **options):
+        asked.update(options)
+        raise OSError("enough")
+
+    monkeypatch.setenv("GRADIO_SHARE", "true")
+    monkeypatch.setattr(gr.Blocks, "launch", launch)
+    with pytest.raises(RequestError, match="enough"):
+        interface.launch(generators=[COLOURS], targets=[IS_RED], local=True)
+    assert asked["share"] is False
+
+
 def test_what_may_be_named(tmp_path):
     uploads = Uploads(tmp_path)
     (tmp_path / "mine-1234").mkdir()

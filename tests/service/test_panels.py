@@ -79,13 +79,33 @@ def test_what_cannot_be_mended_is_one_line(store, jobs):
         list(panel.mend(store.finished()[0], "sia-semantic", 100, 1, 50, VISITOR))
 
 
-def test_a_wrong_upload_is_one_line_and_removed(tmp_path):
-    sent = tmp_path / "sent" / "model.zip"
+def test_a_fault_of_the_app_is_said(store, jobs, monkeypatch):
+    def fail(*given, **more):
+        raise KeyError("key")
+
+    monkeypatch.setattr("sia_gen.service.app.mend_panel.harden", fail)
+    monkeypatch.setattr("sia_gen.service.app.attack_request.AttackRequest.run", fail)
+    with gr.Blocks():
+        mending = MendPanel(store, jobs, "cpu")
+        comparing = ComparePanel(Offer([COLOURS], [IS_RED]), Models(), store, jobs)
+    with pytest.raises(gr.Error, match="The mending broke off because of a fault in this app"):
+        list(mending.mend(store.finished()[0], "sia-semantic", 100, 1, 50, VISITOR))
+    with pytest.raises(gr.Error, match="The attack broke off because of a fault in this app"):
+        list(comparing.both(COLOURS, IS_RED, IS_RED, 4, 5, 0, VISITOR))
+
+
+def test_an_upload_is_removed_only_once_it_is_a_target(tmp_path, monkeypatch):
+    sent, anothers = tmp_path / "sent" / "model.zip", tmp_path / "sent" / "another.zip"
     sent.parent.mkdir()
     sent.write_bytes(b"no zip")
+    anothers.write_bytes(b"")
     with gr.Blocks():
         menu = gr.Dropdown(["a"])
         panel = OwnModel(Uploads(tmp_path / "models"), ["smile"], [menu])
     with pytest.raises(gr.Error, match="the zip is damaged"):
         panel.add(str(sent), "", "smile", "0.5", [])
-    assert not sent.parent.exists()
+    assert sent.is_file()
+    monkeypatch.setattr(Uploads, "add", lambda *given: "mine")
+    emptied, _, own, _ = panel.add(str(sent), "", "smile", "0.5", [])
+    assert (emptied, own) == (None, ["mine"])
+    assert [path.name for path in sent.parent.iterdir()] == ["another.zip"]

@@ -1,3 +1,4 @@
+import json
 import os
 import zipfile
 from types import SimpleNamespace
@@ -56,6 +57,15 @@ def test_packs_a_run_without_its_parts(store, tmp_path):
         assert archive.namelist() == ["new/histogram.json", "new/report.html"]
 
 
+def test_a_packed_run_does_not_tell_where_a_model_lies(store, tmp_path):
+    made_of = {"generator": "faces-stylegan2", "target": "/tmp/sia-gen-models-x/mine-1234"}
+    write_json(store.folder / "new" / "config.json", {"faces": 8, "made_of": made_of})
+    pack(AuditReport.load(store.folder / "new"), tmp_path / "new.zip")
+    with zipfile.ZipFile(tmp_path / "new.zip") as archive:
+        told = json.loads(archive.read("new/config.json"))
+    assert told == {"faces": 8, "made_of": {"generator": "faces-stylegan2", "target": "mine-1234"}}
+
+
 def test_only_a_space_forgets_runs(store, monkeypatch):
     monkeypatch.delenv("SPACE_ID", raising=False)
     store.tidy()
@@ -69,7 +79,23 @@ def test_only_a_space_forgets_runs(store, monkeypatch):
     monkeypatch.setattr(runs, "KEPT_SECONDS", 0)
     store.tidy()
     assert store.finished() == []
-    assert (store.folder / "stopped").is_dir()
+
+
+def test_a_space_forgets_stopped_runs_and_mended_models_too(store, monkeypatch):
+    mended, asked = store.folder / runs.MENDED / "new-1234", store.folder / ".asked"
+    for folder in (mended, asked, store.folder / "at-work"):
+        folder.mkdir(parents=True)
+        (folder / "file.json").write_text("{}")
+    monkeypatch.setenv("SPACE_ID", "owner/name")
+    monkeypatch.setattr(runs, "KEPT_SECONDS", 3600)
+    store.tidy()
+    assert store.finished() == []  # whose clock stood at 1970
+    assert all(folder.is_dir() for folder in (mended, asked, store.folder / "stopped"))
+    monkeypatch.setattr(runs, "KEPT_SECONDS", -1)
+    store.tidy("at-work")
+    assert sorted(str(path.relative_to(store.folder)) for path in store.folder.rglob("*")) == [
+        ".asked", ".asked/file.json", ".mended", "at-work", "at-work/file.json",
+    ]  # fmt: skip
 
 
 def test_where_runs_lie(monkeypatch):

@@ -4,13 +4,19 @@ import json
 import stat
 import zipfile
 import zlib
+from threading import Thread
+from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
+import torch
+from torch import nn
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import pretrained_folder
 from sia_gen.service import uploads
-from sia_gen.service.uploads import Uploads
+from sia_gen.service.models import Models
+from sia_gen.service.uploads import Uploads, unpack
 from sia_gen.targets.load import load_target
 
 SMILE = pretrained_folder() / "smile-classifier"
@@ -70,6 +76,10 @@ BAD = {
     "Windows": (lambda path: packed(path, {"a\\..\\x.json": b"{}"}), "which lies outside"),
     "link": (link, "the zip has 'preprocessor.json', a link and no file; pack the files themselves"),
     "bomb": (lambda path: packed(path, model() | {"a.json": b" " * 10**7}), "the zip has 'a.json', which grows more"),
+    "json": (
+        lambda path: packed(path, model() | {"a.json": torch.randint(99, (21 * 10**5,)).byte().numpy().tobytes()}),
+        "the zip has 'a.json' of 2 MB, more than 2; leave it out",
+    ),
     "folders": (lambda path: packed(path, model() | {"a/b.json": b"{}"}), "the zip holds more than one folder"),
     "no weights": (lambda path: packed(path, {"config.json": b"{}"}), "the zip has no model.safetensors; pack"),
     "many": (
@@ -84,9 +94,10 @@ BAD = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_refuses_before_it_unpacks(brought, tmp_path, kind):
+def test_refuses_before_it_unpacks(brought, tmp_path, monkeypatch, kind):
     make, message = BAD[kind]
     archive = make(tmp_path / "model.zip")
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *given: pytest.fail("it was unpacked"))
     with pytest.raises(RequestError) as error:
         brought.add(archive, "")
     assert message in str(error.value)
@@ -117,11 +128,66 @@ def test_a_config_that_would_take_all_memory_is_refused(brought, tmp_path):
     with pytest.raises(RequestError) as error:
         brought.add(archive, "")
     assert "million numbers, its weights hold 1.0; save both" in str(error.value)
-    assert str(error.value).startswith("its config.json describes ")
-    archive = packed(tmp_path / "model.zip", model(model_type="nothing-known"))
-    with pytest.raises(WorkError, match=r"^'the model' fails \(.*nothing-known"):
-        brought.add(archive, "")
+    assert str(error.value).startswith("its config.json describes more than ")
     assert list(brought.folder.iterdir()) == []
+
+
+ENDLESS = {
+    "a list": ({"depths": [1, 1, 1, 10**7]}, WorkError, "has depths=10000000, more than 1000; fetch the file again"),
+    "in another": ({"backbone_config": {"num_layers": 1e7}}, WorkError, "has num_layers=10000000.0, more than 1000;"),
+    "many lists": ({"depths": [1000] * 4}, RequestError, "million numbers, its weights hold 1.0; save both"),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_a_network_without_end_is_refused_before_it_is_laid_out(brought, tmp_path, kind):
+    changes, error, message = ENDLESS[kind]
+    with pytest.raises(error) as raised:
+        brought.add(packed(tmp_path / "model.zip", model(**changes)), "")
+    assert message in str(raised.value)
+    assert ".new-" not in str(raised.value)
+
+
+def test_large_pictures_are_refused(brought, tmp_path):
+    told = json.loads((SMILE / "preprocessor_config.json").read_text()) | {"size": {"height": 2048, "width": 2048}}
+    archive = packed(tmp_path / "model.zip", model() | {"preprocessor_config.json": json.dumps(told)})
+    with pytest.raises(RequestError, match=r"^its preprocessor_config.json has (height|width)=2048, more than 512 pix"):
+        brought.add(archive, "")
+
+
+def test_few_models_that_were_brought_are_kept(monkeypatch):
+    monkeypatch.setattr(Models, "_attacker", lambda models, generator, target: target)
+    models = Models()
+    for name in ("smile-classifier", "/a/1", "/a/2", "/a/3", "/a/4", "/a/5"):
+        models.attacker("g", name)
+    assert [target for _, _, target in models._kept] == ["smile-classifier", "/a/2", "/a/3", "/a/4", "/a/5"]
+
+
+def test_only_the_network_that_was_brought_is_counted():
+    with uploads._within(10, 5):
+        Thread(target=lambda: nn.Linear(100, 100)).start()
+        nn.Linear(3, 2)
+        with pytest.raises(RequestError, match=r"describes more than 0\.0 million numbers"):
+            nn.Linear(3, 2)
+    nn.Linear(100, 100)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            "nothing-known",
+            r"^'the model' holds a model of type 'nothing-known', no image classifier; name one that is$",
+        ),
+        ("vitpose", r"^'the model' holds a model of type 'vitpose', no image classifier; name one that is$"),
+        ("timm_wrapper", r"^it is a model of timm's, which is not taken; bring one of transformers' own$"),
+    ],
+)
+def test_a_config_of_another_kind_builds_nothing(brought, tmp_path, monkeypatch, kind, message):
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", lambda *given, **more: pytest.fail("it was built"))
+    archive = packed(tmp_path / "model.zip", model(model_type=kind, architecture="resnet18", model_args={}))
+    with pytest.raises(RequestError, match=message):
+        brought.add(archive, "")
 
 
 def test_a_model_that_does_not_load_leaves_nothing(brought, tmp_path):
@@ -129,6 +195,75 @@ def test_a_model_that_does_not_load_leaves_nothing(brought, tmp_path):
     with pytest.raises(WorkError, match=r"^'the model' fails \(SafetensorError: .*header too small\); mend it"):
         brought.add(archive, "")
     assert list(brought.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_flipped_bytes_are_one_line(tmp_path, packing):
+    archive, data = tmp_path / "model.zip", bytes(range(256)) * 40
+    with zipfile.ZipFile(archive, "w", packing) as written:
+        for name in FILES:
+            written.writestr(name, data)
+    whole = archive.read_bytes()
+    for where in range(50, 90):
+        archive.write_bytes(whole[:where] + bytes(255 - byte for byte in whole[where : where + 8]) + whole[where + 8 :])
+        with pytest.raises(RequestError, match=r"^the zip is damaged \(.+\); pack the model's folder again$"):
+            unpack(archive, tmp_path)
+    archive.unlink()
+    with pytest.raises(RequestError, match=r"^the zip is no longer there; send it again$"):
+        unpack(archive, tmp_path)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub with one model; `asked` is what was asked of it."""
+    asked, sizes = [], {name: (SMILE / name).stat().st_size for name in FILES}
+    sizes |= {"model.bin": 10**12, "x/a.json": 10**12}
+
+    class Hub:
+        def __init__(self, token):
+            asked.append(token)
+
+        def model_info(self, name, **options):
+            files = [SimpleNamespace(rfilename=name, size=size) for name, size in sizes.items()]
+            return SimpleNamespace(sha="abc", siblings=files)
+
+    def snapshot(name, **options):
+        asked.append(options)
+        return str(SMILE)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    return SimpleNamespace(asked=asked, sizes=sizes)
+
+
+def test_a_model_of_the_hub_is_fetched_without_a_token(brought, hub):
+    name = brought.add(None, "owner/smiles")
+    assert load_target(brought.place(name)).name == name
+    assert hub.asked == [False, {"revision": "abc", "allow_patterns": list(FILES), "token": False}]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("b.safetensors", 500, "^the repository holds 50[0-9] MB, more than 500; bring a smaller model$"),
+        ("b.json", 3, "^the repository has 'b.json' of 3 MB, more than 2; leave it out$"),
+    ],
+)
+def test_what_is_too_large_on_the_hub_is_not_fetched(brought, hub, name, size, message):
+    hub.sizes[name] = size * 10**6
+    with pytest.raises(RequestError, match=message):
+        brought.add(None, "owner/smiles")
+    assert hub.asked == [False]
+
+
+def test_what_was_brought_goes_when_the_service_ends(monkeypatch):
+    ends = []
+    monkeypatch.setattr(uploads.atexit, "register", lambda work, *given, **more: ends.append((work, given, more)))
+    folder = Uploads().folder
+    assert folder.is_dir()
+    for work, given, more in ends:
+        work(*given, **more)
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("text", ["../..", "owner", "os:getcwd", "https://host/owner/name", "a/b/c", "-"])

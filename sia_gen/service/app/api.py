@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial, wraps
 from pathlib import Path
@@ -29,6 +30,7 @@ from sia_gen.service.models import Models
 from sia_gen.service.offer import Offer
 from sia_gen.service.runs import pack
 
+MOST = 1e9  # of a change; nan and infinity are not below it
 KEPT_SECONDS = 600  # of files, which gradio copies as soon as they are given
 GENERATOR, TARGET = "faces-stylegan2", "smile-classifier-planted"
 
@@ -113,7 +115,8 @@ class Api:
         gives what it found, /stop ends it. It takes minutes; a quick one leaves out what several attributes do at once.
         The same request goes on where it was stopped.
         """
-        generator, target = self.offered.generator(generator), self.offered.target(target)
+        generator = self.offered.generator(generator)
+        self.offered.target(target)  # refuses any other at once
         known = self.models.attributes(generator)
         names = tuple(known.names if attributes is None else known.select(_names(attributes) or ()).names)
         asked = AuditRequest(
@@ -162,8 +165,9 @@ class Api:
         """A new folder; those whose files were given are removed."""
         there = Path(self._files.name)
         for old in there.iterdir():
-            if time.time() - old.stat().st_mtime > KEPT_SECONDS:
-                shutil.rmtree(old, ignore_errors=True)
+            with suppress(FileNotFoundError):  # another thread was faster
+                if time.time() - old.stat().st_mtime > KEPT_SECONDS:
+                    shutil.rmtree(old, ignore_errors=True)
         return Path(tempfile.mkdtemp(dir=there))
 
     def _pictures(self, pictures: dict[str, Any], name: str) -> dict[str, dict]:
@@ -206,7 +210,8 @@ def _changes(attributes: Any) -> dict[str, float]:
     if attributes is None:
         return {}
     fine = isinstance(attributes, dict) and all(
-        isinstance(value, int | float) and not isinstance(value, bool) for value in attributes.values()
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
+        for value in attributes.values()
     )
     if not fine:
         raise RequestError(f"attributes={attributes!r:.80} are no changes; give them by name, as {{'age': 20}}")

@@ -17,12 +17,11 @@ from sia_gen.core.seeds import MAX_FACES
 from sia_gen.service.app.attack_page import page
 from sia_gen.service.app.attack_request import MAX_BUDGET, AttackRequest
 from sia_gen.service.app.audit_request import MAX_EPSILON, MAX_STEPS
-from sia_gen.service.app.faces import QUIET, any_face, known, next_face
+from sia_gen.service.app.faces import QUIET, any_face, choices, known, next_face
 from sia_gen.service.app.jobs import Jobs, Update
 from sia_gen.service.models import Models
 from sia_gen.service.offer import Offer
 from sia_gen.service.replay import NUMBERS, Replay
-from sia_gen.service.words import in_words
 
 ATTACK = "attack"  # kind of job
 FAULT = "The attack broke off because of a fault in this app. Try it again."
@@ -89,7 +88,7 @@ class AttackPanel:
                         allow_custom_value=offer.local,
                     )
                     self.chosen = gr.CheckboxGroup(
-                        _choices(names),
+                        choices(names),
                         value=names,
                         label="Attributes",
                         info="The one that the target predicts is left out by itself",
@@ -141,7 +140,7 @@ class AttackPanel:
 
     def _offer(self, generator: str) -> gr.CheckboxGroup:
         names = known(self.models, self.offer, generator)
-        return gr.CheckboxGroup(_choices(names), value=names)
+        return gr.CheckboxGroup(choices(names), value=names)
 
     def attack(
         self,
@@ -218,7 +217,3 @@ def _first(generators: Sequence[str], targets: Sequence[str]) -> Replay | None:
         return None
     first = Replay.load(FIRST_ATTACK)
     return first if first.about["generator"] in generators and first.about["target"] in targets else None
-
-
-def _choices(names: Sequence[str]) -> list[tuple[str, str]]:
-    return [(in_words(name), name) for name in names]

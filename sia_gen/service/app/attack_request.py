@@ -13,7 +13,7 @@ from sia_gen.core.executors import Progress
 from sia_gen.core.seeds import MAX_FACES, MAX_SEED, face_seeds
 from sia_gen.core.settings import settings
 from sia_gen.service import gpu
-from sia_gen.service.app.audit_request import MAX_EPSILON, MAX_STEPS
+from sia_gen.service.app.audit_request import MAX_EPSILON, MAX_STEPS, fitting
 from sia_gen.service.attacker import require_attributes
 from sia_gen.service.models import Models
 from sia_gen.service.replay import Replay, replay
@@ -44,10 +44,11 @@ class AttackRequest:
 
     def run(self, models: Models, show: Callable[[Replay], None] | None, progress: Progress) -> Replay:
         """Attack the face; ``show`` is told of it after each step, unless a GPU is lent for the whole attack."""
-        if gpu.LENT:
-            progress(0, 1, "waiting for a GPU")
-            return gpu.on_gpu(self)
-        return self.here(models, show, progress)
+        with fitting(self.target):
+            if gpu.LENT:
+                progress(0, 1, "waiting for a GPU")
+                return gpu.on_gpu(self)
+            return self.here(models, show, progress)
 
     def here(self, models: Models, show: Callable[[Replay], None] | None, progress: Progress) -> Replay:
         """The same with these models."""

@@ -13,13 +13,12 @@ import gradio as gr
 from sia_gen.core.errors import Cancelled, RequestError, WorkError
 from sia_gen.core.seeds import MAX_SEED
 from sia_gen.service.app.audit_request import FACES, MAX_EPSILON, MAX_FACES, MAX_STEPS, AuditRequest
-from sia_gen.service.app.faces import known
+from sia_gen.service.app.faces import choices, known
 from sia_gen.service.app.jobs import Jobs, Update
 from sia_gen.service.app.result_panel import ResultPanel
 from sia_gen.service.models import Models
 from sia_gen.service.offer import Offer
 from sia_gen.service.runs import RunStore
-from sia_gen.service.words import in_words
 
 STOPPED = "Stopped. What was finished is kept: the same request goes on from there."
 FAULT = "The audit broke off because of a fault in this app. What was finished is kept; run it again."
@@ -66,7 +65,7 @@ class AuditPanel:
                 quick = gr.Checkbox(False, label="A quick look", info="Each attribute alone and the control, no more")
                 with gr.Accordion("Attributes and budgets", open=False):
                     chosen = gr.CheckboxGroup(
-                        _choices(attributes[generators[0]]),
+                        choices(attributes[generators[0]]),
                         value=list(attributes[generators[0]]),
                         label="Attributes",
                         info="The one that the target predicts is left out by itself",
@@ -100,7 +99,7 @@ class AuditPanel:
 
     def _offer(self, generator: str) -> gr.CheckboxGroup:
         names = known(self.models, self.offer, generator)
-        return gr.CheckboxGroup(_choices(names), value=names)
+        return gr.CheckboxGroup(choices(names), value=names)
 
     def _idle(self, message: str) -> dict[gr.components.Component, Any]:
         return {
@@ -135,7 +134,7 @@ class AuditPanel:
         try:
             asked = AuditRequest(
                 generator=self.offer.generator(generator),
-                target=self.offer.target(target),
+                target=target,
                 attributes=tuple(attributes),
                 faces=faces,
                 seed=seed,
@@ -144,7 +143,9 @@ class AuditPanel:
                 epsilon=epsilon,
                 quick=quick,
             )
-            job = self.jobs.start(visitor.session_hash, partial(asked.run, self.store, self.models.device))
+            self.offer.target(target)  # refuses any other at once
+            work = partial(asked.run, self.store, self.models.device, find=self.offer.target)
+            job = self.jobs.start(visitor.session_hash, work)
             # Closed on every way out, also when the visitor leaves: that ends the work.
             with closing(job.updates()) as updates:
                 for update in updates:
@@ -195,7 +196,3 @@ def rest(seconds: float | None) -> str:
         return ""
     about = f"{max(10, round(seconds, -1)):.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
     return f", about {about} left"
-
-
-def _choices(names: Sequence[str]) -> list[tuple[str, str]]:
-    return [(in_words(name), name) for name in names]

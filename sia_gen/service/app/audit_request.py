@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 from pydantic import Field
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.audits.diagnose import audit
 from sia_gen.audits.finished.audit_report import AuditReport
-from sia_gen.core.errors import RequestError
+from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.executors import Progress
 from sia_gen.core.files import writable_folder
 from sia_gen.core.seeds import MAX_SEED
@@ -30,7 +31,7 @@ MAX_EPSILON = 8
 class AuditRequest:
     """``epsilon`` is in 8-bit steps; a value out of range raises a `RequestError` that names it.
 
-    A ``quick`` look is each attribute alone and the control, see `audit`.
+    ``target`` is named as the visitor named it. A ``quick`` look is each attribute alone and the control, see `audit`.
     """
 
     generator: str
@@ -53,17 +54,21 @@ class AuditRequest:
         digest = hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:8]
         return f"{slug(self.target)}-{self.faces}-{digest}"
 
-    def run(self, store: RunStore, device: str, progress: Progress) -> AuditReport:
-        """Do the audit in the store, or what is missing of it; what is raised fits who has no command line."""
-        with fitting():
-            writable_folder(store.folder)
-            store.tidy()
-            return self._run(store, device, progress)
+    def run(self, store: RunStore, device: str, progress: Progress, find: Callable[[str], str] = str) -> AuditReport:
+        """Do the audit in the store, or what is missing of it; what is raised fits who has no command line.
 
-    def _run(self, store: RunStore, device: str, progress: Progress) -> AuditReport:
+        ``find`` turns the target's name into what `load_target` finds it by, see `Offer`.
+        """
+        target = find(self.target)
+        with fitting(target):
+            writable_folder(store.folder)
+            store.tidy(store.path(self.name).name)
+            return self._run(store, target, device, progress)
+
+    def _run(self, store: RunStore, target: str, device: str, progress: Progress) -> AuditReport:
         return audit(
             self.generator,
-            self.target,
+            target,
             self.attributes,
             faces=self.faces,
             seed=self.seed,
@@ -76,13 +81,21 @@ class AuditRequest:
 
 
 @contextmanager
-def fitting() -> Iterator[None]:
-    """Errors whose remedy is an option of the command line, which a visitor does not have, with another remedy."""
+def fitting(*models: str | Path) -> Iterator[None]:
+    """Errors without where the ``models`` lie, which is nobody's business.
+
+    A remedy that is an option of the command line, which a visitor does not have, becomes another.
+    """
     try:
         yield
-    except RequestError as error:
-        what, _, remedy = str(error).rpartition("; ")
-        if "--" not in remedy:
+    except (RequestError, WorkError) as error:
+        text = str(error)
+        for model in map(Path, models):
+            text = text.replace(str(model), model.name) if model.is_absolute() else text
+        what, _, remedy = text.rpartition("; ")
+        if isinstance(error, RequestError) and "--" in remedy:
+            place = "tell who runs this service" if what.startswith("cannot write") else "change one of the settings"
+            text = f"{what}; {place}"
+        if text == str(error):
             raise
-        place = "tell who runs this service" if what.startswith("cannot write") else "change one of the settings"
-        raise RequestError(f"{what}; {place}") from None
+        raise type(error)(text) from None

@@ -14,7 +14,7 @@ from sia_gen.audits.finished.comparison import compare
 from sia_gen.core.errors import Cancelled, RequestError, WorkError
 from sia_gen.core.seeds import MAX_FACES
 from sia_gen.service.app.attack_page import page
-from sia_gen.service.app.attack_panel import ATTACK
+from sia_gen.service.app.attack_panel import ATTACK, FAULT
 from sia_gen.service.app.attack_request import MAX_BUDGET, AttackRequest
 from sia_gen.service.app.audit_request import MAX_EPSILON
 from sia_gen.service.app.faces import QUIET, next_face
@@ -104,6 +104,8 @@ class ComparePanel:
             yield ["<p role='status'>Stopped.</p>", *pages]
         except (RequestError, WorkError) as error:
             raise gr.Error(str(error), duration=10, print_exception=False) from None
+        except Exception as error:  # a fault of ours: the log tells where it lies
+            raise gr.Error(FAULT, duration=10) from error
 
     def refresh(self) -> list[gr.Dropdown]:
         """The finished runs as they are now."""

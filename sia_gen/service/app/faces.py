@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -10,6 +11,7 @@ from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.seeds import MAX_FACES
 from sia_gen.service.models import Models
 from sia_gen.service.offer import Offer
+from sia_gen.service.words import in_words
 
 DRAWN = 1000  # faces that a random one is drawn from
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -22,6 +24,11 @@ def next_face(face: int | None) -> int:
 
 def any_face() -> int:
     return random.randrange(DRAWN)
+
+
+def choices(names: Sequence[str]) -> list[tuple[str, str]]:
+    """What a component shows for each attribute, and its name."""
+    return [(in_words(name), name) for name in names]
 
 
 def known(models: Models, offer: Offer, generator: str) -> list[str]:

@@ -70,7 +70,7 @@ def build(
     Audits that programs asked for before are gone on with.
     """
     models, store = models or Models(), store or RunStore()
-    programs = AuditJobs(store, jobs, models.device)
+    programs = AuditJobs(store, jobs, models.device, offer.target)
     programs.resume()
     generators = offer.generators
     attributes = {name: models.attributes(name).names for name in generators}
@@ -152,6 +152,7 @@ def launch(
                 server_name=host,
                 server_port=port,
                 quiet=True,
+                share=False,  # whatever the environment's GRADIO_SHARE says
                 show_error=True,
                 prevent_thread_lock=True,
                 ssr_mode=False,

@@ -13,6 +13,8 @@ from typing import Any
 
 import gradio as gr
 
+from sia_gen.audits.finished.audit_report import finished_settings
+from sia_gen.audits.run.run_folder import MADE_OF
 from sia_gen.core.errors import Cancelled, RequestError, WorkError
 from sia_gen.core.executors import Progress
 from sia_gen.hardening.harden import harden
@@ -21,12 +23,12 @@ from sia_gen.service.app.audit_panel import rest
 from sia_gen.service.app.audit_request import fitting
 from sia_gen.service.app.jobs import Jobs
 from sia_gen.service.app.result_panel import framed
-from sia_gen.service.runs import RunStore
+from sia_gen.service.runs import MENDED, RunStore
 
 KIND = "audit"  # of job: as long, and behind the same ones
-MENDED = ".mended"  # folder of the models, in that of the runs
 FACES, STEPS = (100, 1500, 400), (50, 750, 200)  # least, most and first value, a round
 STOPPED = "Stopped. What was finished is kept: the same request goes on from there."
+FAULT = "The mending broke off because of a fault in this app. What was finished is kept; run it again."
 TELLS = """Choose a run whose target is to be mended. A copy of it learns from new faces that make it fail, and is then
 audited as the run was. On two cores that takes about five to twenty minutes."""
 
@@ -77,10 +79,13 @@ class MendPanel:
             folder = self.store.folder / MENDED / f"{run}-{told}"
 
             def work(progress: Progress) -> Any:
-                with fitting():
-                    return harden(
-                        out=folder, run=report.folder, by=by, settings=settings, device=self.device, progress=progress
-                    )
+                with fitting(folder, report.folder):
+                    made_of = finished_settings(report)[MADE_OF].values()
+                    with fitting(*filter(None, made_of)):
+                        return harden(
+                            out=folder, run=report.folder, by=by, settings=settings, device=self.device,
+                            progress=progress,
+                        )  # fmt: skip
 
             job = self.jobs.start(visitor.session_hash, work, KIND)
             with closing(job.updates()) as updates:
@@ -93,6 +98,8 @@ class MendPanel:
             yield [f"<p role='status'>{STOPPED}</p>", gr.skip(), gr.skip()]
         except (RequestError, WorkError) as error:
             raise gr.Error(str(error), duration=10, print_exception=False) from None
+        except Exception as error:  # a fault of ours: the log tells where it lies
+            raise gr.Error(FAULT, duration=10) from error
         else:
             with tempfile.TemporaryDirectory(prefix="sia-gen-") as place:
                 archive = shutil.make_archive(str(Path(place) / folder.name), "zip", made.folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ class OwnModel:
         add.click(
             self.add,
             [archive, hub, meaning, cut, own],
-            [said, own, *targets],
+            [archive, said, own, *targets],
             concurrency_limit=1,
             concurrency_id="upload",
             show_progress_on=[said],
@@ -51,15 +50,14 @@ class OwnModel:
         )
 
     def add(self, archive: str | None, hub: str, meaning: str, cut: str, own: list[str]) -> list[Any]:
-        """Check, keep and offer the model; the file that was sent is removed."""
+        """Check, keep and offer the model; the file that was sent is then removed."""
         path = None if archive is None else Path(archive)
         try:
             name = self.uploads.add(path, hub or "", f"{meaning}:{cut}" if meaning else None)
         except (RequestError, WorkError) as error:
             raise gr.Error(str(error), duration=15, print_exception=False) from None
-        finally:
-            if path is not None:
-                shutil.rmtree(path.parent, ignore_errors=True)
+        if path is not None:
+            path.unlink(missing_ok=True)
         own = [*own, name]
         menus = [gr.Dropdown([*(value for _, value in menu.choices), *own], value=name) for menu in self.targets]
-        return [f"<p role='status'>'{name}' is a target now, in every tab.</p>", own, *menus]
+        return [None, f"<p role='status'>'{name}' is a target now, in every tab.</p>", own, *menus]

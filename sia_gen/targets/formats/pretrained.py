@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ TIMM_TAKES = {
 TOLERANCE = 2 / 255
 SHARD = re.compile(r"[\w.-]+\.safetensors")
 DEEPEST = 1000  # layers that a network may be said to have: building more would take for ever
+DEEP, WIDE = re.compile("layer|depth|block|stage|repeat|attends"), re.compile("channel|size|dim")
+LABELS = ("id2label", "label2id")
 
 
 @dataclass(frozen=True)
@@ -82,15 +85,9 @@ def load_image_model(folder: Path, device: torch.device | str = "cpu", *, exact:
         shipped = load_resnet(folder, config).eval().requires_grad_(False)
         return ImageModel(shipped.to(device), Preprocessing(read_json(folder / PROCESSOR)).to(device), config)
     from transformers import AutoModelForImageClassification
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as KNOWN
 
     kind = config.get("model_type")
-    if kind in TEXTUAL:
-        raise RequestError(f"'{folder}' holds a model of type '{kind}', which decides between texts; give --classes")
-    if kind not in KNOWN:
-        raise RequestError(f"'{folder}' holds a model of type {kind!r}, no image classifier; name one that is")
-    if kind == TIMM:
-        _require_harmless(folder, config)
+    require_classifier(folder, config)
     require_files(folder, processor=kind != TIMM)
     network = load_network(folder, AutoModelForImageClassification, "an image classifier")
     preprocessing = of_timm(config) if kind == TIMM else load_preprocessing(folder, exact)
@@ -98,6 +95,19 @@ def load_image_model(folder: Path, device: torch.device | str = "cpu", *, exact:
     if isinstance(preprocessing, Preprocessing):
         preprocessing = preprocessing.to(device)
     return ImageModel(network.to(device), preprocessing, config)
+
+
+def require_classifier(folder: Path, config: dict[str, Any]) -> None:
+    """Raise `RequestError` where a config is of no image classifier, `WorkError` where building it could do harm."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES as KNOWN
+
+    kind = config.get("model_type")
+    if kind in TEXTUAL:
+        raise RequestError(f"'{folder}' holds a model of type '{kind}', which decides between texts; give --classes")
+    if not isinstance(kind, str) or kind not in KNOWN:
+        raise RequestError(f"'{folder}' holds a model of type {kind!r:.80}, no image classifier; name one that is")
+    if kind == TIMM:
+        _require_harmless(folder, config)
 
 
 def _require_harmless(folder: Path, config: dict[str, Any]) -> None:
@@ -119,10 +129,23 @@ def checked_config(folder: Path) -> dict[str, Any]:
     if not is_file(folder / CONFIG):
         raise RequestError(f"'{folder}' has no {CONFIG}; name the folder of a transformers image classifier")
     config = read_config(folder / CONFIG)
-    for name, value in config.items():
-        if "layers" in name and isinstance(value, int) and value > DEEPEST:
-            raise WorkError(f"'{folder / CONFIG}' has {name}={value}, more than {DEEPEST}; fetch the file again")
+    for name, value in numbers(config):
+        if value > DEEPEST and DEEP.search(name) and not WIDE.search(name):
+            raise WorkError(f"'{folder / CONFIG}' has {name}={value!r:.20}, more than {DEEPEST}; fetch the file again")
     return config
+
+
+def numbers(config: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """The numbers of a config, each with its name, those in its lists and nested configs, too; none of its labels."""
+    left = [(name, value) for name, value in config.items() if name not in LABELS]
+    while left:
+        name, value = left.pop()
+        if isinstance(value, dict):
+            left += value.items()
+        elif isinstance(value, list):
+            left += [(name, each) for each in value]
+        elif isinstance(value, int | float):
+            yield name, value
 
 
 def require_files(folder: Path, *, processor: bool = True) -> None:
