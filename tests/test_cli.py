@@ -415,3 +415,9 @@ def test_attacks_are_compared_on_stdout(run):
     assert status == 0
     assert [name for name in ("FGSM", "semantic", "joint") if name in out] == ["FGSM", "semantic", "joint"]
     assert json.loads(Path("a.json").read_text())["rows"][0]["attack"] == "FGSM"
+
+
+def test_the_attributes_of_a_shipped_generator_stay_as_they_are(run):
+    status, _, err = run("find", "--by", "sefa")
+    assert status == 2
+    assert "the attributes of 'faces-stylegan2' come with it and stay as they are; give --out" in err

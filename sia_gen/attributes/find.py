@@ -59,7 +59,9 @@ def find_directions(
         if want.name not in labels.names:
             raise unknown("label", want.name, list(labels.names))
     if faces < 4 * len(labels.names) or trials < 1:
-        raise RequestError(f"faces={faces} are too few to fit {len(labels.names)} labels; give 4 times as many")
+        raise RequestError(
+            f"faces={faces} are too few for the {len(labels.names)} values that are read; give 4 faces a value"
+        )
     seeds, draw = face_seeds(seed, faces), labels.draw or generator.sample
     values = labels.of(seeds)
     scaled = (values - values.mean(0)) / labels.sd  # [N, F] in sd

@@ -27,5 +27,5 @@ def load_attributes(name: str | Path, device: str = "cpu") -> AttributeSpace:
             raise RequestError(f"'{name}' has no attribute space; give what it returns one as .attributes")
         return attributes
     if not is_file(place / FILE):
-        raise RequestError(f"'{name}' has no {FILE}; find its attributes with 'sia-gen train attributes'")
+        raise RequestError(f"'{name}' has no {FILE}; find some with 'sia-gen find'")
     return AttributeSpace.load(place / FILE).to(device)

@@ -18,6 +18,17 @@ BARS = 10  # attributes, those that changed most
 BEFORE, AFTER = "#cfdae4", "#5f97cc"
 
 
+def verdict(figures: Mapping[str, Any]) -> str:
+    """What hardening changed on renders, in one sentence."""
+    before, after = figures["before"], figures["after"]
+    gained, worst = after["balanced"] - before["balanced"], after["worst"] - before["worst"]
+    said = "better" if gained > 0 and worst >= 0 else "worse" if gained <= 0 and worst <= 0 else "not clearly better"
+    return (
+        f"On renders it is {said} than before: {figures['measure']} {before['balanced']:.1%} → {after['balanced']:.1%}, "
+        f"in the worst group {before['worst']:.1%} → {after['worst']:.1%}."
+    )
+
+
 def write_page(content: Mapping[str, Any], folder: Path) -> Path:
     """Render ``content``, the figures of both models and the comparison of their audits, if any; gives the page."""
     picture = ""
@@ -25,7 +36,13 @@ def write_page(content: Mapping[str, Any], folder: Path) -> Path:
         _draw(content["comparison"], folder / FIGURE)
         picture = data_uri(folder / FIGURE)
     filters = {"percent": lambda share: "–" if share is None else f"{share:.1%}"}
-    fill(folder / PAGE, "sia_gen.hardening", TEMPLATE, filters, {**content, "picture": picture})
+    fill(
+        folder / PAGE,
+        "sia_gen.hardening",
+        TEMPLATE,
+        filters,
+        {**content, "picture": picture, "verdict": verdict(content["figures"]) if content["figures"] else ""},
+    )
     return folder / PAGE
 
 
@@ -42,6 +59,7 @@ def write_card(told: Mapping[str, Any], words: str, figures: Mapping[str, Any] |
             [f"{figures['measure']}, of {before['renders']} renders", "before", "after"],
             [(name, f"{a:.1%}", f"{b:.1%}") for name, a, b in rows],
         )
+        found = f"{verdict(figures)}\n\n{found}"
     values = {
         **told,
         "name": folder.resolve().name,

@@ -55,4 +55,4 @@ def described(space: AttributeSpace) -> list[dict[str, Any]]:
 
 
 def _size(name: str) -> float:
-    return round(sum(path.stat().st_size for path in (pretrained_folder() / name).glob("*.safetensors")) / 1e6, 1)
+    return round(sum(path.stat().st_size for path in (pretrained_folder() / name).rglob("*.safetensors")) / 1e6, 1)

@@ -84,9 +84,7 @@ def test_is_loaded_from_a_file_and_from_a_generators_folder(space, tmp_path):
 def test_a_generator_without_attributes_says_how_to_find_them(tmp_path):
     with pytest.raises(RequestError) as caught:
         load_attributes(tmp_path)
-    assert str(caught.value) == (
-        f"'{tmp_path}' has no attributes.safetensors; find its attributes with 'sia-gen train attributes'"
-    )
+    assert str(caught.value) == (f"'{tmp_path}' has no attributes.safetensors; find some with 'sia-gen find'")
 
 
 def test_a_generator_without_attributes_is_refused():

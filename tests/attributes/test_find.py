@@ -128,5 +128,5 @@ def test_what_cannot_be_read_is_not_corrected():
 def test_what_cannot_be_fitted_is_named():
     with pytest.raises(RequestError, match="unknown label 'wit': there are first, second, third"):
         find_directions(Mixed(), labels(), [Wanted("wit", "jokes", "less", "more")])
-    with pytest.raises(RequestError, match="faces=11 are too few to fit 3 labels; give 4 times as many"):
+    with pytest.raises(RequestError, match="faces=11 are too few for the 3 values that are read"):
         find_directions(Mixed(), labels(), WANTED, faces=11)

@@ -18,6 +18,7 @@ from sia_gen.hardening import resolve, teach
 from sia_gen.hardening.faces import Faces
 from sia_gen.hardening.harden import TRAINING, WORK
 from sia_gen.hardening.lessons import loss, prepared
+from sia_gen.hardening.page import verdict
 from sia_gen.hardening.regimens import REGIMENS, HardeningSettings
 from sia_gen.hardening.trainable import Trainable
 from sia_gen.targets.task import Classification
@@ -265,6 +266,7 @@ def test_a_finished_audit_is_hardened_against_and_audited_again(tmp_path, monkey
     assert [row["name"] for row in found.comparison["attributes"]] == ["light_azimuth"]
     assert "The first audit said: " in page
     assert "100 renders whose labels are exact" in page
+    assert verdict(found.figures) in page
 
 
 def test_a_model_that_is_shown_other_pictures_stays_so(tmp_path, flat, monkeypatch):
@@ -312,3 +314,13 @@ def test_what_the_audit_was_asked_belongs_to_the_folder(flat, tmp_path, monkeypa
     monkeypatch.setattr(resolve, "SemanticImageAttack", lambda: plain(box=0.5))
     with pytest.raises(RequestError, match="was hardened with moved="):
         hardened(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [((0.9, 0.8), "better"), ((0.5, 0.1), "worse"), ((0.9, 0.1), "not clearly better"), ((0.6, 0.2), "worse")],
+)
+def test_a_page_says_whether_a_model_is_better(after, said):
+    shares = [{"balanced": balanced, "worst": worst} for balanced, worst in ((0.6, 0.2), after)]
+    found = verdict({"measure": "balanced accuracy", "before": shares[0], "after": shares[1]})
+    assert found.startswith(f"On renders it is {said} than before: balanced accuracy 60.0%")

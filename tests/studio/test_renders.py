@@ -139,3 +139,10 @@ def test_without_a_word_it_takes_no_more_processes_than_memory_holds_or_work_is_
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1e6))
     with pytest.raises(RequestError, match=r"^resolution=128 with workers=1 takes about"):
         renders._workers(128, None, jobs=5)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RequestError, match=r"holds something else, 'notes\.txt' for one"):
+        write_renders(None, tmp_path, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

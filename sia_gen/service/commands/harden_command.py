@@ -83,6 +83,7 @@ def harden(
 
 
 def _show(found: Hardened) -> None:
+    from sia_gen.hardening.page import verdict
     from sia_gen.service.commands.terminal import show_entries
 
     if found.comparison is not None:
@@ -92,9 +93,16 @@ def _show(found: Hardened) -> None:
         measure = found.figures["measure"].capitalize()
         rows = [("all", before["balanced"], after["balanced"])]
         rows += [(name, share, after["groups"][name]) for name, share in before["groups"].items()]
-        rows.append(("the worst of all groups", before["worst"], after["worst"]))
+        rows += [
+            (f"class {number}, {name} {side}", before["cells"][name][number][end], after["cells"][name][number][end])
+            for name in before["cells"]
+            for number in range(len(before["cells"][name]))
+            for end, side in enumerate(("low", "high"))
+            if before["cells"][name][number][end] is not None
+        ]
         entries = [{"faces": name, "before": f"{a:.1%}", "after": f"{b:.1%}"} for name, a, b in rows]
         show_entries(f"{measure}, of {before['renders']} renders whose labels are exact", entries)
+        print(f"\n{verdict(found.figures)}")
     print(f"\nWritten to {found.folder}; before and after: {found.page}")
 
 

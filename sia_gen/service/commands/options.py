@@ -70,13 +70,13 @@ def names_of(attributes: str | None) -> list[str] | None:
     return None if attributes is None else [name.strip() for name in attributes.split(",")]
 
 
-def radius(epsilon: str) -> float:
+def radius(epsilon: str, option: str = "epsilon") -> float:
     """The number that is written as ``1/255`` or ``0.004``; raises `RequestError` for anything else."""
     number, divided, by = epsilon.partition("/")
     try:
         return float(number) / (float(by) if divided else 1.0)
     except (ValueError, ZeroDivisionError):
-        raise RequestError(f"epsilon={epsilon} is no number; write it as 1/255 or 0.004") from None
+        raise RequestError(f"{option}={epsilon} is no number; write it as 1/255 or 0.004") from None
 
 
 def attack_of(steps: int, box: float, budget: float, epsilon: str, queries: int | None) -> SemanticImageAttack:
