@@ -20,12 +20,14 @@ BEFORE, AFTER = "#cfdae4", "#5f97cc"
 
 def verdict(figures: Mapping[str, Any]) -> str:
     """What hardening changed on renders, in one sentence."""
-    before, after = figures["before"], figures["after"]
-    gained, worst = after["balanced"] - before["balanced"], after["worst"] - before["worst"]
+    (all_before, worst_before), (all_after, worst_after) = (
+        (figures[when]["balanced"], figures[when]["worst"]) for when in ("before", "after")
+    )
+    gained, worst = all_after - all_before, worst_after - worst_before
     said = "better" if gained > 0 and worst >= 0 else "worse" if gained <= 0 and worst <= 0 else "not clearly better"
     return (
-        f"On renders it is {said} than before: {figures['measure']} {before['balanced']:.1%} → {after['balanced']:.1%}, "
-        f"in the worst group {before['worst']:.1%} → {after['worst']:.1%}."
+        f"On renders it is {said} than before: {figures['measure']} {all_before:.1%} → {all_after:.1%}, "
+        f"in the worst group {worst_before:.1%} → {worst_after:.1%}."
     )
 
 

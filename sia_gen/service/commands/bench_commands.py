@@ -140,8 +140,8 @@ def robustness(
     with progress_bar(quiet=as_json) as progress:
         content = work(
             targets or ["smile-classifier"], generator=generator, attributes=names_of(attributes), faces=faces,
-            radii=[radius(part.strip(), "radii") for part in radii.split(",") if part.strip()], steps=steps, label=label,
-            confirm="auto" if confirm is None else confirm, out=out, seed=seed, device=resolve(device),
+            radii=[radius(part.strip(), "radii") for part in radii.split(",") if part.strip()], steps=steps,
+            label=label, confirm="auto" if confirm is None else confirm, out=out, seed=seed, device=resolve(device),
             progress=progress,
         )  # fmt: skip
     if as_json:
