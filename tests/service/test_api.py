@@ -5,6 +5,7 @@ import json
 import urllib.request
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 from time import sleep
 
 import numpy as np
@@ -225,7 +226,8 @@ def test_audits_do_not_wait_without_end(store, tmp_path, monkeypatch):
 
 def test_a_restart_goes_on_with_all_that_was_accepted(tmp_path, monkeypatch):
     monkeypatch.setattr("sia_gen.service.app.audit_jobs.MOST", 1)
-    monkeypatch.setattr(AuditRequest, "run", lambda *given, **more: None)
+    go = Event()
+    monkeypatch.setattr(AuditRequest, "run", lambda *given, **more: go.wait(60))
     (tmp_path / ASKED).mkdir()
     asked = [AuditRequest(**MODELS, attributes=("redness",), faces=faces) for faces in (4, 5, 6)]
     for each in asked:
@@ -233,6 +235,7 @@ def test_a_restart_goes_on_with_all_that_was_accepted(tmp_path, monkeypatch):
     with closing(Jobs()) as jobs:
         audits = AuditJobs(RunStore(tmp_path), jobs, "cpu")
         assert sorted(audits.resume()) == sorted(each.name for each in asked)
+        go.set()
         while len([job for job in audits._kept.values() if not job.done]):
             sleep(0.02)
         assert not list((tmp_path / ASKED).iterdir())
