@@ -51,7 +51,7 @@ def show_suite(content: Mapping[str, Any]) -> None:
 def show_agreement(content: Mapping[str, Any]) -> None:
     """Print an audit's bars beside those of rendered faces, and what share of its failures rendering confirms."""
     show_table(
-        f"Mean |change of output| and failures on {content['faces']} faces, generated and rendered",
+        f"Mean |change of output| and failures: of all faces of the audit, and of {content['faces']} of them rendered",
         ["attribute", ">audit", ">rendered", ">audit fails", ">rendered fails", ">95 %"],
         [
             [
