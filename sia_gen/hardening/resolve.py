@@ -12,7 +12,7 @@ import torch
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
-from sia_gen.audits.evidence.reference import VERIFIER, Followed
+from sia_gen.audits.evidence.reference import VERIFIER, unfollowed
 from sia_gen.audits.finished.inputs import FinishedAudit
 from sia_gen.audits.run.run_folder import MADE_OF
 from sia_gen.core.errors import RequestError
@@ -130,7 +130,7 @@ def _clean(data: str | Path, model: Target, side: int, progress: Progress | None
 
 def _plain(target: Target) -> Target:
     """The target itself, as it decides: without a verifier beside it, or a class that it is driven towards."""
-    target = target.target if isinstance(target, Followed) else target
+    target = unfollowed(target)
     if isinstance(target.task, Classification) and target.task.towards is not None:
         return replace(target, task=replace(target.task, towards=None))  # type: ignore[type-var]
     return target

@@ -123,6 +123,11 @@ def followed(target: Target, device: torch.device, by: str = VERIFIER) -> Target
     return Followed(target, verifier, target.name, Following(target.task), target.differentiable)
 
 
+def unfollowed(target: Target) -> Target:
+    """The target itself, of one that a verifier follows."""
+    return target.target if isinstance(target, Followed) else target
+
+
 def verified_label(target: Target, device: torch.device, by: str = VERIFIER) -> VerifiedLabel | None:
     """How to read this target's label ``by`` a verifier, or None where that cannot."""
     classes = isinstance(target.task, Classification)

@@ -20,8 +20,8 @@ from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.evidence.reference import VERIFIER
 from sia_gen.audits.proof.baselines import every, pixel_attack, require_library
 from sia_gen.audits.proof.judge import Judge, counted, remembered
-from sia_gen.audits.run.job import Chunk, worst_alone
-from sia_gen.audits.run.resolve import Request, resolve
+from sia_gen.audits.run.job import worst_alone
+from sia_gen.audits.run.resolve import resolve
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
 from sia_gen.core.files import write_json
@@ -106,7 +106,7 @@ def _of_target(
     request = judge.request
     todo: list[tuple[str, str, Callable[[], AttackResult | Tensor]]] = [
         *((name, "pixels", _baseline(name, judge, epsilon, norm, steps, request.seed)) for name in baselines),
-        *_ours(request, judge.chunk, ablations),
+        *_ours(judge, ablations),
     ]
     rows = []
     for number, (name, kind, work) in enumerate(todo):
@@ -115,19 +115,21 @@ def _of_target(
         start = time.perf_counter()
         found = work()
         seconds = (time.perf_counter() - start) / len(request.seeds)
-        row = {"target": judge.target.name, "attack": name, "kind": kind, "seconds": seconds, **judge(found)}
+        judged = judge.judged(found)
+        row = {"target": judge.target.name, "attack": name, "kind": kind, "seconds": seconds}
+        row |= judge.row(found, judged)
         if onto:
-            row["transfer"] = {other.target.name: transferred(judge, found, other) for other in onto}
+            row["transfer"] = {other.target.name: transferred(judge, judged, other) for other in onto}
         rows.append(row)
     return rows
 
 
-def transferred(judge: Judge, found: AttackResult | Tensor, other: Judge) -> dict[str, Any]:
-    """What pictures made against one target do to another, of faces that both read right unedited.
+def transferred(judge: Judge, judged: tuple[Tensor, Tensor, Tensor], other: Judge) -> dict[str, Any]:
+    """What pictures ``judged`` against one target do to another, of faces that both read right unedited.
 
     "valid" are those that are so for the first, where it fails, too.
     """
-    adversarial, _, valid = judge.judged(found)
+    adversarial, _, valid = judged
     both = judge.correct.cpu() & other.correct.cpu()
     failed = other.fails(adversarial) & both
     return counted(both, failed, failed & valid)
@@ -148,45 +150,38 @@ def _baseline(
     return work
 
 
-def _ours(
-    request: Request, chunk: Chunk, ablations: bool
-) -> list[tuple[str, str, Callable[[], AttackResult | Tensor]]]:
+def _ours(judge: Judge, ablations: bool) -> list[tuple[str, str, Callable[[], AttackResult | Tensor]]]:
     """This attack's rows: each starts, as in an audit, at the worst point of one attribute alone."""
-    attack, space, target = request.attack, request.audited, request.witness.target
+    attack, space = judge.request.attack, judge.request.audited
     known: dict[str, Tensor] = {}
 
     def start() -> Tensor:
         if not known:
             alone = attack.alone()
-            known["omega"] = worst_alone([_run(request, chunk, alone, space.select([name])) for name in space.names])
+            known["omega"] = worst_alone([judge.run(alone, space.select([name])) for name in space.names])
         return known["omega"]
 
     def of(chosen: SemanticImageAttack) -> Callable[[], AttackResult]:
-        return lambda: _run(request, chunk, chosen, space, start())
+        return lambda: judge.run(chosen, start=start())
 
     def sequential() -> AttackResult:
         """Attributes first, then pixels on what they gave."""
-        first = _run(request, chunk, replace(attack, epsilon=0.0), space, start())
-        second = attack_pixels(from_bytes(first.semantic).to(request.device))
+        first = judge.run(replace(attack, epsilon=0.0), start=start())
+        second = judge.run(replace(attack, box=0.0), rendered=from_bytes(first.semantic))
         return replace(
             first, adversarial=second.adversarial, success=first.success | (second.success & first.correct),
             delta=second.delta,
         )  # fmt: skip
 
-    def attack_pixels(images: Tensor) -> AttackResult:
-        return replace(attack, box=0.0)(
-            request.generator, space, target, chunk.codes, chunk.reference, seeds=chunk.seeds, rendered=images.cpu()
-        )
-
     rows: list[tuple[str, str, Callable[[], AttackResult | Tensor]]] = [
-        ("pixels (ours, box 0)", "pixels", lambda: _run(request, chunk, replace(attack, box=0.0), space)),
+        ("pixels (ours, box 0)", "pixels", lambda: judge.run(replace(attack, box=0.0))),
         ("semantic", "attributes", of(replace(attack, epsilon=0.0))),
         ("joint", "both", of(attack)),
     ]
     if ablations:
         rows += [
             ("sequential", "both", sequential),
-            ("joint, from the face", "both", lambda: _run(request, chunk, attack, space)),
+            ("joint, from the face", "both", lambda: judge.run(attack)),
             ("joint, normalised steps", "both", of(replace(attack, step="normalised"))),
             ("joint, momentum 0.9", "both", of(replace(attack, momentum=0.9))),
             *((f"joint, budget {rho:g}", "both", of(replace(attack, budget=rho))) for rho in (0.5, 2.0)),
@@ -196,15 +191,6 @@ def _ours(
             ),
         ]
     return rows
-
-
-def _run(
-    request: Request, chunk: Chunk, attack: SemanticImageAttack, space: Any, start: Tensor | None = None
-) -> AttackResult:
-    return attack(
-        request.generator, space, request.witness.target, chunk.codes, chunk.reference, seeds=chunk.seeds,
-        rendered=chunk.rendered, start=start,
-    )  # fmt: skip
 
 
 def _require_same_label(targets: Sequence[Target]) -> None:

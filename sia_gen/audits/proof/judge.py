@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from sia_gen.attack.result import AttackResult
+from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.evidence.statistics import wilson
 from sia_gen.audits.evidence.witness import VALID, Once
 from sia_gen.audits.run.job import Chunk, Job
@@ -41,6 +43,20 @@ class Judge:
         reference = task.decide(prediction) if given is None else given.to(device)
         self.reference, self.correct = reference, eligible(task, prediction, reference)
 
+    def run(
+        self,
+        attack: SemanticImageAttack,
+        space: AttributeSpace | None = None,
+        start: Tensor | None = None,
+        rendered: Tensor | None = None,
+    ) -> AttackResult:
+        """Attack its faces along ``space``, all that is audited by default; ``rendered`` are others in their place."""
+        request, chunk = self.request, self.chunk
+        return attack(
+            request.generator, request.audited if space is None else space, self.target, chunk.codes, chunk.reference,
+            seeds=chunk.seeds, rendered=chunk.rendered if rendered is None else rendered, start=start,
+        )  # fmt: skip
+
     def judged(self, found: AttackResult | Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The 8-bit images ``[N, 3, R, R]`` of an attack, which made the target fail, and which of these are valid.
 
@@ -55,9 +71,9 @@ class Judge:
         success = self.fails(adversarial) & self.correct.cpu()
         return adversarial, success, success
 
-    def __call__(self, found: AttackResult | Tensor) -> dict[str, Any]:
-        """The row of an attack."""
-        adversarial, success, valid = self.judged(found)
+    def row(self, found: AttackResult | Tensor, judged: tuple[Tensor, Tensor, Tensor]) -> dict[str, Any]:
+        """What a table says of an attack, of what `judged` gave."""
+        adversarial, success, valid = judged
         row = {**counted(self.correct.cpu(), success, valid), CONFIRMED: self.confirmed(found, success)}
         return row | self._apart(adversarial)
 

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from sia_gen.attack.result import AttackResult
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.audits.evidence.reference import VERIFIER, Followed
+from sia_gen.audits.evidence.reference import VERIFIER, unfollowed
 from sia_gen.audits.evidence.statistics import wilson
 from sia_gen.audits.proof.baselines import ENSEMBLE, names, pixel_attack, require_library
 from sia_gen.audits.proof.corruptions import CORRUPTIONS, STRENGTHS, corrupted
@@ -97,16 +95,11 @@ def robustness(
     return content
 
 
-def plain(target: Target) -> Target:
-    """The target itself, of one that a verifier follows."""
-    return target.target if isinstance(target, Followed) else target
-
-
 class _Report:
     def __init__(self, judge: Judge, progress: Progress | None) -> None:
         self.judge, self.request = judge, judge.request
         self.target, self.progress = judge.target, progress
-        self.plain = plain(self.target)
+        self.plain = unfollowed(self.target)
         self.told = measured(self.plain) is not None and shipped_renders() is not None
 
     def of(self, attack: SemanticImageAttack, radii: Sequence[float], steps: int, seed: int) -> dict[str, Any]:
@@ -143,7 +136,7 @@ class _Report:
                 )  # fmt: skip
                 fallen |= judge.judged(made)[1]
         if not tried:
-            fallen = self._attacked(replace(self.request.attack, box=0.0, epsilon=radius)).success
+            fallen = self.judge.run(replace(self.request.attack, box=0.0, epsilon=radius)).success
         return {"epsilon": radius, "attacks": tried or ["ours, ω = 0"], **counted(of, fallen, fallen)}
 
     @property
@@ -156,7 +149,7 @@ class _Report:
         singles = []
         for number, name in enumerate(space.names):
             self.say(number, len(space.names), f"{name} alone")
-            singles.append(self._attacked(attack.alone(), space.select([name])))
+            singles.append(self.judge.run(attack.alone(), space.select([name])))
         start = worst_alone(singles)
         found: dict[str, Any] = {
             "alone": {
@@ -165,17 +158,10 @@ class _Report:
         }
         for number, (arm, chosen) in enumerate((("semantic", replace(attack, epsilon=0.0)), ("joint", attack))):
             self.say(number, 2, arm)
-            result = self._attacked(chosen, start=start)
+            result = self.judge.run(chosen, start=start)
             _, success, valid = self.judge.judged(result)
             found[arm] = counted(correct, success, valid) | {"confirmed": self.judge.confirmed(result, success)}
         return found
-
-    def _attacked(self, attack: SemanticImageAttack, space: Any = None, start: Tensor | None = None) -> AttackResult:
-        chunk, request = self.judge.chunk, self.request
-        return attack(
-            request.generator, request.audited if space is None else space, self.target, chunk.codes, chunk.reference,
-            seeds=chunk.seeds, rendered=chunk.rendered, start=start,
-        )  # fmt: skip
 
     def ends(self) -> dict[str, Any] | None:
         """People rendered at both ends of each attribute that the studio has."""
