@@ -1,5 +1,7 @@
 """A generator and a target so small that every number can be worked out by hand."""
 
+import time
+
 import torch
 
 from sia_gen.attributes.attribute_space import Attribute, AttributeSpace
@@ -63,3 +65,14 @@ def is_redder():
     """As `is_red`, and it takes twice the red for as sure a sign."""
     made = is_red()
     return ModuleTarget(lambda images: 2 * made.module(images), made.task, name="is-redder")
+
+
+def is_slowly_red():
+    """As `is_red`, but each answer takes long enough that an audit of it can be stopped on its way."""
+    made = is_red()
+
+    def logits(images):
+        time.sleep(0.02)
+        return made.module(images)
+
+    return ModuleTarget(logits, made.task, name="is-slowly-red")

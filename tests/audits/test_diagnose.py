@@ -455,7 +455,7 @@ def test_a_target_that_is_always_wrong_is_said_to_be(problem, tmp_path, monkeypa
     assert report.finding == "The target is wrong on all 3 faces before any edit, so nothing was attempted."
     assert report.histogram["reference"] == "verifier reading"
     assert report.histogram["correct"] == 0
-    assert "Bars: mean change" not in (tmp_path / "report.html").read_text()
+    assert 'name="bar"' not in (tmp_path / "report.html").read_text()
     assert pq.read_table(tmp_path / "results.parquet")["success"].to_pylist() == [False] * 3 * len(ARMS)
 
 

@@ -30,7 +30,7 @@ def test_needs_nothing_from_outside(page):
 
 def test_every_picture_has_a_text(page):
     pictures = re.findall(r"<img [^>]*>", page)
-    assert len(pictures) == 2 + 3 * 10 + 2 * 4  # histogram and curves, three of each face, two of each attribute
+    assert len(pictures) == 1 + 3 * 10 + 2 * 3 * 4  # curves, three of each face, two of three faces of each attribute
     assert all(re.search(r'alt="[^"]{10,}"', picture) for picture in pictures)
 
 
@@ -46,6 +46,32 @@ def test_tells_what_was_found_and_how(finished, page):
     assert "sensitivity" in text
     assert "biased" not in text
     assert "steps 6, box 1, budget 1, epsilon 0.00392" in text
+
+
+def test_each_bar_opens_the_faces_that_its_attribute_changed_most(finished, page):
+    report = AuditReport.load(finished)
+    bars = re.findall(r'<details name="bar".*?</details>', page, re.S)
+    rows = report.histogram["attributes"]
+    assert [re.search(r'"name">(?:▸ )?(\w+)', bar)[1] for bar in bars] == [row["name"] for row in rows]
+    results = report.to_pandas()
+    widest = max(max(row["output_interval"][1], row["control"]["output_change"]) for row in rows)
+    for row, bar in zip(rows, bars, strict=True):
+        assert float(re.search(r'<i style="width:([\d.e-]+)%', bar)[1]) == pytest.approx(
+            100 * row["output_change"] / widest, rel=0.01
+        )
+        alone = results[results["arm"] == row["name"]]
+        change = (alone["output_after"] - alone["output_before"]).abs()
+        told = (alone["success"] + change / (1 + change)).sort_values(ascending=False, kind="stable").index[:3]
+        assert [int(face) for face in re.findall(r"· face (\d+)", bar)] == alone["face"][told].tolist()
+        assert bar.count("<img") == 6
+    assert [" open>" in bar for bar in bars] == [True] + [False] * (len(bars) - 1)
+
+
+def test_an_older_run_without_an_attributes_faces_says_so(finished):
+    report = AuditReport.load(finished)
+    joint = [example for example in report.histogram["examples"] if example["arm"] == "joint"]
+    write_report(report.histogram | {"examples": joint}, (), finished)
+    assert (finished / "report.html").read_text().count("No pictures were kept.") == 4
 
 
 def test_settings_are_in_words(finished, page):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,7 @@ def draw_histogram(content: Mapping[str, Any], folder: Path) -> None:
     rows, left = content["attributes"][:BARS], len(content["attributes"][BARS:])
     figure = new_figure(figsize=(8, 1.7 + 0.36 * len(rows)), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    sizes = [(row["output_change"] or 0.0, row["control"]["output_change"] or 0.0) for row in rows]
-    ends = [max(*both, (row["output_interval"] or [0.0])[-1]) for both, row in zip(sizes, rows, strict=True)]
-    widest = min(max(ends), CUT * max(map(max, sizes))) or 1.0
+    ends, widest = extent(rows)
     for place, row in enumerate(rows):
         width, outstanding = row["output_change"] or 0.0, row["stands_out"]
         low, high = row["output_interval"] or (width, width)
@@ -74,6 +72,13 @@ def draw_histogram(content: Mapping[str, Any], folder: Path) -> None:
     axes.set_title(f"{content['target']} on {faces}{weaker}", loc="left", fontsize=11)
     with atomic(folder / FIGURE) as partial:
         figure.savefig(partial, metadata={"Software": None})
+
+
+def extent(rows: Sequence[Mapping[str, Any]]) -> tuple[list[float], float]:
+    """Where each row's bar, control and whisker end, and what the axis has room for."""
+    sizes = [(row["output_change"] or 0.0, row["control"]["output_change"] or 0.0) for row in rows]
+    ends = [max(*both, (row["output_interval"] or [0.0])[-1]) for both, row in zip(sizes, rows, strict=True)]
+    return ends, min(max(ends), CUT * max(map(max, sizes))) or 1.0
 
 
 def _label(row: Mapping[str, Any]) -> str:

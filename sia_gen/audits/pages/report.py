@@ -8,7 +8,7 @@ from typing import Any
 
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.audits.evidence.reference import MOVING, VERIFIED
-from sia_gen.audits.pages.figure import CURVES, DRAWN, FIGURE, MATRIX
+from sia_gen.audits.pages.figure import BARS, CURVES, DRAWN, MATRIX, extent
 from sia_gen.audits.pages.page import data_uri, write_page
 from sia_gen.audits.run.run_folder import REPORT
 from sia_gen.audits.verdict import finding
@@ -32,7 +32,7 @@ def write_report(content: Mapping[str, Any], attributes: Sequence[Attribute], fo
         "gated": content["gate"] is not None,
         "same_person": content["gate"]["same_person"] if content["gate"] else None,
         "rendering": read_json(folder / RENDERING) if (folder / RENDERING).exists() else None,
-        "figure": data_uri(folder / FIGURE),
+        "bars": _bars(content) if content["correct"] else [],
         "curves": data_uri(folder / CURVES) if content["correct"] else "",
         "curved": [row for row in content["attributes"][:DRAWN] if row["curve"]["change"]],
         "moved": data_uri(folder / MATRIX) if content["collateral"]["names"] else "",
@@ -41,6 +41,26 @@ def write_report(content: Mapping[str, Any], attributes: Sequence[Attribute], fo
     }
     filters = {"number": _number, "percent": _percent, "q": _q, "short": _short, "words": _words}
     write_page(folder / REPORT, "sia_gen.audits.pages", TEMPLATE, filters, {**content, **told})
+
+
+def _bars(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The chart's bars: each a row, its ends in percent of the chart's width, and the faces that it opens."""
+    rows = content["attributes"][:BARS]
+    _, widest = extent(rows)
+
+    def percent(value: float | None) -> float:
+        return 100 * min((value or 0.0) / widest, 1.0)
+
+    return [
+        {
+            "row": row,
+            "width": percent(row["output_change"]),
+            "whisker": [percent(end) for end in row["output_interval"] or ()],
+            "control": percent(row["control"]["output_change"]),
+            "faces": [example for example in content["examples"] if example["arm"] == row["name"]],
+        }
+        for row in rows
+    ]
 
 
 def _changes(omega: Mapping[str, float], attributes: Sequence[Attribute]) -> str:

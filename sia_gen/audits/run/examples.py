@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import nlargest
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,11 @@ from torch import Tensor
 from sia_gen.attack.result import AttackResult
 from sia_gen.audits.run.run_folder import RunFolder
 from sia_gen.core.files import atomic, slug
-from sia_gen.core.images import to_pil
+from sia_gen.core.images import to_bytes, to_pil
 
 IMAGES = "images"
 GALLERY = 16
+FACES = 3  # at most, of one attribute alone
 JOINT_PICTURES = ("before", "semantic", "adversarial")
 SINGLE_PICTURES = ("before", "after")
 
@@ -28,14 +31,14 @@ def joint_pictures(result: AttackResult, first: int) -> dict[str, Tensor]:
     """Pictures of those faces that are among the audit's first 16; ``first`` is the number of the chunk's first."""
     rows = torch.arange(max(0, min(len(result.correct), GALLERY - first)))
     pictures = torch.stack([result.original[rows], result.semantic[rows], result.adversarial[rows]], dim=1)
-    return {"pictures": pictures, "pictures_of": rows}  # [N, P, 3, R, R], [N]
+    return {"pictures": to_bytes(pictures), "pictures_of": rows}  # uint8 [N, P, 3, R, R], [N]
 
 
 def best_pictures(result: AttackResult) -> dict[str, Tensor]:
-    """Pictures of the most telling face of a chunk."""
-    rows = _telling(vars(result)).argmax()[None]
+    """Pictures of the most telling faces of a chunk, the most telling first."""
+    rows = _telling(vars(result)).argsort(descending=True, stable=True)[:FACES]
     pictures = torch.stack([result.original[rows], result.semantic[rows]], dim=1)
-    return {"pictures": pictures, "pictures_of": rows}  # [1, P, 3, R, R], [1]
+    return {"pictures": to_bytes(pictures), "pictures_of": rows}  # uint8 [≤ 3, P, 3, R, R], [≤ 3]
 
 
 def _telling(part: dict[str, Tensor]) -> Tensor:
@@ -65,12 +68,18 @@ class Examples:
         return found
 
     def single(self, arm: int, name: str, chunks: int) -> list[dict[str, Any]]:
-        """The most telling face of one attribute alone; none where no face was attacked."""
+        """The most telling faces of one attribute alone, of those that were attacked."""
         parts = (self.folder.read(chunk, arm) for chunk in range(chunks))
-        best = max(parts, key=lambda part: float(_telling(part).max()))
-        if not best["correct"][best["pictures_of"][0]]:
-            return []
-        return [self._write(best, 0, name, SINGLE_PICTURES)]
+        told = (
+            (float(_telling(part)[row]), part, index)
+            for part in parts
+            for index, row in enumerate(part["pictures_of"].tolist())
+            if part["correct"][row]
+        )
+        return [
+            self._write(part, index, name, SINGLE_PICTURES)
+            for _, part, index in nlargest(FACES, told, key=itemgetter(0))
+        ]
 
     def _write(self, part: dict[str, Tensor], index: int, arm: str, names: Sequence[str]) -> dict[str, Any]:
         row = int(part["pictures_of"][index])

@@ -12,7 +12,7 @@ from sia_gen.audits.run.plan import Plan
 from sia_gen.audits.run.results import CONTROL, silence, write_results
 from sia_gen.audits.verdict.histogram import histogram
 
-PICTURED = 6  # attributes whose best face is shown
+PICTURED = 12  # attributes whose most telling faces are shown: those that the report has a bar of
 
 
 @dataclass(frozen=True)

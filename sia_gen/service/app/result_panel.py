@@ -14,9 +14,10 @@ from sia_gen.audits.run.run_folder import REPORT
 from sia_gen.service.runs import pack
 
 NOTHING = "<h3>No run yet</h3><p>Choose a target and press <b>Run the audit</b>.</p>"
-# The report has no scripts and may run none; the page makes room for all of it.
+# The report has no scripts and may run none; the app makes room for all of it, and for what is opened in it.
 FRAME = """<iframe srcdoc="{page}" title="{title}" sandbox="allow-same-origin"
-  onload="this.style.height = this.contentDocument.documentElement.scrollHeight + 32 + 'px'"></iframe>"""
+  onload="const page = this.contentDocument.documentElement;
+  new ResizeObserver(() => this.style.height = page.offsetHeight + 32 + 'px').observe(page)"></iframe>"""
 
 
 class ResultPanel:
