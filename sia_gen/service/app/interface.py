@@ -33,7 +33,7 @@ from sia_gen.service.commands.options import resolve
 from sia_gen.service.models import Models
 from sia_gen.service.offer import Offer
 from sia_gen.service.runs import RunStore
-from sia_gen.service.uploads import LARGEST, Uploads
+from sia_gen.service.uploads import FOLDER, LARGEST, Uploads
 from sia_gen.studio.factors import NAMES as FACTORS
 from sia_gen.targets.load import load_target
 
@@ -142,10 +142,11 @@ def launch(
     where = host or os.environ.get("GRADIO_SERVER_NAME") or HOME[0]
     if local and where not in HOME:
         raise RequestError(f"--local runs code that is named to it, so not for others on {where}; serve on {HOME[0]}")
-    offer = Offer(offered, audited, Uploads() if allow_models else None, local)
     share_threads()
-    jobs, models = Jobs(), Models(resolve(device))
-    app = build(offer, jobs, models=models, seed=seed).queue(max_size=WAITING)
+    store, jobs, models = RunStore(), Jobs(), Models(resolve(device))
+    uploads = Uploads(store.folder.resolve() / FOLDER) if allow_models else None
+    offer = Offer(offered, audited, uploads, local, models.device)
+    app = build(offer, jobs, store=store, models=models, seed=seed).queue(max_size=WAITING)
     try:
         with redirect_stdout(sys.stderr):  # stdout is for the address
             _, address, _ = app.launch(
