@@ -19,7 +19,7 @@ from sia_gen.core.executors import Progress
 from sia_gen.core.files import shipped
 from sia_gen.core.seeds import face_seeds
 from sia_gen.service import catalogue, gpu
-from sia_gen.service.app.api import GENERATOR, TARGET, Api
+from sia_gen.service.app.api import GENERATOR, TARGET, Api, App
 from sia_gen.service.app.attack_panel import ATTACK, AttackPanel
 from sia_gen.service.app.audit_jobs import AuditJobs
 from sia_gen.service.app.audit_panel import AuditPanel
@@ -75,7 +75,7 @@ def build(
     generators = offer.generators
     attributes = {name: models.attributes(name).names for name in generators}
     cache = (CACHE_SECONDS, CACHE_SECONDS)
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=cache, fill_width=True) as app:
+    with App(title=TITLE, analytics_enabled=False, delete_cache=cache, fill_width=True) as app:
         Api(models, offer, programs, jobs, seed).make()  # before events whose functions have such names
         gr.Markdown(HEADING)
         gr.Markdown(ABOUT, elem_classes="about")
