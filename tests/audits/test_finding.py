@@ -164,5 +164,5 @@ def test_failures_that_count_in_no_confirmation_are_said_to():
     every = {"of": 13, "confirmed": 11, "share": 11 / 13, "interval": [0.58, 0.96]}
     said = confirmed(10, 8, [0.49, 0.94], every=every, successes=15, valid_successes=10)
     assert "of 13 failures, valid or not, with all attributes together, 11 (85%" in said
-    assert said.endswith(" The other 2 of 15 do not count: the target is wrong on their unedited renders.")
+    assert said.endswith(" The other 2 of 15 do not count: the target is wrong on their renders as they are.")
     assert "The other" not in confirmed(10, 9, [0.6, 0.98])

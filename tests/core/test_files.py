@@ -129,6 +129,6 @@ def test_a_place_is_refused_before_anything_is_made_there(tmp_path, monkeypatch)
 
 
 def test_a_file_is_not_put_where_a_folder_is(tmp_path):
-    with pytest.raises(RequestError, match="is a folder; give --out another name$"):
+    with pytest.raises(RequestError, match=r"is a folder; give --out another name$"):
         require_file_place(tmp_path)
     assert require_file_place(tmp_path / "new" / "file").parent.is_dir()

@@ -85,8 +85,8 @@ def finding(content: Mapping[str, Any]) -> str:
         return (
             f"What stands out is {_join([row['name'] for row in named])}: moved alone, {subject} changed {output} by "
             f"{_number(strongest)} on average (95 % interval {_interval(strongest)}) and made {_percent(strongest)} of "
-            f"{content['correct']} faces fail{_valid(strongest)}{_direction(strongest)}, against {_against(strongest)} for "
-            f"{_directions(strongest)}"
+            f"{content['correct']} faces fail{_valid(strongest)}{_direction(strongest)}, against {_against(strongest)} "
+            f"for {_directions(strongest)}"
             + "".join(f"; {row['name']} by {_number(row)} and {_percent(row)}, against {_against(row)}" for row in more)
             + "."
         )
@@ -146,12 +146,11 @@ def confirmation(content: Mapping[str, Any]) -> str:
     if low > EVEN or high < EVEN:
         lead = f"The failing images are {'confirmed' if low > EVEN else 'not confirmed'}"
     left = made - told["of"]
-    besides = (
-        f" The other {left} of {made} do not count: the target is wrong on their unedited renders." if left else ""
-    )
+    besides = f" The other {left} of {made} do not count: the target is wrong on their renders as they are."
     return (
         f"{lead}: of {told['of']} {kind} with {what}, {told['confirmed']} ({told['share']:.0%}, 95 % interval "
-        f"{low:.0%} to {high:.0%}) fail, too, where the studio renders the same people with the same changes.{besides}"
+        f"{low:.0%} to {high:.0%}) fail, too, where the studio renders the same people with the same changes."
+        + (besides if left else "")
     )
 
 

@@ -165,6 +165,8 @@ def launch(
             )
         announce(address)
         jobs.start("nobody", partial(warm, models, offered[0]), ATTACK)
+        if _attacks_here():
+            jobs.start("nobody", lambda progress: models.look(offered[0], TARGET), "look")
         _until_told()
     except OSError as error:
         raise RequestError(f"cannot serve on port {port} of {host} ({error}); choose another --port") from None
@@ -185,13 +187,18 @@ def share_threads() -> None:
 
 
 def warm(models: Models, generator: str, progress: Progress) -> None:
-    """Load what the first attack and the first edit need, in the thread of attacks."""
-    models.editor(generator)
-    progress(1, 3, "loaded the editor")  # where it can be stopped
-    if TARGET in shipped("target") and not gpu.LENT:
+    """Load what the first attack and the first edit need, in the thread of attacks, beside `Models.look`."""
+    if _attacks_here():
         attacker = models.attacker(generator, TARGET)
-        progress(2, 3, "loaded the target")
-        _ = attacker.rendered, attacker.gate
+        progress(1, 3, "loaded the target")  # where it can be stopped
+        _ = attacker.rendered
+        progress(2, 3, "loaded the studio")
+    models.editor(generator)
+
+
+def _attacks_here() -> bool:
+    """Whether attacks use this process's models, and the target that is offered first comes with the package."""
+    return TARGET in shipped("target") and not gpu.LENT
 
 
 def _until_told() -> None:
