@@ -31,7 +31,7 @@ def progress_bar(quiet: bool) -> Iterator[executors.Progress | None]:
         yield None
         return
     if not sys.stderr.isatty():
-        yield log_lines()
+        yield log_lines(LOG_SECONDS)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -43,7 +43,7 @@ def progress_bar(quiet: bool) -> Iterator[executors.Progress | None]:
         yield show
 
 
-def log_lines(seconds: float = LOG_SECONDS) -> executors.Progress:
+def log_lines(seconds: float) -> executors.Progress:
     """A progress callback that writes a line on stderr when what is done has changed, at most every ``seconds``."""
     last = [monotonic(), ""]
 
