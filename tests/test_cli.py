@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from PIL import Image
 
 from sia_gen import cli
 from sia_gen.core.errors import WorkError
+from sia_gen.service.commands import terminal
 from tests.generators.stylegan2_reference import Generator as Reference
 from tests.generators.stylegan2_reference import persist
 
@@ -29,6 +31,7 @@ def run(monkeypatch, capsys, tmp_path):
     """Run a command line in an empty folder: (exit status, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    monkeypatch.setattr(terminal, "LOG_SECONDS", math.inf)  # however slow the machine is
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["sia-gen", *map(str, arguments)])
@@ -421,3 +424,27 @@ def test_the_attributes_of_a_shipped_generator_stay_as_they_are(run):
     status, _, err = run("find", "--by", "sefa")
     assert status == 2
     assert "the attributes of 'faces-stylegan2' come with it and stay as they are; give --out" in err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "audit --generator nobody --target nobody --out file/run",
+        "attack --generator nobody --target nobody --out file/face.png",
+        "edit --generator nobody --out file/face.png",
+        "bench attacks --generator nobody --baselines= --out file/table.json",
+        "bench robustness --generator nobody --radii= --out file/table.json",
+        "bench planted --generator nobody --out file/suite",
+        "bench imbalance --quick --renders nobody --out file/suite",
+        "harden --target nobody --out file/model",
+        "find --generator nobody --by sefa --out file/attributes",
+        "rebalance --generator nobody --data nobody --class glasses --out file/more",
+        "export nobody --out file/faces",
+        "train attributes --generator nobody --verifier nobody --out file/attributes",
+    ],
+)
+def test_a_place_that_will_not_do_is_refused_before_anything_is_loaded(run, command):
+    Path("file").write_text("in the way")
+    status, _, err = run(*command.split())
+    assert status == 2
+    assert err.startswith("cannot write to 'file"), err

@@ -17,6 +17,7 @@ from sia_gen.audits.pages.tell import tell
 from sia_gen.audits.run.pairs import Pair
 from sia_gen.audits.run.plan import plan, run
 from sia_gen.audits.run.resolve import resolve
+from sia_gen.audits.run.run_folder import begun
 from sia_gen.audits.verdict.judge import judge
 from sia_gen.core.executors import Progress
 from sia_gen.core.modules import eval_mode
@@ -74,6 +75,8 @@ def audit(
     where ``confirm`` is asked for and no studio can; `WorkError` when the target or the generator fails, naming the arm
     and the faces.
     """
+    if out is not None:
+        begun(Path(out))  # refuses a place that will not do before anything is loaded
     request = resolve(
         generator, target, attributes, faces=faces, seed=seed, attack=attack, towards=towards, label=label,
         pairs=pairs, quick=quick, confirm=confirm, verifier=verifier, device=device,

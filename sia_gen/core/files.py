@@ -53,6 +53,28 @@ def writable_folder(path: str | Path) -> Path:
     return path
 
 
+def require_place(path: str | Path) -> Path:
+    """The path, if a folder there can be made or written to; raises `RequestError` if not. Nothing is made."""
+    path = Path(path)
+    there = path.absolute()
+    while not os.path.lexists(there):
+        there = there.parent
+    if not is_folder(there):
+        raise RequestError(f"cannot write to '{path}' ('{there}' is no folder); choose another --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise RequestError(f"cannot write to '{path}' ('{there}' may not be written to); choose another --out")
+    return path
+
+
+def require_file_place(path: str | Path) -> Path:
+    """The path, if a file can be written there, whose folder is made; raises `RequestError` if not."""
+    path = Path(path)
+    if is_folder(path):
+        raise RequestError(f"'{path}' is a folder; give --out another name")
+    writable_folder(path.parent)
+    return path
+
+
 def is_file(path: Path) -> bool:
     """Whether there is a file; False, too, where a folder above it may not be entered."""
     try:

@@ -21,7 +21,7 @@ from sia_gen.audits.proof.figures import figures, measured
 from sia_gen.audits.run.run_folder import MADE_OF
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Precision, Progress
-from sia_gen.core.files import is_file, read_json, read_tensors, writable_folder, write_json
+from sia_gen.core.files import is_file, read_json, read_tensors, require_place, writable_folder, write_json
 from sia_gen.core.locate import locate
 from sia_gen.generators.generator import Generator
 from sia_gen.hardening.page import write_card, write_page
@@ -84,6 +84,7 @@ def harden(
     among processes. Raises `RequestError` for a target that cannot be trained or has no label that the verifier reads,
     and for a folder that holds something else.
     """
+    require_place(out)
     asked = resolve(
         target, run, generator, attributes, label, data, by, settings or HardeningSettings(), seed, device, precision,
         progress,

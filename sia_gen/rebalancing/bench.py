@@ -15,7 +15,7 @@ from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.evidence.validity import identity_for
 from sia_gen.core.errors import RequestError, unknown
 from sia_gen.core.executors import Progress, resolve_device
-from sia_gen.core.files import is_file, read_json, writable_folder, write_json
+from sia_gen.core.files import is_file, read_json, require_place, writable_folder, write_json
 from sia_gen.core.seeds import MAX_SEED, whole
 from sia_gen.generators.load import load_generator
 from sia_gen.rebalancing.case_rows import CaseRows
@@ -101,6 +101,7 @@ def imbalance_suite(
     """
     scale = scale or Scale()
     whole("seed", seed, 0, MAX_SEED - scale.seeds)
+    require_place(out)
     named = renders or shipped_renders()
     if named is None:
         raise RequestError(f"no '{SHIPPED}' are shipped here; name renders with --renders DIR")

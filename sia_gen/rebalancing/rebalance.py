@@ -22,7 +22,16 @@ from sia_gen.audits.evidence.rendered import class_of
 from sia_gen.audits.evidence.validity import identity_for
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Precision, Progress
-from sia_gen.core.files import is_file, read_json, read_tensors, shipped, writable_folder, write_json, write_tensors
+from sia_gen.core.files import (
+    is_file,
+    read_json,
+    read_tensors,
+    require_place,
+    shipped,
+    writable_folder,
+    write_json,
+    write_tensors,
+)
 from sia_gen.core.locate import lasting, locate
 from sia_gen.core.seeds import MAX_SEED, whole
 from sia_gen.generators.generator import Generator
@@ -101,6 +110,7 @@ def rebalance(
     """
     settings, place = settings or RebalancingSettings(), training_device(device)
     whole("seed", seed, 0, MAX_SEED)
+    require_place(out)
     by = by or ("generated-rare" if target is None else "sia-semantic")
     chosen = remedy(by, GENERATED)
     if target is None and chosen.added != "generated":

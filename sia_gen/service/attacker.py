@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from threading import RLock
 from typing import Any
 
@@ -19,7 +19,7 @@ from sia_gen.attack.sia import SemanticImageAttack, Watch
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.evidence.reference import as_sampled
-from sia_gen.audits.evidence.rendered import Rendered, class_of, taught
+from sia_gen.audits.evidence.rendered import Rendered, StudioGenerator, class_of, taught
 from sia_gen.audits.evidence.validity import Gate
 from sia_gen.audits.evidence.witness import Once, Witness
 from sia_gen.audits.run.job import best
@@ -30,6 +30,7 @@ from sia_gen.generators.load import load_generator
 from sia_gen.studio.factors import NAMES
 from sia_gen.studio.makehuman import installed
 from sia_gen.studio.sampling import sample
+from sia_gen.studio.studio import Studio
 from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Target
 from sia_gen.targets.task import Classification, Detection, Following, Task, Verification
@@ -139,7 +140,7 @@ class Attacker:
         with self._once:
             if not taught(self.generator) or installed() is None:
                 return None
-            return Rendered.of(self.witness.target, self.generator, self.device)
+            return Rendered(self.witness.target, _studio(self.generator.resolution, self.device))
 
     def valid(self, attacked: Attacked) -> dict[str, Tensor]:
         """What the verifier and the identity model say of each face, see `Witness.statement`; nothing without them."""
@@ -160,6 +161,12 @@ class Attacker:
             right, failed = self.rendered.failures([attacked.seeds[row] for row in rows.tolist()], changes)
             told[rows] = right & failed
         return told
+
+
+@cache
+def _studio(resolution: int, device: torch.device) -> StudioGenerator:
+    """One for all attackers, which takes a second or two to make; as they, it is for one thread at a time."""
+    return StudioGenerator(Studio(None, resolution, device), device)
 
 
 def load_attacker(generator: str, target: str, device: str = "cpu") -> Attacker:

@@ -55,11 +55,18 @@ class Models:
         verifier = load_verifier(VERIFIER, self.device) if VERIFIER in shipped("verifier") else None
         return Editor(load_generator(generator, self.device), self.attributes(generator), verifier)
 
-    def _attacker(self, generator: str, target: str) -> Attacker:
+    def look(self, generator: str, target: str) -> None:
+        """Look at the faces that say which are likely, as the first attack of a target would, with models of its own.
+
+        So it can be done beside attacks.
+        """
+        _ = self._attacker(generator, target, load_generator(generator, self.device)).gate
+
+    def _attacker(self, generator: str, target: str, made: Any = None) -> Attacker:
         def once(name: str, make: Callable[[], Any]) -> Any:
             return self._once((name, generator), lambda: dict(make()))
 
-        made, attributes = self._generator(generator), self.attributes(generator)
+        made, attributes = made or self._generator(generator), self.attributes(generator)
         return attacker_of(made, attributes, load_target(target, self.device), self.device, once)
 
     def _generator(self, name: str) -> Any:

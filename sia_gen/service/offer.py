@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from sia_gen.core.errors import unknown
+from sia_gen.core.errors import RequestError, unknown
+from sia_gen.service.trial import try_out
 from sia_gen.service.uploads import Uploads
 
 
@@ -14,13 +16,16 @@ from sia_gen.service.uploads import Uploads
 class Offer:
     """``uploads`` is None where visitors may bring no models; ``local``: folders and ``module:callable``, too.
 
-    Whoever names a callable runs code, so that a service for others is never ``local``.
+    Whoever names a callable runs code, so that a service for others is never ``local``. What is so named is tried once
+    on ``device``, see `try_out`, unless it is on the hub, from where it may take its time.
     """
 
     generators: Sequence[str]
     targets: Sequence[str]
     uploads: Uploads | None = None
     local: bool = False
+    device: str = "cpu"
+    _tried: set[str] = field(default_factory=set)
 
     def generator(self, name: Any) -> str:
         """The same name, if it is offered; raises `RequestError` for any other."""
@@ -35,5 +40,10 @@ class Offer:
         if isinstance(name, str) and self.uploads is not None and (place := self.uploads.place(name)) is not None:
             return str(place)
         if self.local and isinstance(name, str) and name:
+            if not name.startswith("hf:") and name not in self._tried:
+                try_out(name, self.device)
+                self._tried.add(name)
             return name
+        if self.uploads is not None and re.fullmatch(r"[a-z0-9-]+-[0-9a-f]{8}", str(name)):
+            raise RequestError(f"the model '{name:.80}' is no longer here; bring it again")
         raise unknown("target", str(name), list(self.targets))

@@ -5,8 +5,8 @@ Only safetensors and JSON get in, so that nothing of it can run.
 
 from __future__ import annotations
 
-import atexit
 import hashlib
+import os
 import re
 import shutil
 import stat
@@ -14,8 +14,8 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path, PurePosixPath
 from threading import get_ident
@@ -30,6 +30,8 @@ from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import is_file, read_config, slug, writable_folder, write_json
 from sia_gen.core.foreign import first_line, one_line, quiet_transformers
 from sia_gen.core.hub import fetch_public
+from sia_gen.service.runs import KEPT_SECONDS
+from sia_gen.service.trial import try_out
 from sia_gen.targets.formats.pretrained import (
     NEW_PROCESSOR,
     PROCESSOR,
@@ -51,20 +53,26 @@ SPARSEST = 2  # numbers that a network may have for each that its weights hold
 LARGEST_SIDE = 512  # pixels of what it is shown
 MODULES = 20_000  # parts that it may have
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-KEPT_SECONDS, KEPT_BYTES = 24 * 3600, 4000 * MB  # of all models that were brought
+FOLDER = ".brought"  # in that of the runs, so that a run that was broken off finds its model again
+KEPT_BYTES = 4000 * MB  # of all models that were brought
+NEW, NEW_SECONDS = ".new-", 3600  # a model that is being checked, and how long that takes at most
 CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Uploads:
-    """The models that were brought, a folder each; the oldest go first."""
+    """The models that were brought, a folder each, kept as long as runs are; the longest unused go first."""
 
-    folder: Path = field(default_factory=lambda: _temporary())
+    folder: Path
 
     def place(self, name: str) -> Path | None:
         """The folder of a model by the name that `add` gave; None for any other name."""
         there = self.folder / name
-        return there if slug(name) == name and name and is_file(there / CONFIG) else None
+        if not name or slug(name) != name or not is_file(there / CONFIG):
+            return None
+        with suppress(OSError):
+            os.utime(there)
+        return there
 
     def add(self, archive: Path | None, hub: str, label: str | None = None) -> str:
         """The name of a model in a zip, or behind a hub id ``owner/name``, once it was checked and loaded.
@@ -84,23 +92,16 @@ class Uploads:
                     if path.suffix in PLAIN and path.is_file():
                         shutil.copyfile(path, new / path.name)
                 called, told = hub.rpartition("/")[2], f"{hub} {source}".encode()
-            require_filled(new)
-            require_small_pictures(new)
-            target = load_target(new)
-            config = read_config(new / CONFIG)
-            if label:
-                target = labelled(target, label)
-                config["sia_gen"] |= {"label": _entry(target)}
-                write_json(new / CONFIG, config)
             digest = hashlib.sha256(told + (label or "").encode()).hexdigest()[:8]
             name = f"{slug(called)[:40] or 'model'}-{digest}"
-            if not is_file(self.folder / name / CONFIG):
+            if self.place(name) is None:
+                _check(new, label)
                 new.rename(self.folder / name)
         return name
 
     @contextmanager
     def _new(self) -> Iterator[Path]:
-        new = Path(tempfile.mkdtemp(prefix=".new-", dir=writable_folder(self.folder)))
+        new = Path(tempfile.mkdtemp(prefix=NEW, dir=writable_folder(self.folder)))
         try:
             yield new
         except (RequestError, WorkError) as error:  # whose place is nobody's business
@@ -113,8 +114,20 @@ class Uploads:
         kept = 0
         for there in sorted(self.folder.glob("*"), key=lambda path: -path.stat().st_mtime):
             kept += sum(path.stat().st_size for path in there.glob("*"))
-            if time.time() - there.stat().st_mtime > KEPT_SECONDS or kept > KEPT_BYTES:
+            longest = NEW_SECONDS if there.name.startswith(NEW) else KEPT_SECONDS
+            if time.time() - there.stat().st_mtime > longest or kept > KEPT_BYTES:
                 shutil.rmtree(there, ignore_errors=True)
+
+
+def _check(folder: Path, label: str | None) -> None:
+    """Raise `RequestError` or `WorkError` unless a model can be used; what it predicts is written into its config."""
+    require_filled(folder)
+    require_small_pictures(folder)
+    try_out(folder)
+    if label:
+        config = read_config(folder / CONFIG)
+        config["sia_gen"] |= {"label": _entry(labelled(load_target(folder), label))}
+        write_json(folder / CONFIG, config)
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -233,12 +246,6 @@ def _within(most: int, stored: int) -> Iterator[None]:
         stack.callback(hooks.register_module_parameter_registration_hook(count).remove)
         stack.callback(hooks.register_module_module_registration_hook(count).remove)
         yield
-
-
-def _temporary() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="sia-gen-models-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 def _hub_id(text: str) -> str:

@@ -112,8 +112,8 @@ class MakeHuman:
                 text = gzip.decompress(path.read_bytes()).decode("utf-8")
             else:
                 text = path.read_text(encoding="utf-8")
-            rows = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
-            table = np.array([row for row in rows if row], np.float32).reshape(-1, 4)
+            words = " ".join(line for line in text.splitlines() if not line.startswith("#")).split()
+            table = np.array(words, np.float32).reshape(-1, 4)
             index = table[:, 0].astype(np.int64)
             if len(index) and not 0 <= index.min() <= index.max() < BASE_VERTICES:
                 raise ValueError(f"vertex {index[(index < 0) | (index >= BASE_VERTICES)][0]} of {BASE_VERTICES}")

@@ -20,7 +20,7 @@ from sia_gen.attributes.find import find_directions
 from sia_gen.attributes.load import FILE
 from sia_gen.core.errors import RequestError, unknown
 from sia_gen.core.executors import Progress
-from sia_gen.core.files import atomic, writable_folder
+from sia_gen.core.files import atomic, require_place, writable_folder
 from sia_gen.core.images import matrix_sheet, quantise
 from sia_gen.core.locate import locate
 from sia_gen.core.modules import device_of
@@ -69,6 +69,7 @@ def fit_attributes(
 
     Raises `RequestError` for a generator that was not trained on the studio's factors, and for unknown names.
     """
+    require_place(out)
     source, reader = load_generator(generator, device), load_verifier(verifier, device)
     person = None if identity is None else load_identity(identity, device)
     if not isinstance(source, StyleGAN2 | Diffusion) or source.latents != len(NAMES):

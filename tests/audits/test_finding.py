@@ -74,7 +74,7 @@ def test_above_others(others, expected):
         (
             [row(stands_out=True), row("age", 0.17)],
             "What stands out is light: moved alone, it changed the score by 0.46 on average (95 % interval 0.36 to "
-            "0.56) and made 41% of faces fail, against 0.1 and 5% for random directions that change the picture as "
+            "0.56) and made 41% of 9 faces fail, against 0.1 and 5% for random directions that change the picture as "
             "much.",
         ),
         (
@@ -83,14 +83,14 @@ def test_above_others(others, expected):
                 row("age", 0.3, success=0.2, stands_out=True, control={**CONTROL, "success": 0.0}),
             ],
             "What stands out is light and age: moved alone, light changed the score by 0.46 on average (95 % interval "
-            "0.36 to 0.56) and made 41% of faces fail (30% validly), at a change of 40 degrees on average, mostly "
+            "0.36 to 0.56) and made 41% of 9 faces fail (30% validly), at a change of 40 degrees on average, mostly "
             "downwards, against 0.1 and 5% for random directions that change the picture as much; age by 0.3 and "
             "20%, against 0.1 and 0%.",
         ),
         (
             [row(stands_out=True, mean_size=40.0, mean_change=-8.0), row("age", 0.17)],
             "What stands out is light: moved alone, it changed the score by 0.46 on average (95 % interval 0.36 to "
-            "0.56) and made 41% of faces fail, at a change of 40 degrees on average, either way, against 0.1 and 5% "
+            "0.56) and made 41% of 9 faces fail, at a change of 40 degrees on average, either way, against 0.1 and 5% "
             "for random directions that change the picture as much.",
         ),
         (
@@ -131,11 +131,12 @@ def test_a_control_that_gets_less_far_is_said_to():
     assert "against 0.1 and 5% for random directions that change the picture 60% as much." in finding(content)
 
 
-def confirmed(of, count, interval, by="studio", stands_out=False, every=None):
+def confirmed(of, count, interval, by="studio", stands_out=False, every=None, **made):
     found = {"of": of, "confirmed": count, "share": count / of if of else None, "interval": interval}
     content = SETTINGS | {"settings": SETTINGS["settings"] | {"confirmed_by": by}}
-    content["attributes"] = [row(stands_out=stands_out, valid_confirmed=found, confirmed=every or found)]
-    arm = {"successes": 9, "valid_confirmed": found, "confirmed": every or found}
+    made = {"successes": (every or found)["of"] or 9, "valid_successes": of} | made
+    content["attributes"] = [row(stands_out=stands_out, valid_confirmed=found, confirmed=every or found, **made)]
+    arm = {"valid_confirmed": found, "confirmed": every or found, **made}
     return confirmation(content | {"arms": {"semantic": arm}})
 
 
@@ -157,3 +158,11 @@ def confirmed(of, count, interval, by="studio", stands_out=False, every=None):
 )  # fmt: skip
 def test_confirmation_is_said_as_far_as_the_interval_tells(said, words):
     assert said.startswith(words)
+
+
+def test_failures_that_count_in_no_confirmation_are_said_to():
+    every = {"of": 13, "confirmed": 11, "share": 11 / 13, "interval": [0.58, 0.96]}
+    said = confirmed(10, 8, [0.49, 0.94], every=every, successes=15, valid_successes=10)
+    assert "of 13 failures, valid or not, with all attributes together, 11 (85%" in said
+    assert said.endswith(" The other 2 of 15 do not count: the target is wrong on their renders as they are.")
+    assert "The other" not in confirmed(10, 9, [0.6, 0.98])

@@ -7,7 +7,7 @@ import torch
 from sia_gen.audits.diagnose import audit
 from sia_gen.audits.evidence import reference
 from sia_gen.audits.finished.audit_report import AuditReport
-from sia_gen.audits.verdict.readings import MOVED, explained
+from sia_gen.audits.verdict.readings import MOVED, entangled, explained
 from sia_gen.targets.verifier import Factor
 from tests.audits.conftest import ATTACK
 
@@ -82,3 +82,13 @@ def test_a_weaker_attribute_that_drags_a_stronger_one_is_marked():
     moved = [[1, MOVED, 0, 0], [MOVED, 1, 0, 0], [MOVED / 2, 0, 1, 0], [1, 0, 0, 1]]
     explained(rows, {"names": ["yaw", "roll", "age", "smile"], "moved": moved})
     assert [row["explained_by"] for row in rows] == [None, "yaw", None, None]
+
+
+def test_what_an_attribute_that_stands_out_drags_along_is_said():
+    found = {"names": ["a", "b", "c", "d", "e"], "moved": [[2.0, 0.6, 0.9, 0.5, 0.71], [0.9] * 5, *[[0.1] * 5] * 3]}
+    rows = [{"name": name, "stands_out": name in ("a", "d", "unread")} for name in (*found["names"], "unread")]
+    assert entangled(rows, found) == (
+        "As the verifier reads it, a also moved c by 0.9 sd, e by 0.7 sd, b by 0.6 sd and 1 more: part of the effect "
+        "may be of these."
+    )
+    assert entangled(rows[1:], found) == ""

@@ -6,7 +6,17 @@ import torch
 
 from sia_gen.core import files
 from sia_gen.core.errors import RequestError, WorkError
-from sia_gen.core.files import atomic, read_json, read_tensors, shipped, writable_folder, write_json, write_tensors
+from sia_gen.core.files import (
+    atomic,
+    read_json,
+    read_tensors,
+    require_file_place,
+    require_place,
+    shipped,
+    writable_folder,
+    write_json,
+    write_tensors,
+)
 
 
 def test_atomic_replaces_only_when_all_went_well(tmp_path):
@@ -102,3 +112,23 @@ def test_shipped_models_are_listed_by_kind(tmp_path, monkeypatch):
     assert shipped("target") == ["a", "b"]
     assert shipped("generator") == ["g"]
     assert shipped("verifier") == []
+
+
+def test_a_place_is_refused_before_anything_is_made_there(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    assert require_place(tmp_path / "new" / "newer") == tmp_path / "new" / "newer"
+    for there in (tmp_path / "file", tmp_path / "file" / "new"):
+        with pytest.raises(
+            RequestError, match=rf"^cannot write to '{there}' \('.*file' is no folder\); choose another"
+        ):
+            require_place(there)
+    monkeypatch.setattr("os.access", lambda *given: False)
+    with pytest.raises(RequestError, match=rf"^cannot write to '.*new' \('{tmp_path}' may not be written to\); choose"):
+        require_place(tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_is_not_put_where_a_folder_is(tmp_path):
+    with pytest.raises(RequestError, match=r"is a folder; give --out another name$"):
+        require_file_place(tmp_path)
+    assert require_file_place(tmp_path / "new" / "file").parent.is_dir()

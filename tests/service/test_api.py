@@ -146,6 +146,27 @@ WRONG = [
 ]
 
 
+def posted(client, name, asked):
+    """What a plain HTTP request gives: the event's name and its data."""
+    address = f"{client.src}gradio_api/call/{name}"
+    request = urllib.request.Request(address, json.dumps(asked).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        event = json.loads(response.read())["event_id"]
+    with urllib.request.urlopen(f"{address.replace('/v2/', '/')}/{event}", timeout=60) as response:
+        kind, data = response.read().decode().strip().splitlines()[-2:]
+    return kind.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+
+
+def test_arguments_that_are_left_out_are_as_by_default(client):
+    """The defaults of models are not offered here, so those are given by name."""
+    kind, (told,) = posted(client, "attack", {"data": [4, IS_RED, COLOURS]})
+    assert (kind, told["about"]["face"], told["about"]["attack"]["steps"]) == ("complete", 4, 10)
+    kind, (told,) = posted(client, "v2/attack", {"face": 4, "target": IS_RED, "generator": COLOURS, "steps": 3})
+    assert (kind, told["about"]["attack"]["steps"]) == ("complete", 3)
+    kind, told = posted(client, "status", {"data": []})
+    assert (kind, told["error"]) == ("error", "job=None is no text; give a job's name, as /audit does")
+
+
 @pytest.mark.parametrize(("name", "asked", "message"), WRONG)
 def test_a_wrong_request_is_one_line_and_nothing_in_the_log(client, capfd, name, asked, message):
     models = {"/attack": MODELS, "/audit": MODELS, "/edit": {"generator": COLOURS}}.get(name, {})

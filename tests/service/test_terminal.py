@@ -1,8 +1,10 @@
 import pytest
 
 from sia_gen.core.files import read_json
+from sia_gen.service.commands import terminal
 from sia_gen.service.commands.audit_tables import show_audit
 from sia_gen.service.commands.bench_tables import show_suite
+from sia_gen.service.commands.sheet_tables import show_attack
 from sia_gen.service.commands.terminal import show_table
 from sia_gen.service.runs import FIRST_RESULT
 
@@ -78,3 +80,22 @@ def test_a_long_last_column_is_wrapped_and_nothing_cut(capsys):
     out = capsys.readouterr().out
     assert "…" not in out
     assert out.count("age +1") == 40
+
+
+def test_of_many_changes_the_largest_are_shown(capsys):
+    changes = {f"a{number}": 10.0 - number for number in range(9)} | {"unmoved": 0.0}
+    face = {"face": 3, "before": "x", "after": "y", "correct": True, "success": True, "changes": changes}
+    face |= {"output_before": 0.9, "output_after": 0.1}
+    show_attack({"target": "t", "generator": "g", "reference": "label", "faces": [face]})
+    said = " ".join(capsys.readouterr().out.split())
+    assert "a0 +10, a1 +9, a2 +8, a3 +7, a4 +6, a5 +5 … and 3 smaller" in said
+    assert "a6" not in said
+
+
+def test_where_no_terminal_is_a_line_tells_now_and_then_how_far_it_is(capsys, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(terminal, "monotonic", lambda: clock[0])
+    progress = terminal.log_lines(10)
+    for clock[0], done in ((101, 0), (109, 1), (110, 2), (115, 3), (125, 3), (140, 3)):
+        progress(done, 9, "joint")
+    assert capsys.readouterr().err == "2 of 9: joint\n3 of 9: joint\n"

@@ -1,9 +1,12 @@
 """Models that visitors bring."""
 
 import json
+import os
+import shutil
 import stat
 import zipfile
 import zlib
+from functools import partial
 from threading import Thread
 from types import SimpleNamespace
 
@@ -16,6 +19,8 @@ from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import pretrained_folder
 from sia_gen.service import uploads
 from sia_gen.service.models import Models
+from sia_gen.service.offer import Offer
+from sia_gen.service.trial import try_out
 from sia_gen.service.uploads import Uploads, unpack
 from sia_gen.targets.load import load_target
 
@@ -24,7 +29,9 @@ FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
 
 
 @pytest.fixture
-def brought(tmp_path):
+def brought(tmp_path, monkeypatch):
+    """Where models are kept; they are not tried in a process of their own, which takes seconds."""
+    monkeypatch.setattr(uploads, "try_out", load_target)
     return Uploads(tmp_path / "models")
 
 
@@ -256,14 +263,22 @@ def test_what_is_too_large_on_the_hub_is_not_fetched(brought, hub, name, size, m
     assert hub.asked == [False]
 
 
-def test_what_was_brought_goes_when_the_service_ends(monkeypatch):
-    ends = []
-    monkeypatch.setattr(uploads.atexit, "register", lambda work, *given, **more: ends.append((work, given, more)))
-    folder = Uploads().folder
-    assert folder.is_dir()
-    for work, given, more in ends:
-        work(*given, **more)
-    assert not folder.exists()
+def test_what_was_brought_is_there_after_a_restart(brought, tmp_path):
+    name = brought.add(packed(tmp_path / "model.zip", model()), "")
+    offer = Offer(["g"], ["t"], Uploads(brought.folder))
+    assert offer.target(name) == str(brought.folder / name)
+    shutil.rmtree(brought.folder)
+    with pytest.raises(RequestError, match=rf"^the model '{name}' is no longer here; bring it again$"):
+        offer.target(name)
+
+
+def test_a_model_that_takes_too_long_or_too_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(uploads, "try_out", partial(try_out, memory=100_000_000))
+    with pytest.raises(
+        RequestError, match=r"^the model takes more than 0\.1 GB of memory with 32 faces; take a smaller"
+    ):
+        Uploads(tmp_path / "models").add(packed(tmp_path / "model.zip", model()), "")
+    assert list((tmp_path / "models").iterdir()) == []
 
 
 @pytest.mark.parametrize("text", ["../..", "owner", "os:getcwd", "https://host/owner/name", "a/b/c", "-"])
@@ -277,6 +292,14 @@ def test_gives_one_place_and_no_other(brought):
         brought.add(None, " ")
     for name in ("..", "/etc", "", "nobody", "a/b"):
         assert brought.place(name) is None
+
+
+def test_models_that_are_used_stay(brought, tmp_path):
+    name = brought.add(packed(tmp_path / "a.zip", model()), "")
+    os.utime(brought.folder / name, (0, 0))
+    assert brought.place(name) is not None
+    brought._tidy()
+    assert brought.place(name) is not None
 
 
 def test_old_models_go(brought, tmp_path, monkeypatch):

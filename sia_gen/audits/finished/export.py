@@ -22,7 +22,7 @@ from sia_gen.audits.run.results import UNEDITED, as_sampled_in, read_results, to
 from sia_gen.audits.run.run_folder import MADE_OF
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
-from sia_gen.core.files import HALF_WRITTEN, atomic, shipped, slug, writable_folder
+from sia_gen.core.files import HALF_WRITTEN, atomic, require_place, shipped, slug, writable_folder
 from sia_gen.core.images import to_bytes, to_pil
 
 BATCH = 32
@@ -80,6 +80,7 @@ def export(
     Raises `RequestError` for a run whose generator or attributes have changed since, or that has none by name, and for
     a folder that holds something else.
     """
+    require_place(out)
     finished = FinishedAudit.load(run, generator, device)
     report, settings, source, space = finished.report, finished.settings, finished.generator, finished.audited
     out = writable_folder(out)

@@ -24,6 +24,7 @@ def write_report(content: Mapping[str, Any], attributes: Sequence[Attribute], fo
     told = {
         "attribute_list": attributes,
         "rule": finding,
+        "entangled": content.get("entangled", ""),  # which older runs do not say
         "quick": finding.QUICK if content["settings"].get("quick") else "",
         "measured": content.get("measured", ""),
         "label_read": content["reference"] == VERIFIED,

@@ -24,7 +24,7 @@ from sia_gen.audits.run.job import worst_alone
 from sia_gen.audits.run.resolve import resolve
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
-from sia_gen.core.files import write_json
+from sia_gen.core.files import require_file_place, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Generator
@@ -65,6 +65,8 @@ def attack_table(
     of several labels, and without the extra "baselines".
     """
     face_seeds(seed, faces)
+    if out is not None:
+        require_file_place(out)
     if baselines is None or baselines:
         require_library()
     requests = []

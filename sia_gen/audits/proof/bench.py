@@ -19,7 +19,7 @@ from sia_gen.audits.run.run_folder import FORMAT
 from sia_gen.audits.verdict.finding import RULE
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
-from sia_gen.core.files import read_json, writable_folder, write_json
+from sia_gen.core.files import read_json, require_place, writable_folder, write_json
 from sia_gen.core.seeds import MAX_SEED, face_seeds
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
@@ -82,6 +82,7 @@ def planted_suite(
     if steps < 1:
         raise RequestError(f"steps={steps} is below 1; train for at least one step")
     face_seeds(seed, faces)  # every fault of the request shows before anything is trained
+    require_place(out)
     source = generator if isinstance(generator, Generator) else load_generator(generator, device)
     if isinstance(attributes, AttributeSpace):
         space = attributes

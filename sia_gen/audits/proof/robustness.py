@@ -24,7 +24,7 @@ from sia_gen.audits.run.job import worst_alone
 from sia_gen.audits.run.resolve import resolve
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
-from sia_gen.core.files import write_json
+from sia_gen.core.files import require_file_place, write_json
 from sia_gen.core.images import from_bytes
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Generator
@@ -70,6 +70,8 @@ def robustness(
     extra "baselines" unless ``radii`` is empty.
     """
     face_seeds(seed, faces)
+    if out is not None:
+        require_file_place(out)
     for radius in radii:
         if not 0 < radius <= 1:
             raise RequestError(f"radius {radius!r} is outside 0…1, the range of a pixel; give 1/255, for example")

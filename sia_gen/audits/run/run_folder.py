@@ -25,6 +25,7 @@ from sia_gen.core.files import (
     is_file,
     read_json,
     read_tensors,
+    require_place,
     tensors_digest,
     writable_folder,
     write_json,
@@ -54,19 +55,12 @@ class RunFolder:
         """
         settings = json.loads(json.dumps({"format": FORMAT, **settings}))  # as it reads back: tuples are lists
         self.path = Path(path)
-        if is_file(self.path / CONFIG):
-            found = read_json(self.path / CONFIG)
-            if not isinstance(found, dict) or not _finite(found.get("probe")):
-                raise RequestError(f"'{self.path}' holds something other than a run; choose another --out")
-            require_format(self.path, found, "choose another --out")
+        found = begun(self.path)
+        if found:
             self._compare(found, settings)
             require_same_weights(self.path, found["probe"], probe, "choose another --out")
         else:
             writable_folder(self.path)
-            if any(not path.name.startswith(".") for path in self.path.iterdir()):
-                raise RequestError(
-                    f"'{self.path}' holds files that are no run's; choose another --out or an empty folder"
-                )
             found = {**settings, "probe": list(probe), MADE_WITH: made_with()}
             write_json(self.path / CONFIG, found)
         self._made_with = found.get(MADE_WITH)
@@ -187,6 +181,20 @@ def _in_words(made: Any) -> str:
 def _finite(probe: Any) -> bool:
     """Whether this is what `probe` gives."""
     return isinstance(probe, list) and all(isinstance(value, float) and math.isfinite(value) for value in probe)
+
+
+def begun(path: Path) -> dict[str, Any]:
+    """The config of the run in a folder, empty where one can be begun; raises `RequestError` for any other place."""
+    if not is_file(path / CONFIG):
+        require_place(path)
+        if path.exists() and any(not file.name.startswith(".") for file in path.iterdir()):
+            raise RequestError(f"'{path}' holds files that are no run's; choose another --out or an empty folder")
+        return {}
+    found = read_json(path / CONFIG)
+    if not isinstance(found, dict) or not _finite(found.get("probe")):
+        raise RequestError(f"'{path}' holds something other than a run; choose another --out")
+    require_format(path, found, "choose another --out")
+    return found
 
 
 def require_format(run: Path, settings: Mapping[str, Any], remedy: str) -> None:

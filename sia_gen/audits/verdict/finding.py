@@ -85,8 +85,8 @@ def finding(content: Mapping[str, Any]) -> str:
         return (
             f"What stands out is {_join([row['name'] for row in named])}: moved alone, {subject} changed {output} by "
             f"{_number(strongest)} on average (95 % interval {_interval(strongest)}) and made {_percent(strongest)} of "
-            f"faces fail{_valid(strongest)}{_direction(strongest)}, against {_against(strongest)} for "
-            f"{_directions(strongest)}"
+            f"{content['correct']} faces fail{_valid(strongest)}{_direction(strongest)}, against {_against(strongest)} "
+            f"for {_directions(strongest)}"
             + "".join(f"; {row['name']} by {_number(row)} and {_percent(row)}, against {_against(row)}" for row in more)
             + "."
         )
@@ -136,18 +136,21 @@ def confirmation(content: Mapping[str, Any]) -> str:
     row = named[0] if named else content["arms"]["semantic"]
     told, kind = row["valid_confirmed"], "valid failures"
     what = f"{row['name']} alone" if named else "all attributes together"
-    low, high = told["interval"]
+    made, (low, high) = row["valid_successes"], told["interval"]
     if low <= EVEN <= high:  # few are valid: all of them may tell
-        told, kind = row["confirmed"], "failures, valid or not,"
+        told, kind, made = row["confirmed"], "failures, valid or not,", row["successes"]
         low, high = told["interval"]
     if not told["of"]:
         return f"No failing image is confirmed: none with {what} could be held against a render."
     lead = "Whether the failing images are true is open"
     if low > EVEN or high < EVEN:
         lead = f"The failing images are {'confirmed' if low > EVEN else 'not confirmed'}"
+    left = made - told["of"]
+    besides = f" The other {left} of {made} do not count: the target is wrong on their renders as they are."
     return (
         f"{lead}: of {told['of']} {kind} with {what}, {told['confirmed']} ({told['share']:.0%}, 95 % interval "
         f"{low:.0%} to {high:.0%}) fail, too, where the studio renders the same people with the same changes."
+        + (besides if left else "")
     )
 
 

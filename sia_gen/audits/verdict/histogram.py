@@ -31,7 +31,7 @@ from sia_gen.audits.run.results import (
 )
 from sia_gen.audits.verdict.chance import Chance, picture_change, points
 from sia_gen.audits.verdict.finding import above_control, above_others, confirmation, finding
-from sia_gen.audits.verdict.readings import collateral, explained, facial, subgroups
+from sia_gen.audits.verdict.readings import collateral, entangled, explained, facial, subgroups
 from sia_gen.core.errors import WorkError
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ def histogram(
     explained(rows, content["collateral"])
     content["gate"] = settings["gate"]
     content["parts"] = facial(folder, [row["name"] for row in rows], as_sampled_in(settings))
-    return {"finding": finding(content), "confirmation": confirmation(content), **content}
+    told = {"finding": finding(content), "confirmation": confirmation(content)}
+    return {**told, "entangled": entangled(rows, content["collateral"]), **content}
 
 
 def _require_same(arm: str, found: Outcomes, chance: Chance) -> None:

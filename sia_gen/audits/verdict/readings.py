@@ -17,6 +17,7 @@ from sia_gen.targets.points import PARTS
 from sia_gen.training.groups import SUBGROUPS, class_names
 
 MOVED = 0.5  # sd of an attribute: what drags another by as much may owe it its effect
+NAMED = 3  # of what an attribute drags along
 
 
 def collateral(folder: Path, spread: Mapping[str, float], unedited: str = "pixel") -> dict[str, Any]:
@@ -52,6 +53,23 @@ def explained(rows: Sequence[dict[str, Any]], found: Mapping[str, Any]) -> None:
             if other != row["name"] and far >= MOVED and strength[other] > strength[row["name"]]
         ]
         row["explained_by"] = max(dragged, key=lambda name: strength[name], default=None)
+
+
+def entangled(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> str:
+    """In one sentence, what the attributes that stand out dragged along; empty where that is nothing."""
+    names, said = list(found["names"]), []
+    for row in rows:
+        if not row["stands_out"] or row["name"] not in names:
+            continue
+        moved = zip(names, found["moved"][names.index(row["name"])], strict=True)
+        dragged = sorted((-far, other) for other, far in moved if far >= MOVED and other != row["name"])
+        if dragged:
+            parts = ", ".join(f"{other} by {-far:.1f} sd" for far, other in dragged[:NAMED])
+            more = len(dragged) - NAMED
+            said.append(f"{row['name']} also moved {parts}{f' and {more} more' if more > 0 else ''}")
+    if not said:
+        return ""
+    return f"As the verifier reads it, {'; '.join(said)}: part of the effect may be of these."
 
 
 def subgroups(folder: Path, units: Mapping[str, str], arm: str = "semantic") -> list[dict[str, Any]]:

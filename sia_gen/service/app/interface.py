@@ -19,7 +19,7 @@ from sia_gen.core.executors import Progress
 from sia_gen.core.files import shipped
 from sia_gen.core.seeds import face_seeds
 from sia_gen.service import catalogue, gpu
-from sia_gen.service.app.api import GENERATOR, TARGET, Api
+from sia_gen.service.app.api import GENERATOR, TARGET, Api, App
 from sia_gen.service.app.attack_panel import ATTACK, AttackPanel
 from sia_gen.service.app.audit_jobs import AuditJobs
 from sia_gen.service.app.audit_panel import AuditPanel
@@ -33,7 +33,7 @@ from sia_gen.service.commands.options import resolve
 from sia_gen.service.models import Models
 from sia_gen.service.offer import Offer
 from sia_gen.service.runs import RunStore
-from sia_gen.service.uploads import LARGEST, Uploads
+from sia_gen.service.uploads import FOLDER, LARGEST, Uploads
 from sia_gen.studio.factors import NAMES as FACTORS
 from sia_gen.targets.load import load_target
 
@@ -75,7 +75,7 @@ def build(
     generators = offer.generators
     attributes = {name: models.attributes(name).names for name in generators}
     cache = (CACHE_SECONDS, CACHE_SECONDS)
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=cache, fill_width=True) as app:
+    with App(title=TITLE, analytics_enabled=False, delete_cache=cache, fill_width=True) as app:
         Api(models, offer, programs, jobs, seed).make()  # before events whose functions have such names
         gr.Markdown(HEADING)
         gr.Markdown(ABOUT, elem_classes="about")
@@ -142,10 +142,11 @@ def launch(
     where = host or os.environ.get("GRADIO_SERVER_NAME") or HOME[0]
     if local and where not in HOME:
         raise RequestError(f"--local runs code that is named to it, so not for others on {where}; serve on {HOME[0]}")
-    offer = Offer(offered, audited, Uploads() if allow_models else None, local)
     share_threads()
-    jobs, models = Jobs(), Models(resolve(device))
-    app = build(offer, jobs, models=models, seed=seed).queue(max_size=WAITING)
+    store, jobs, models = RunStore(), Jobs(), Models(resolve(device))
+    uploads = Uploads(store.folder.resolve() / FOLDER) if allow_models else None
+    offer = Offer(offered, audited, uploads, local, models.device)
+    app = build(offer, jobs, store=store, models=models, seed=seed).queue(max_size=WAITING)
     try:
         with redirect_stdout(sys.stderr):  # stdout is for the address
             _, address, _ = app.launch(
@@ -164,6 +165,8 @@ def launch(
             )
         announce(address)
         jobs.start("nobody", partial(warm, models, offered[0]), ATTACK)
+        if _attacks_here():
+            jobs.start("nobody", lambda progress: models.look(offered[0], TARGET), "look")
         _until_told()
     except OSError as error:
         raise RequestError(f"cannot serve on port {port} of {host} ({error}); choose another --port") from None
@@ -184,13 +187,18 @@ def share_threads() -> None:
 
 
 def warm(models: Models, generator: str, progress: Progress) -> None:
-    """Load what the first attack and the first edit need, in the thread of attacks."""
-    models.editor(generator)
-    progress(1, 3, "loaded the editor")  # where it can be stopped
-    if TARGET in shipped("target") and not gpu.LENT:
+    """Load what the first attack and the first edit need, in the thread of attacks, beside `Models.look`."""
+    if _attacks_here():
         attacker = models.attacker(generator, TARGET)
-        progress(2, 3, "loaded the target")
-        _ = attacker.rendered, attacker.gate
+        progress(1, 3, "loaded the target")  # where it can be stopped
+        _ = attacker.rendered
+        progress(2, 3, "loaded the studio")
+    models.editor(generator)
+
+
+def _attacks_here() -> bool:
+    """Whether attacks use this process's models, and the target that is offered first comes with the package."""
+    return TARGET in shipped("target") and not gpu.LENT
 
 
 def _until_told() -> None:

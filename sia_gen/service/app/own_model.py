@@ -9,12 +9,16 @@ from typing import Any
 import gradio as gr
 
 from sia_gen.core.errors import RequestError, WorkError
-from sia_gen.service.uploads import KEPT_SECONDS, LARGEST, MB, Uploads
+from sia_gen.service.app.audit_request import fitting
+from sia_gen.service.runs import KEPT_SECONDS
+from sia_gen.service.trial import FACES, SECONDS
+from sia_gen.service.uploads import LARGEST, MB, Uploads
 from sia_gen.service.words import in_words
 
 TELLS = f"""An image classifier as transformers' `save_pretrained` writes it: a zip of its folder with safetensors and
-JSON files alone, up to {LARGEST // MB} MB, or its id on the hub. No code of it is run. It is kept for
-{KEPT_SECONDS // 3600} hours, and whoever has its name can use it."""
+JSON files alone, up to {LARGEST // MB} MB, or its id on the hub. No code of it is run; it is tried on {FACES} faces,
+for {SECONDS:g} s at most. It is kept for {KEPT_SECONDS // 86400} days after its last use, and whoever has its name can
+use it."""
 NOTHING = "does not say"
 
 
@@ -53,7 +57,8 @@ class OwnModel:
         """Check, keep and offer the model; the file that was sent is then removed."""
         path = None if archive is None else Path(archive)
         try:
-            name = self.uploads.add(path, hub or "", f"{meaning}:{cut}" if meaning else None)
+            with fitting():
+                name = self.uploads.add(path, hub or "", f"{meaning}:{cut}" if meaning else None)
         except (RequestError, WorkError) as error:
             raise gr.Error(str(error), duration=15, print_exception=False) from None
         if path is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sia_gen.attack.sia import SemanticImageAttack
+from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.audits.evidence.reference import reference_name
 from sia_gen.core.executors import Progress
 from sia_gen.core.files import writable_folder
@@ -60,7 +61,7 @@ def attack_sheet(
                 "success": bool(result.success[index]),
                 "output_before": float(result.output_before[index]),
                 "output_after": float(result.output_after[index]),
-                "changes": dict(zip(space.names, result.omega[index].tolist(), strict=True)),
+                "changes": _largest_first(space.attributes, result.omega[index].tolist()),
                 "steps": int(result.steps[index]),
                 "queries": int(found.queries[index]),
             }
@@ -74,6 +75,13 @@ def attack_sheet(
     }
     image = contact_sheet(list(pictures), [_label(row) for row in rows], COLUMNS, enlargement(generator.resolution))
     return Sheet(image, summary)
+
+
+def _largest_first(attributes: Sequence[Attribute], omega: Sequence[float]) -> dict[str, float]:
+    """Changes by name, in the order of their size in half ranges."""
+    pairs = zip(attributes, omega, strict=True)
+    ordered = sorted(pairs, key=lambda pair: -abs(pair[1]) / (pair[0].high - pair[0].low))
+    return {attribute.name: value for attribute, value in ordered}
 
 
 def _label(row: Mapping[str, Any]) -> str:

@@ -15,6 +15,8 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
     print(histogram["finding"])
     if histogram["confirmation"]:
         print(histogram["confirmation"])
+    if histogram.get("entangled"):  # which older runs do not say
+        print(histogram["entangled"])
     if histogram["settings"].get("quick"):
         print(finding.QUICK)
     towards = histogram["settings"].get("towards")

@@ -74,19 +74,20 @@ def find(
     from sia_gen.attributes.ways.channels import by_channels
     from sia_gen.attributes.ways.scorer import by_scorer, in_units
     from sia_gen.attributes.ways.unlabelled import by_contrast, by_prompts, by_sefa
-    from sia_gen.core.files import shipped, writable_folder
+    from sia_gen.core.files import require_place, shipped, writable_folder
     from sia_gen.core.seeds import face_seeds
     from sia_gen.generators.load import load_generator, place_of
     from sia_gen.service.commands.terminal import progress_bar, show_entries
 
     face_seeds(seed, faces)  # refuses wrong numbers before anything is loaded
-    place = resolve(device)
-    source = load_generator(generator, place)
     folder = out if out is not None else place_of(generator)
     if not isinstance(folder, Path):
         raise RequestError(f"'{generator}' is no folder that attributes could be written to; give --out")
     if out is None and generator in shipped("generator"):
         raise RequestError(f"the attributes of '{generator}' come with it and stay as they are; give --out")
+    require_place(folder)
+    place = resolve(device)
+    source = load_generator(generator, place)
     with progress_bar(quiet=as_json) as progress:
         if by is By.scorer:
             asked, judge = names_of(names), _scorer(scorer or "verifier", place)

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from sia_gen.core.errors import RequestError
-from sia_gen.core.files import atomic, writable_folder
+from sia_gen.core.files import atomic, require_file_place
 
 MAX_FACES = 64
 TILE = 128
@@ -33,10 +33,7 @@ def require_png(path: Path) -> Path:
     """The path, if a PNG can be written there; raises `RequestError` before any work is done for it."""
     if path.suffix.lower() != ".png":
         raise RequestError(f"'{path}' is no PNG; give --out a name that ends in .png")
-    if path.is_dir():
-        raise RequestError(f"'{path}' is a folder; give --out another name")
-    writable_folder(path.parent)
-    return path
+    return require_file_place(path)
 
 
 def require_few(faces: Mapping[int, int]) -> None:

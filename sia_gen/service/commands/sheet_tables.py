@@ -8,6 +8,8 @@ from typing import Any
 from sia_gen.service.commands.terminal import show_table
 from sia_gen.service.words import HOW_READ
 
+SHOWN = 6  # changes of an attacked face
+
 
 def show_attack(summary: Mapping[str, Any]) -> None:
     """Print what `attack_sheet` found, a row per face."""
@@ -20,11 +22,17 @@ def show_attack(summary: Mapping[str, Any]) -> None:
                 _text(row["before"]) + ("" if row["correct"] else " (wrong as it is)"),
                 _text(row["after"]) + (" (fails)" if row["success"] else ""),
                 f"{row['output_before']:.3f} → {row['output_after']:.3f}",
-                ", ".join(f"{name} {value:+.3g}" for name, value in row["changes"].items() if value),
+                _changes(row["changes"]),
             ]
             for row in summary["faces"]
         ],
     )
+
+
+def _changes(changes: Mapping[str, float]) -> str:
+    """The first of the changes, which are the largest, and how many more there are."""
+    moved = [f"{name} {value:+.3g}" for name, value in changes.items() if value]
+    return ", ".join(moved[:SHOWN]) + (f" … and {len(moved) - SHOWN} smaller" if len(moved) > SHOWN else "")
 
 
 def _text(said: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any, Literal
 
 from rich.console import Console
@@ -16,14 +17,21 @@ from sia_gen.core import executors
 
 BAR_WIDTH = 12
 PIPE_WIDTH = 160  # a pipe has no width to fit into
+LOG_SECONDS = 10.0  # between two lines of progress in a log
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 @contextmanager
 def progress_bar(quiet: bool) -> Iterator[executors.Progress | None]:
-    """A progress callback that draws on stderr; None where nobody looks (``quiet``, or stderr is no terminal)."""
-    if quiet or not sys.stderr.isatty():
+    """A progress callback that draws on stderr, or writes a line there now and then where that is no terminal.
+
+    None where nobody looks (``quiet``).
+    """
+    if quiet:
         yield None
+        return
+    if not sys.stderr.isatty():
+        yield log_lines(LOG_SECONDS)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -33,6 +41,19 @@ def progress_bar(quiet: bool) -> Iterator[executors.Progress | None]:
             bar.update(task, completed=done, total=total, description=escape(what))
 
         yield show
+
+
+def log_lines(seconds: float) -> executors.Progress:
+    """A progress callback that writes a line on stderr when what is done has changed, at most every ``seconds``."""
+    last = [monotonic(), ""]
+
+    def show(done: int, total: int, what: str) -> None:
+        line = f"{done} of {total}: {what}"
+        if monotonic() - last[0] >= seconds and line != last[1]:
+            print(line, file=sys.stderr, flush=True)
+            last[:] = monotonic(), line
+
+    return show
 
 
 def bar(share: float, width: int = BAR_WIDTH) -> str:
