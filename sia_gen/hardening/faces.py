@@ -49,9 +49,7 @@ class Faces:
         plain = self._pictures(codes, None)
 
         def look(part: slice, show: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
-            images = show(plain)
-            truth = self.truth.of(seeds[part], images)
-            return truth, self.truth.lesson(seeds[part], images, truth)
+            return self.truth.of(seeds[part], show(plain))
 
         truth, lessons = self._known(codes, look)
         if regimen.hard == "no":
@@ -59,9 +57,7 @@ class Faces:
         changed = self._changed(codes, seeds, truth, regimen, target, progress)
 
         def look_again(part: slice, show: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
-            images = show(changed)
-            after, known = self.truth.after(images, show(plain), truth[part])
-            return self.truth.lesson(seeds[part], images, after), known
+            return self.truth.after(seeds[part], show(changed), show(plain), truth[part])
 
         again, known = self._known(codes, look_again)
         return torch.cat([plain, changed[known.cpu()]]), torch.cat([lessons, again[known]]).cpu()

@@ -44,13 +44,15 @@ DEFAULT = "sia-semantic"
 @dataclass(frozen=True)
 class Hardened:
     """What came of it: the ``folder`` of the model, its ``figures`` before and after, and where there was a run its
-    second audit's ``comparison`` with the first, and the ``page`` that shows both."""
+    second audit's ``comparison`` with the first, the ``page`` that shows both, and the ``seconds`` that drawing faces
+    and learning took; None of a folder of an older version."""
 
     folder: Path
     target: Target
     figures: dict[str, Any] | None
     comparison: dict[str, Any] | None
     page: Path
+    seconds: dict[str, float] | None
 
 
 def harden(
@@ -90,12 +92,13 @@ def harden(
     )  # fmt: skip
     folder = _open(out, asked.told)
     if not is_file(folder / TRAINING):
-        teach(asked, folder / WORK, progress)
-        once(lambda: _finish(asked, folder))
+        took = teach(asked, folder / WORK, progress)
+        once(lambda: _finish(asked, folder, took))
     mended = configured(_mended(asked, folder, device), asked.label, None)
     comparison = _again(asked, mended, folder, device, progress) if again and asked.finished is not None else None
-    found = read_json(folder / TRAINING)["figures"]
-    return Hardened(folder, mended, found, comparison, _tell(asked, folder, found, comparison))
+    kept = read_json(folder / TRAINING)
+    found = kept["figures"]
+    return Hardened(folder, mended, found, comparison, _tell(asked, folder, found, comparison), kept.get("seconds"))
 
 
 def _open(out: str | Path, told: dict[str, Any]) -> Path:
@@ -118,7 +121,7 @@ def _open(out: str | Path, told: dict[str, Any]) -> Path:
     return folder
 
 
-def _finish(asked: Asked, folder: Path) -> None:
+def _finish(asked: Asked, folder: Path, seconds: dict[str, float]) -> None:
     """Save the model with its figures, and leave nothing of the work."""
     named, model = asked.named, asked.model
     bare = named.partition(MARK)[0] if isinstance(named, str) else named
@@ -133,7 +136,7 @@ def _finish(asked: Asked, folder: Path) -> None:
         found = {"measure": measure}
         found |= {name: figures(each, data, asked.faces.focus, asked.device) for name, each in pair}
     write_card(asked.told, asked.regimen.words, found, folder)
-    write_json(folder / TRAINING, {"settings": asked.told, "figures": found})
+    write_json(folder / TRAINING, {"settings": asked.told, "figures": found, "seconds": seconds})
     shutil.rmtree(folder / WORK, ignore_errors=True)
 
 

@@ -96,6 +96,7 @@ def resolve(
         named = target
         model = target if isinstance(target, Target) else load_target(named, device)
         source, space = _faces_of(generator, attributes, device)
+        attack = replace(attack, epsilon=settings.epsilon)
     model = _plain(configured(model, label, None))
     if isinstance(model.task, Keypoints) and chosen.augment != "no":
         raise RequestError(f"'{by}' turns and shifts pictures, which moves landmarks; choose another regimen")
