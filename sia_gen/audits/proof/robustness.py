@@ -18,7 +18,7 @@ from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.evidence.reference import VERIFIER, unfollowed
 from sia_gen.audits.evidence.rendered import DrawnOnce, Rendered, StudioGenerator
 from sia_gen.audits.evidence.statistics import wilson
-from sia_gen.audits.proof.baselines import ENSEMBLE, names, pixel_attack, require_library
+from sia_gen.audits.proof.baselines import ensemble, pixel_attack, require_library
 from sia_gen.audits.proof.corruptions import CORRUPTIONS, STRENGTHS, corrupted
 from sia_gen.audits.proof.figures import Truths, figures, measured
 from sia_gen.audits.proof.judge import Judge, counted, remembered
@@ -166,7 +166,7 @@ class Report:
         judge = self.judge
         of = judge.correct.cpu()
         fallen = torch.zeros_like(of)
-        tried = [name for name in ENSEMBLE if name in names(self.target)] if self._classes else []
+        tried = ensemble(self.target) if self._classes else []
         for number, name in enumerate(tried):
             self.say(number, len(tried), f"{name} within {radius * 255:.3g}/255")
             rows = (of & ~fallen).nonzero().flatten().to(judge.original.device)
