@@ -82,9 +82,9 @@ def harden(
     said of the unedited face. No picture from outside is used, unless ``data`` is a folder of labelled ones, as
     `read_labelled` reads it, which a classifier then learns from besides.
 
-    Interrupted, the same call goes on, and on a CPU ends with the same weights. `accelerate launch` shares the steps
-    among processes. Raises `RequestError` for a target that cannot be trained or has no label that the verifier reads,
-    and for a folder that holds something else.
+    Interrupted, the same call goes on, and on a CPU ends with the same weights. Several processes share the steps, see
+    `sia_gen.training.processes`. Raises `RequestError` for a target that cannot be trained or has no label that the
+    verifier reads, and for a folder that holds something else.
     """
     asked = resolve(
         target, run, generator, attributes, label, data, by, settings or HardeningSettings(), seed, device, precision,

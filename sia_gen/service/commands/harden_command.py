@@ -56,7 +56,11 @@ def harden(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Harden a classifier on generated faces that make it fail, and audit it again."""
+    """Harden a classifier on generated faces that make it fail, and audit it again.
+
+    Several processes share the steps, on GPUs or with --device cpu: accelerate launch --multi_gpu --num_processes 2 -m
+    sia_gen.cli harden …
+    """
     from sia_gen.hardening.harden import harden as work
     from sia_gen.hardening.regimens import HardeningSettings
     from sia_gen.service.commands.options import radius
