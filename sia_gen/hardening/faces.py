@@ -51,13 +51,13 @@ class Faces:
         def look(part: slice, show: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
             return self.truth.of(seeds[part], show(plain))
 
-        truth, lessons = self._known(codes, look)
+        truth, lessons, read = self._known(codes, look)
         if regimen.hard == "no":
             return plain, lessons.cpu()
         changed = self._changed(codes, seeds, truth, regimen, target, progress)
 
         def look_again(part: slice, show: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
-            return self.truth.after(seeds[part], show(changed), show(plain), truth[part])
+            return self.truth.after(seeds[part], show(changed), truth[part], read[part])
 
         again, known = self._known(codes, look_again)
         return torch.cat([plain, changed[known.cpu()]]), torch.cat([lessons, again[known]]).cpu()

@@ -34,16 +34,16 @@ class Truth(Protocol):
         """Where that comes from."""
         ...
 
-    def of(self, seeds: Sequence[int], images: Images) -> tuple[Tensor, Tensor]:
-        """Of unedited faces, as the model's task expects it ``[N, ...]``; and what is to be learnt of them: the same,
-        or of classes their probabilities."""
+    def of(self, seeds: Sequence[int], images: Images) -> tuple[Tensor, Tensor, Tensor]:
+        """Of unedited faces: as the model's task expects it ``[N, ...]``; what is to be learnt of them, which is the
+        same, or of classes their probabilities; and what was read off them, which `after` asks for."""
         ...
 
     def after(
-        self, seeds: Sequence[int], images: Images, before: Images, truth: Tensor
+        self, seeds: Sequence[int], images: Images, truth: Tensor, before: Tensor
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """What is to be learnt of faces ``before`` of which ``truth`` was right, edited to ``images``; and of which
-        that is known ``[N]``."""
+        """What is to be learnt of edited faces, of which ``truth`` was right and ``before`` was read unedited; and of
+        which that is known ``[N]``."""
         ...
 
 
@@ -64,19 +64,19 @@ class LabelTruth:
     def words(self) -> str:
         return "what the generator was told of them and what the verifier reads" if self.told else "the verifier"
 
-    def of(self, seeds: Sequence[int], images: Images) -> tuple[Tensor, Tensor]:
+    def of(self, seeds: Sequence[int], images: Images) -> tuple[Tensor, Tensor, Tensor]:
         assert self.target.label is not None
         read = self.verified.verifier.read(images)
         values = self._told(seeds, read) if self.told else self._own(read)
         if not isinstance(self.target.task, Classification):
-            return values[:, None], values[:, None]
-        return classify(values, self.target.label.thresholds), self._chances(seeds, read)
+            return values[:, None], values[:, None], read
+        return classify(values, self.target.label.thresholds), self._chances(seeds, read), read
 
     def after(
-        self, seeds: Sequence[int], images: Images, before: Images, truth: Tensor
+        self, seeds: Sequence[int], images: Images, truth: Tensor, before: Tensor
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         read = self.verified.verifier.read(images)
-        known = self.verified.kept(before, read, self.verified.read(before))
+        known = self.verified.still(before, read)
         return (self._chances(seeds, read) if isinstance(self.target.task, Classification) else truth), known
 
     def _chances(self, seeds: Sequence[int], read: Tensor) -> Tensor:
@@ -106,12 +106,12 @@ class PointTruth:
     verifier: Verifier
     words: str = "the verifier's landmarks"
 
-    def of(self, seeds: Sequence[int], images: Images) -> tuple[Tensor, Tensor]:
+    def of(self, seeds: Sequence[int], images: Images) -> tuple[Tensor, Tensor, Tensor]:
         points = self.verifier.read_landmarks(images)
-        return points, points
+        return points, points, points
 
     def after(
-        self, seeds: Sequence[int], images: Images, before: Images, truth: Tensor
+        self, seeds: Sequence[int], images: Images, truth: Tensor, before: Tensor
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         return self.verifier.read_landmarks(images), torch.ones(len(images), dtype=torch.bool, device=images.device)
 
@@ -123,12 +123,12 @@ class OwnTruth:
     target: Target
     words: str = "what the model said of them unedited"
 
-    def of(self, seeds: Sequence[int], images: Images) -> tuple[Tensor, Tensor]:
+    def of(self, seeds: Sequence[int], images: Images) -> tuple[Tensor, Tensor, Tensor]:
         said = self.target.task.decide(ask(self.target, images))
-        return said, said
+        return said, said, said
 
     def after(
-        self, seeds: Sequence[int], images: Images, before: Images, truth: Tensor
+        self, seeds: Sequence[int], images: Images, truth: Tensor, before: Tensor
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         return truth, torch.ones(len(images), dtype=torch.bool, device=images.device)
 

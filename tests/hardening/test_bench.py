@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from sia_gen import load_target
+from sia_gen.audits.evidence import validity
 from sia_gen.audits.proof import robustness as measuring
 from sia_gen.core.errors import RequestError
 from sia_gen.hardening import bench as module
@@ -77,6 +78,7 @@ def quick(monkeypatch):
     for name, count in (("CLEAN", 60), ("EXTREME", 1)):
         monkeypatch.setattr(measuring, name, count)
     monkeypatch.setattr(hardening, "JUDGED", 60)
+    monkeypatch.setattr(validity, "COMPARED", 16)
     monkeypatch.setattr(module, "STEPS", 1)
     done = {"read": 0, "hardened": 0}
     read, harden = measuring.read_renders, module.harden

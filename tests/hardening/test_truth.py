@@ -61,12 +61,14 @@ def faces(generator):
 def test_a_value_is_what_the_generator_was_told_of_a_face(generator, faces):
     truth = truth_of(age(), generator, CPU)
     wanted = sample(SEEDS).values[:, [NAMES.index("age")]]
-    assert torch.equal(truth.of(SEEDS, faces)[0], wanted)
+    told, lesson, read = truth.of(SEEDS, faces)
+    assert torch.equal(told, wanted)
+    assert torch.equal(lesson, wanted)
     assert truth.words.startswith("what the generator was told of them")
-    same, known = truth.after(SEEDS, faces, faces, wanted)
+    same, known = truth.after(SEEDS, faces, wanted, read)
     assert torch.equal(same, wanted)
     assert known.all()
-    _, known = truth.after(SEEDS, faces.flip(0), faces, wanted)  # of other people of other ages
+    _, known = truth.after(SEEDS, faces.flip(0), wanted, read)  # of other people of other ages
     assert not known.all()
 
 
@@ -83,8 +85,8 @@ def test_elsewhere_the_verifier_reads_it_if_it_knows_such_faces(faces, monkeypat
 
 def test_landmarks_are_read_off_each_picture(generator, faces):
     truth = truth_of(load_target("landmarks-68"), generator, CPU)
-    straight, _ = truth.of(SEEDS, faces)
-    turned, known = truth.after(SEEDS, faces.flip(3), faces, straight)
+    straight, _, read = truth.of(SEEDS, faces)
+    turned, known = truth.after(SEEDS, faces.flip(3), straight, read)
     assert known.all()
     assert normalised_error(turned, in_a_mirror(straight)).mean() < 0.05
     assert (turned - straight).abs().mean() > 0.01
@@ -93,9 +95,9 @@ def test_landmarks_are_read_off_each_picture(generator, faces):
 def test_several_labels_are_to_stay_as_the_model_said(generator, faces):
     target = ModuleTarget(Flat(2), MultiLabel(("smile", "glasses")), "both")
     truth = truth_of(target, generator, CPU)
-    said, _ = truth.of(SEEDS, faces)
+    said, _, read = truth.of(SEEDS, faces)
     assert torch.equal(said, target.predict(faces) > 0)
-    after, known = truth.after(SEEDS, 1 - faces, faces, said)
+    after, known = truth.after(SEEDS, 1 - faces, said, read)
     assert torch.equal(after, said)
     assert known.all()
 
@@ -249,7 +251,7 @@ def test_classes_are_learnt_as_probabilities_by_the_distance_from_their_cuts(gen
     index = [factor.name for factor in verifier.factors].index("age")
     values = verifier.read(faces)[:, index]
     for truth, wanted in ((told, (values + sample(SEEDS).values[:, NAMES.index("age")]) / 2), (read, values)):
-        _, chances = truth.of(SEEDS, faces)
+        _, chances, _ = truth.of(SEEDS, faces)
         assert chances.shape == (4, 5)
         torch.testing.assert_close(chances.sum(1), torch.ones(4))
         assert chances.min() >= 0
