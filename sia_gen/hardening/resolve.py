@@ -112,7 +112,7 @@ def resolve(
         "generator": source.name, "attributes": space.names, "focus": list(focus), "label": label,
         "truth": truth.words, "data": None if clean is None else [len(clean.labels), clean.digest],
     }  # fmt: skip
-    faces = Faces(source, space, truth, attack, focus, settings.attacked, by_whom)
+    faces = Faces(source, space, truth, attack, focus, settings.attacked, by_whom, precision)
     return Asked(
         named, model, student, faces, chosen, settings, seed, precision, place, label, finished, clean, told
     )  # fmt: skip

@@ -260,7 +260,7 @@ def hardening(
     ] = True,
     generator: Generator = "faces-stylegan2",
     attributes: Attributes = None,
-    precision: Annotated[str, typer.Option(help="Of the training: no or bf16.")] = "no",
+    precision: Annotated[str, typer.Option(help="Of drawing and training: no or bf16.")] = "no",
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",

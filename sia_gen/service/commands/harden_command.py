@@ -51,7 +51,7 @@ def harden(
     rate: Annotated[float, typer.Option(help="Learning rate at its highest.")] = 2e-3,
     epsilon: Epsilon = "1/255",
     again: Annotated[bool, typer.Option("--audit/--no-audit", help="Audit the hardened model as the run did.")] = True,
-    precision: Annotated[str, typer.Option(help="Of the training: no or bf16.")] = "no",
+    precision: Annotated[str, typer.Option(help="Of drawing and training: no or bf16.")] = "no",
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
