@@ -257,3 +257,27 @@ def test_classes_are_learnt_as_probabilities_by_the_distance_from_their_cuts(gen
         assert chances.min() >= 0
         oldest = ((wanted - target.label.thresholds[-1]) / verifier.factors[index].off).sigmoid()
         torch.testing.assert_close(chances[:, -1], oldest)
+
+
+def test_faces_are_drawn_and_attacked_in_the_precision_asked():
+    generator, seen = colours(), {"drawn": [], "asked": []}
+    render = generator.render
+
+    def drawing(*given):
+        seen["drawn"].append(torch.is_autocast_enabled("cpu"))
+        return render(*given)
+
+    def judge(images):
+        seen["asked"].append(torch.is_autocast_enabled("cpu"))
+        return images.mean(dim=(2, 3))[:, :2]
+
+    generator.render = drawing
+    target = ModuleTarget(judge, Classification(("a", "b")), "judge")
+    attack = SemanticImageAttack(steps=1, epsilon=0.0)
+    for precision in ("no", "bf16"):
+        for kept in seen.values():
+            kept.clear()
+        made = Faces(generator, generator.attributes, OwnTruth(target), attack, (), 0.5, precision=precision)
+        made.draw(range(4), REGIMENS["sia-semantic"], target, lambda *told: None)
+        assert set(seen["drawn"]) == {precision == "bf16"}
+        assert (True in seen["asked"]) == (precision == "bf16")  # the verifier, here the target, reads in full
