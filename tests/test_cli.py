@@ -21,7 +21,7 @@ IS_RED = "tests.standins:is_red"
 COMMANDS = [
     *(["audit"], ["compare"], ["harden"], ["export"], ["attack"], ["edit"], ["list"], ["serve"], ["studio", "render"]),
     ["rebalance"],
-    *(["bench", what] for what in ("planted", "rendering", "attacks", "imbalance")),
+    *(["bench", what] for what in ("planted", "rendering", "attacks", "robustness", "hardening", "imbalance")),
     *(["train", what] for what in ("generator", "verifier", "target", "attributes")),
 ]
 
@@ -114,6 +114,10 @@ finally:
         (["bench", "planted", "--models", "0"], "models=0 is below 1; train at least one"),
         (["bench", "planted", "--renders", "absent"], "'absent' holds no renders; name a folder that"),
         (["bench", "rendering", "run", "--makehuman", "m", "--faces", "0"], "faces=0 is below 1; render one face or"),
+        (["bench", "hardening", "--by", "magic"], "unknown regimen 'magic': there are standard, random"),
+        (["bench", "hardening", "--by", ""], "by='' names no regimen; name one, as sia-semantic"),
+        (["bench", "hardening", "--seeds", "0"], "seeds=0 is outside 1…1000"),
+        (["bench", "hardening", "--radii", "two"], "radii=two is no number; write it as 1/255 or 0.004"),
         (["train", "target"], "Missing option '--renders'; see 'sia-gen train target --help'"),
         (
             ["train", "generator", "--renders", "r", "--out", "o", "--precision", "fp8"],

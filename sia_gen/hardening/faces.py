@@ -17,7 +17,7 @@ from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attack.starts import random_omega
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.evidence.reference import VERIFIER, Followed, followed
-from sia_gen.core.executors import Batches, Progress
+from sia_gen.core.executors import Batches, Precision, Progress, autocast
 from sia_gen.core.images import from_bytes, quantise, to_bytes
 from sia_gen.generators.generator import Codes, Generator
 from sia_gen.hardening.regimens import Regimen
@@ -30,7 +30,7 @@ BATCH = 32
 @dataclass(frozen=True)
 class Faces:
     """Where faces come from. ``focus`` are attributes that half of them are moved along alone, where there are any;
-    ``attacked`` is the share that an attack changes, where the regimen has one."""
+    ``attacked`` is the share that an attack changes, where the regimen has one; faces are drawn in ``precision``."""
 
     generator: Generator
     space: AttributeSpace
@@ -39,6 +39,7 @@ class Faces:
     focus: tuple[str, ...]
     attacked: float = 1.0
     verifier: str = VERIFIER
+    precision: Precision = "no"
 
     def draw(self, seeds: Sequence[int], regimen: Regimen, target: Target, progress: Progress) -> tuple[Tensor, Tensor]:
         """Pictures uint8 ``[M, 3, R, R]`` and what is to be learnt of them: each face as it is, and as changed.
@@ -49,19 +50,15 @@ class Faces:
         plain = self._pictures(codes, None)
 
         def look(part: slice, show: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
-            images = show(plain)
-            truth = self.truth.of(seeds[part], images)
-            return truth, self.truth.lesson(seeds[part], images, truth)
+            return self.truth.of(seeds[part], show(plain))
 
-        truth, lessons = self._known(codes, look)
+        truth, lessons, read = self._known(codes, look)
         if regimen.hard == "no":
             return plain, lessons.cpu()
         changed = self._changed(codes, seeds, truth, regimen, target, progress)
 
         def look_again(part: slice, show: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
-            images = show(changed)
-            after, known = self.truth.after(images, show(plain), truth[part])
-            return self.truth.lesson(seeds[part], images, after), known
+            return self.truth.after(seeds[part], show(changed), truth[part], read[part])
 
         again, known = self._known(codes, look_again)
         return torch.cat([plain, changed[known.cpu()]]), torch.cat([lessons, again[known]]).cpu()
@@ -72,7 +69,9 @@ class Faces:
 
         def render(part: slice) -> Tensor:
             moved = None if omega is None else omega[part].to(codes.device)
-            return to_bytes(quantise(edit(self.generator, self.space, codes[part], moved).float())).cpu()
+            with autocast(codes.device, self.precision):
+                images = edit(self.generator, self.space, codes[part], moved)
+            return to_bytes(quantise(images.float())).cpu()
 
         return torch.cat(list(Batches(BATCH)(len(codes), render)))
 
@@ -92,12 +91,14 @@ class Faces:
     ) -> Tensor:  # fmt: skip
         """The same faces changed, uint8 ``[N, 3, R, R]``: at random, the first of them by the attack."""
         alone = self._alone(len(seeds))
-        changed = self._pictures(codes, self._random(seeds, alone))
+        omega, device = self._random(seeds, alone), codes.device
         if regimen.hard == "random":
-            return changed
-        asked = followed(target, codes.device, self.verifier)
+            return self._pictures(codes, omega)
+        asked = followed(target, device, self.verifier)
         attack = self.attack if regimen.hard == "joint" else replace(self.attack, epsilon=0.0)
         first = torch.arange(len(seeds)) < round(self.attacked * len(seeds))
+        side, left = self.generator.resolution, torch.ones(len(seeds), dtype=torch.bool)
+        changed = torch.empty(len(seeds), 3, side, side, dtype=torch.uint8)
         for index in range(-1, len(self.focus)):
             rows = ((alone == index) & first).nonzero().flatten()
             if not len(rows):
@@ -106,12 +107,16 @@ class Faces:
             # One attribute is searched from end to end; with pixels it is then followed uphill like several.
             chosen = attack.alone() if index >= 0 and regimen.hard == "semantic" else attack
             progress(index + 1, len(self.focus) + 1, "attacking faces")
-            result = chosen.suited(asked)(
-                self.generator, space, asked, codes[rows.to(codes.device)],
+            result = replace(chosen.suited(asked), precision=self.precision)(
+                self.generator, space, asked, codes[rows.to(device)],
                 None if isinstance(asked, Followed) else truth[rows.to(truth.device)],
                 seeds=[seeds[row] for row in rows.tolist()],
             )  # fmt: skip
-            changed[rows[result.correct]] = result.adversarial[result.correct]  # others are wrong as they are
+            right = rows[result.correct]  # others are wrong as they are
+            changed[right], left[right] = result.adversarial[result.correct], False
+        rows = left.nonzero().flatten()
+        if len(rows):
+            changed[rows] = self._pictures(codes[rows.to(device)], omega[rows])
         return changed
 
     def _alone(self, faces: int) -> Tensor:

@@ -44,13 +44,15 @@ DEFAULT = "sia-semantic"
 @dataclass(frozen=True)
 class Hardened:
     """What came of it: the ``folder`` of the model, its ``figures`` before and after, and where there was a run its
-    second audit's ``comparison`` with the first, and the ``page`` that shows both."""
+    second audit's ``comparison`` with the first, the ``page`` that shows both, and the ``seconds`` that drawing faces
+    and learning took; None of a folder of an older version."""
 
     folder: Path
     target: Target
     figures: dict[str, Any] | None
     comparison: dict[str, Any] | None
     page: Path
+    seconds: dict[str, float] | None
 
 
 def harden(
@@ -80,9 +82,9 @@ def harden(
     said of the unedited face. No picture from outside is used, unless ``data`` is a folder of labelled ones, as
     `read_labelled` reads it, which a classifier then learns from besides.
 
-    Interrupted, the same call goes on, and on a CPU ends with the same weights. `accelerate launch` shares the steps
-    among processes. Raises `RequestError` for a target that cannot be trained or has no label that the verifier reads,
-    and for a folder that holds something else.
+    Interrupted, the same call goes on, and on a CPU ends with the same weights. Several processes share the steps, see
+    `sia_gen.training.processes`. Raises `RequestError` for a target that cannot be trained or has no label that the
+    verifier reads, and for a folder that holds something else.
     """
     require_place(out)
     asked = resolve(
@@ -91,12 +93,13 @@ def harden(
     )  # fmt: skip
     folder = _open(out, asked.told)
     if not is_file(folder / TRAINING):
-        teach(asked, folder / WORK, progress)
-        once(lambda: _finish(asked, folder))
+        took = teach(asked, folder / WORK, progress)
+        once(lambda: _finish(asked, folder, took))
     mended = configured(_mended(asked, folder, device), asked.label, None)
     comparison = _again(asked, mended, folder, device, progress) if again and asked.finished is not None else None
-    found = read_json(folder / TRAINING)["figures"]
-    return Hardened(folder, mended, found, comparison, _tell(asked, folder, found, comparison))
+    kept = read_json(folder / TRAINING)
+    found = kept["figures"]
+    return Hardened(folder, mended, found, comparison, _tell(asked, folder, found, comparison), kept.get("seconds"))
 
 
 def _open(out: str | Path, told: dict[str, Any]) -> Path:
@@ -119,7 +122,7 @@ def _open(out: str | Path, told: dict[str, Any]) -> Path:
     return folder
 
 
-def _finish(asked: Asked, folder: Path) -> None:
+def _finish(asked: Asked, folder: Path, seconds: dict[str, float]) -> None:
     """Save the model with its figures, and leave nothing of the work."""
     named, model = asked.named, asked.model
     bare = named.partition(MARK)[0] if isinstance(named, str) else named
@@ -134,7 +137,7 @@ def _finish(asked: Asked, folder: Path) -> None:
         found = {"measure": measure}
         found |= {name: figures(each, data, asked.faces.focus, asked.device) for name, each in pair}
     write_card(asked.told, asked.regimen.words, found, folder)
-    write_json(folder / TRAINING, {"settings": asked.told, "figures": found})
+    write_json(folder / TRAINING, {"settings": asked.told, "figures": found, "seconds": seconds})
     shutil.rmtree(folder / WORK, ignore_errors=True)
 
 

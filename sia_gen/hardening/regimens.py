@@ -52,7 +52,7 @@ class HardeningSettings:
     batch     pictures of a step
     rate      learning rate at its highest
     attack    steps of the attack on each face
-    epsilon   radius of what PGD and TRADES add to pixels
+    epsilon   radius of what PGD, TRADES and, where no audit says another, the attack add to pixels
     """
 
     faces: int = 4000

@@ -96,6 +96,7 @@ def resolve(
         named = target
         model = target if isinstance(target, Target) else load_target(named, device)
         source, space = _faces_of(generator, attributes, device)
+        attack = replace(attack, epsilon=settings.epsilon)
     model = _plain(configured(model, label, None))
     if isinstance(model.task, Keypoints) and chosen.augment != "no":
         raise RequestError(f"'{by}' turns and shifts pictures, which moves landmarks; choose another regimen")
@@ -111,7 +112,7 @@ def resolve(
         "generator": source.name, "attributes": space.names, "focus": list(focus), "label": label,
         "truth": truth.words, "data": None if clean is None else [len(clean.labels), clean.digest],
     }  # fmt: skip
-    faces = Faces(source, space, truth, attack, focus, settings.attacked, by_whom)
+    faces = Faces(source, space, truth, attack, focus, settings.attacked, by_whom, precision)
     return Asked(
         named, model, student, faces, chosen, settings, seed, precision, place, label, finished, clean, told
     )  # fmt: skip

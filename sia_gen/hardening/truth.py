@@ -34,16 +34,16 @@ class Truth(Protocol):
         """Where that comes from."""
         ...
 
-    def of(self, seeds: Sequence[int], images: Images) -> Tensor:
-        """Of unedited faces, as the model's task expects it ``[N, ...]``."""
+    def of(self, seeds: Sequence[int], images: Images) -> tuple[Tensor, Tensor, Tensor]:
+        """Of unedited faces: as the model's task expects it ``[N, ...]``; what is to be learnt of them, which is the
+        same, or of classes their probabilities; and what was read off them, which `after` asks for."""
         ...
 
-    def after(self, images: Images, before: Images, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """Of faces ``before`` of which ``truth`` was right, edited to ``images``; and of which it is known ``[N]``."""
-        ...
-
-    def lesson(self, seeds: Sequence[int], images: Images, truth: Tensor) -> Tensor:
-        """What is to be learnt of faces of which ``truth`` is right: that, or of classes their probabilities."""
+    def after(
+        self, seeds: Sequence[int], images: Images, truth: Tensor, before: Tensor
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """What is to be learnt of edited faces, of which ``truth`` was right and ``before`` was read unedited; and of
+        which that is known ``[N]``."""
         ...
 
 
@@ -64,36 +64,39 @@ class LabelTruth:
     def words(self) -> str:
         return "what the generator was told of them and what the verifier reads" if self.told else "the verifier"
 
-    def of(self, seeds: Sequence[int], images: Images) -> Tensor:
+    def of(self, seeds: Sequence[int], images: Images) -> tuple[Tensor, Tensor, Tensor]:
         assert self.target.label is not None
-        values = self._told(seeds, images) if self.told else self._read(images)
-        if isinstance(self.target.task, Classification):
-            return classify(values, self.target.label.thresholds)
-        return values[:, None]
-
-    def after(self, images: Images, before: Images, truth: Tensor) -> tuple[Tensor, Tensor]:
-        read = self.verified.read(before)
-        return truth, self.verified.kept(before, self.verified.verifier.read(images), read)
-
-    def lesson(self, seeds: Sequence[int], images: Images, truth: Tensor) -> Tensor:
+        read = self.verified.verifier.read(images)
+        values = self._told(seeds, read) if self.told else self._own(read)
         if not isinstance(self.target.task, Classification):
-            return truth
+            return values[:, None], values[:, None], read
+        return classify(values, self.target.label.thresholds), self._chances(seeds, read), read
+
+    def after(
+        self, seeds: Sequence[int], images: Images, truth: Tensor, before: Tensor
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        read = self.verified.verifier.read(images)
+        known = self.verified.still(before, read)
+        return (self._chances(seeds, read) if isinstance(self.target.task, Classification) else truth), known
+
+    def _chances(self, seeds: Sequence[int], read: Tensor) -> Tensor:
+        """The probabilities of the classes ``[N, C]``, of what was ``read`` of all factors ``[N, F]``."""
         assert self.target.label is not None
-        values = self._read(images)
+        values = self._own(read)
         if self.told:
-            values = (values + self._told(seeds, images)) / 2
+            values = (values + self._told(seeds, read)) / 2
         off = self.verified.verifier.factors[self.verified.factor].off
         cuts = values.new_tensor(self.target.label.thresholds)
         above = ((values[:, None] - cuts) / off).sigmoid()  # [N, C − 1], falling
         ends = above.new_ones(len(above), 1), above.new_zeros(len(above), 1)
         return torch.cat([ends[0], above], 1) - torch.cat([above, ends[1]], 1)
 
-    def _told(self, seeds: Sequence[int], images: Images) -> Tensor:
+    def _told(self, seeds: Sequence[int], read: Tensor) -> Tensor:
         assert self.target.label is not None
-        return sample(seeds).values[:, NAMES.index(self.target.label.attribute)].to(images.device)
+        return sample(seeds).values[:, NAMES.index(self.target.label.attribute)].to(read.device)
 
-    def _read(self, images: Images) -> Tensor:
-        return self.verified.verifier.read(images)[:, self.verified.factor].float()
+    def _own(self, read: Tensor) -> Tensor:
+        return read[:, self.verified.factor].float()
 
 
 @dataclass(frozen=True)
@@ -103,14 +106,14 @@ class PointTruth:
     verifier: Verifier
     words: str = "the verifier's landmarks"
 
-    def of(self, seeds: Sequence[int], images: Images) -> Tensor:
-        return self.verifier.read_landmarks(images)
+    def of(self, seeds: Sequence[int], images: Images) -> tuple[Tensor, Tensor, Tensor]:
+        points = self.verifier.read_landmarks(images)
+        return points, points, points
 
-    def after(self, images: Images, before: Images, truth: Tensor) -> tuple[Tensor, Tensor]:
+    def after(
+        self, seeds: Sequence[int], images: Images, truth: Tensor, before: Tensor
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         return self.verifier.read_landmarks(images), torch.ones(len(images), dtype=torch.bool, device=images.device)
-
-    def lesson(self, seeds: Sequence[int], images: Images, truth: Tensor) -> Tensor:
-        return truth
 
 
 @dataclass(frozen=True)
@@ -120,14 +123,14 @@ class OwnTruth:
     target: Target
     words: str = "what the model said of them unedited"
 
-    def of(self, seeds: Sequence[int], images: Images) -> Tensor:
-        return self.target.task.decide(ask(self.target, images))
+    def of(self, seeds: Sequence[int], images: Images) -> tuple[Tensor, Tensor, Tensor]:
+        said = self.target.task.decide(ask(self.target, images))
+        return said, said, said
 
-    def after(self, images: Images, before: Images, truth: Tensor) -> tuple[Tensor, Tensor]:
+    def after(
+        self, seeds: Sequence[int], images: Images, truth: Tensor, before: Tensor
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         return truth, torch.ones(len(images), dtype=torch.bool, device=images.device)
-
-    def lesson(self, seeds: Sequence[int], images: Images, truth: Tensor) -> Tensor:
-        return truth
 
 
 def truth_of(target: Target, generator: Generator, device: torch.device, by: str = VERIFIER) -> Truth:

@@ -13,9 +13,10 @@ from torch import Tensor
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.evidence.validity import identity_for
+from sia_gen.audits.proof.suite import open_suite
 from sia_gen.core.errors import RequestError, unknown
 from sia_gen.core.executors import Progress, resolve_device
-from sia_gen.core.files import is_file, read_json, require_place, writable_folder, write_json
+from sia_gen.core.files import is_file, require_place, write_json
 from sia_gen.core.seeds import MAX_SEED, whole
 from sia_gen.generators.load import load_generator
 from sia_gen.rebalancing.case_rows import CaseRows
@@ -29,7 +30,7 @@ from sia_gen.rebalancing.tally import BEST, BEST_GENERATED, BEST_SIA, tally
 from sia_gen.studio.renders import SHIPPED, RenderSet, read_renders, shipped_renders
 from sia_gen.training.network import shrunk
 
-SETTINGS, RESULT = "bench.json", "imbalance.json"
+RESULT = "imbalance.json"
 ROWS = len(REMEDIES) + 3  # with those that put the best together
 ATTACK = SemanticImageAttack(steps=6)
 ALONE = [name for name, row in REMEDIES.items() if row.added == "no" and row.after == "no"]
@@ -110,7 +111,7 @@ def imbalance_suite(
         "faces": scale.faces, "steps": scale.steps, "batch": scale.batch, "generator": generator,
         "renders": full.settings, "side": SIDE, "attack": ATTACK.steps,
     }  # fmt: skip
-    folder = _open(Path(out), settings)
+    folder = open_suite(out, settings)
     suite = _Suite(folder, scale, full, shrunk(full, SIDE), generator, resolve_device(device), progress)
     cases = [
         Tail(label=label, ratio=ratio, architecture=architecture, seed=seed + number)  # type: ignore[arg-type]
@@ -125,20 +126,6 @@ def imbalance_suite(
     for label in scale.labels:
         draw_lines([row for row in content["table"] if row["label"] == label], label, folder / f"{label}.png")
     return content
-
-
-def _open(out: Path, settings: dict[str, Any]) -> Path:
-    if is_file(out / SETTINGS):
-        found = read_json(out / SETTINGS)
-        for name, value in settings.items():
-            if found.get(name) != value:
-                raise RequestError(
-                    f"'{out}' holds a suite with {name}={found.get(name)}, not {value}; choose another --out"
-                )
-    elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
-        raise RequestError(f"'{out}' holds files that are no suite's; choose another --out or an empty folder")
-    write_json(writable_folder(out) / SETTINGS, settings)
-    return out
 
 
 class _Suite:

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sia_gen.audits.evidence.statistics import CONFIDENCE, over_runs
 from sia_gen.rebalancing.measures import MEASURES
 from sia_gen.rebalancing.remedies import WITHOUT
 
 BEST, BEST_GENERATED, BEST_SIA = "best-of-both", "generated-best", "sia-best"
 ATTACKED = ("sia-semantic", "sia-joint", BEST_SIA)
-CONFIDENCE = 0.95
 
 
 def tally(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -65,9 +65,8 @@ def _right(row: Mapping[str, Any]) -> list[NDArray[np.float64]]:
 
 def interval(rows: Sequence[Mapping[str, Any]]) -> list[float]:
     """95 % of balanced accuracy."""
-    if len(rows) > 1:
-        return _over_runs([row["balanced"] for row in rows])
-    return _over_pictures(_right(rows[0]), least=0.0)
+    reach = over_runs([row["balanced"] for row in rows]) or _over_pictures(_right(rows[0]), least=0.0)
+    return [round(end, 4) for end in reach]
 
 
 def difference(rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -78,19 +77,12 @@ def difference(rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, 
     ]
     gains = [first["balanced"] - second["balanced"] for first, second in both]
     worst = [first["worst"] - second["worst"] for first, second in both]
-    if len(both) > 1:
-        reach = _over_runs(gains)
-    else:
+    reach = over_runs(gains)
+    if reach is None:
         apart = [one - other for one, other in zip(*map(_right, both[0]), strict=True)]
         reach = _over_pictures(apart, least=-1.0)
-    return {"balanced": round(float(np.mean(gains)), 4), "interval": reach, "worst": round(float(np.mean(worst)), 4)}
-
-
-def _over_runs(values: Sequence[float]) -> list[float]:
-    from scipy.stats import t
-
-    spread = np.std(values, ddof=1) / len(values) ** 0.5 * t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
-    return [round(float(np.mean(values) - spread), 4), round(float(np.mean(values) + spread), 4)]
+    found = {"balanced": round(float(np.mean(gains)), 4), "interval": [round(end, 4) for end in reach]}
+    return found | {"worst": round(float(np.mean(worst)), 4)}
 
 
 def _over_pictures(marks: Sequence[NDArray[np.float64]], least: float) -> list[float]:
@@ -106,4 +98,4 @@ def _over_pictures(marks: Sequence[NDArray[np.float64]], least: float) -> list[f
         middle, square = (part.sum() + (least + 1) / 2) / count, ((part**2).sum() + (least**2 + 1) / 2) / count
         variance += (square - middle**2) / count
     spread = norm.ppf((1 + CONFIDENCE) / 2) * variance**0.5 / len(marks)
-    return [round(float(max(least, mean - spread)), 4), round(float(min(1.0, mean + spread)), 4)]
+    return [float(max(least, mean - spread)), float(min(1.0, mean + spread))]

@@ -61,6 +61,11 @@ class RenderSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __getitem__(self, part: slice) -> RenderSet:
+        """Some of the renders."""
+        kept = [rows[part] for rows in (self.images, self.values, self.latents, self.landmarks, self.identity)]
+        return RenderSet(*kept, self.settings | {"faces": len(kept[0])})
+
     @property
     def training(self) -> int:
         """How many faces, the first ones, may be trained on; the last 5 % are held out. N ≥ 40 or `RequestError`."""

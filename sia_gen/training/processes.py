@@ -1,6 +1,10 @@
 """Several processes of one training, each of which takes its part of every batch.
 
-``accelerate launch`` starts them on several GPUs, ``torchrun`` on CPUs too.
+``accelerate launch`` starts them, as ``torchrun`` does: on several GPUs and, told ``--multi_gpu``, on a CPU, too:
+
+    accelerate launch --multi_gpu --num_processes 2 -m sia_gen.cli harden … --device cpu
+
+Its own ``--cpu`` starts a single one, unless there is MPI and a list of hosts for it.
 
 Alone, a process needs nothing of this, nor the process-wide state that accelerate keeps.
 """

@@ -10,7 +10,7 @@ import torch
 from sia_gen import SemanticImageAttack, load_attributes, load_generator, load_target
 from sia_gen.audits.proof import baselines as library
 from sia_gen.audits.proof.attacks import attack_table
-from sia_gen.audits.proof.baselines import BASELINES, every, names, pixel_attack
+from sia_gen.audits.proof.baselines import BASELINES, MORE, ensemble, every, names, pixel_attack
 from sia_gen.core.errors import RequestError
 from sia_gen.core.images import quantise
 from sia_gen.targets.module import ModuleTarget
@@ -63,11 +63,42 @@ def test_a_baseline_stays_within_its_radius_and_repeats_itself(smile, name, norm
     assert 0 <= found[0].min() <= found[0].max() <= 1
 
 
-def test_two_classes_have_no_ratio_of_three_logits():
-    two = ModuleTarget(lambda images: images, Classification(("a", "b")))
-    three = ModuleTarget(lambda images: images, Classification(("a", "b", "c")))
-    assert set(names(three)) == set(BASELINES)
-    assert set(BASELINES) - set(names(two)) == {"APGD-DLR"}
+@pytest.mark.skipif(find_spec(library.MORE_LIBRARY) is None, reason="torchattacks is not installed")
+@pytest.mark.parametrize("name", MORE)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_baseline_of_the_other_library_stays_within_its_radius(smile, capsys, name, norm):
+    _, _, images, _ = smile
+    target, radius = load_target("age-classifier"), 4 * EPSILON if norm == "linf" else 1.0
+    labels = ask(target, images[:3]).argmax(dim=1)
+    given = {"epsilon": radius, "norm": norm, "steps": 3}
+    found = [pixel_attack(name, target, images[:3], labels, **given) for _ in range(2)]
+    assert torch.equal(*found)
+    delta = (found[0] - images[:3]).flatten(1)
+    size = delta.abs().amax(dim=1) if norm == "linf" else delta.norm(dim=1)
+    assert 0 < size.max() <= radius + 1e-6
+    assert 0 <= found[0].min() <= found[0].max() <= 1
+    with torch.no_grad():
+        before, after = (
+            torch.nn.functional.cross_entropy(ask(target, each), labels) for each in (images[:3], found[0])
+        )
+    assert after > before
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_baselines_are_those_that_are_installed_and_suit_the_classes(monkeypatch, there):
+    monkeypatch.setattr(library, "find_spec", lambda name: object() if there or name == library.LIBRARY else None)
+    two, three, four = (ModuleTarget(lambda images: images, Classification(tuple("abcd"[:n]))) for n in (2, 3, 4))
+    more = set(MORE) if there else set()
+    assert set(names(four)) == set(BASELINES) | more
+    assert set(names(four)) - set(names(three)) == more & {"APGD-T"}
+    assert set(names(three)) - set(names(two)) == {"APGD-DLR"}
+    assert ensemble(two) == ["APGD-CE", "FAB-T" if there else "DeepFool", "Square"]
+    assert ensemble(three) == ["APGD-CE", "APGD-DLR", "FAB-T" if there else "DeepFool", "Square"]
+    assert ensemble(four)[1] == ("APGD-T" if there else "APGD-DLR")
+    if not there:
+        with pytest.raises(RequestError, match="'FAB-T' needs torchattacks; pip install --no-deps torchattacks"):
+            every(["FAB-T"], four)
     assert every(["FGSM", "APGD-DLR"], two) == ["FGSM"]
 
 

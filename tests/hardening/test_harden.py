@@ -1,7 +1,11 @@
 """Hardening end to end: on flat pictures that a small network learns in seconds, and once on shipped models."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -137,6 +141,31 @@ def test_what_was_stopped_goes_on_to_the_same_weights(flat, tmp_path, monkeypatc
     monkeypatch.setattr(owner, name, stopping)
     hardened(tmp_path / "out")  # a finished one is not done again
     assert count[0] == 0
+
+
+LAUNCH = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
+LAUNCH += ["--dynamo_backend", "no", "--main_process_port", "0"]
+SCRIPT = """
+import os, sys
+from tests.hardening import test_harden as here
+here.Faces.draw = lambda self, seeds, *given: here.pictures(seeds)
+here.resolve.truth_of, here.module.shipped_renders = lambda *given: here.Reads(), lambda: None
+found = here.hardened(sys.argv[1] + "/out")
+open(f"{sys.argv[1]}/told-{os.environ['RANK']}", "w").write(f"{os.environ['WORLD_SIZE']} {here.right(found.target)}")
+"""
+
+
+def test_two_processes_of_accelerate_share_the_steps_on_a_cpu(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "-m", "accelerate.commands.launch", *LAUNCH, str(tmp_path / "script.py"), str(tmp_path)]
+    root = str(Path(__file__).parents[2])
+    subprocess.run(command, check=True, timeout=300, capture_output=True, env=os.environ | {"PYTHONPATH": root})
+    first, second = ((tmp_path / f"told-{rank}").read_text().split() for rank in (0, 1))
+    assert first == second  # one writes, both read the same model
+    assert first[0] == "2"
+    assert float(first[1]) > 0.9
+    assert (tmp_path / "out" / "model.safetensors").exists()
+    assert not (tmp_path / "out" / WORK).exists()
 
 
 def test_a_pixel_attack_in_a_step_stays_within_its_radius_and_raises_the_loss():

@@ -61,12 +61,14 @@ def faces(generator):
 def test_a_value_is_what_the_generator_was_told_of_a_face(generator, faces):
     truth = truth_of(age(), generator, CPU)
     wanted = sample(SEEDS).values[:, [NAMES.index("age")]]
-    assert torch.equal(truth.of(SEEDS, faces), wanted)
+    told, lesson, read = truth.of(SEEDS, faces)
+    assert torch.equal(told, wanted)
+    assert torch.equal(lesson, wanted)
     assert truth.words.startswith("what the generator was told of them")
-    same, known = truth.after(faces, faces, wanted)
+    same, known = truth.after(SEEDS, faces, wanted, read)
     assert torch.equal(same, wanted)
     assert known.all()
-    _, known = truth.after(faces.flip(0), faces, wanted)  # of other people of other ages
+    _, known = truth.after(SEEDS, faces.flip(0), wanted, read)  # of other people of other ages
     assert not known.all()
 
 
@@ -77,14 +79,14 @@ def test_elsewhere_the_verifier_reads_it_if_it_knows_such_faces(faces, monkeypat
     truth = truth_of(age(), colours(), CPU)
     verifier = load_verifier("verifier")
     wanted = verifier.read(faces)[:, [[factor.name for factor in verifier.factors].index("age")]]
-    torch.testing.assert_close(truth.of(SEEDS, faces), wanted)
+    torch.testing.assert_close(truth.of(SEEDS, faces)[0], wanted)
     assert truth.words == "the verifier"
 
 
 def test_landmarks_are_read_off_each_picture(generator, faces):
     truth = truth_of(load_target("landmarks-68"), generator, CPU)
-    straight = truth.of(SEEDS, faces)
-    turned, known = truth.after(faces.flip(3), faces, straight)
+    straight, _, read = truth.of(SEEDS, faces)
+    turned, known = truth.after(SEEDS, faces.flip(3), straight, read)
     assert known.all()
     assert normalised_error(turned, in_a_mirror(straight)).mean() < 0.05
     assert (turned - straight).abs().mean() > 0.01
@@ -93,9 +95,9 @@ def test_landmarks_are_read_off_each_picture(generator, faces):
 def test_several_labels_are_to_stay_as_the_model_said(generator, faces):
     target = ModuleTarget(Flat(2), MultiLabel(("smile", "glasses")), "both")
     truth = truth_of(target, generator, CPU)
-    said = truth.of(SEEDS, faces)
+    said, _, read = truth.of(SEEDS, faces)
     assert torch.equal(said, target.predict(faces) > 0)
-    after, known = truth.after(1 - faces, faces, said)
+    after, known = truth.after(SEEDS, 1 - faces, said, read)
     assert torch.equal(after, said)
     assert known.all()
 
@@ -127,7 +129,7 @@ def test_changed_landmarks_come_with_the_changed_face(generator):
     made = Faces(generator, space, truth, attack, ("yaw",))
     pictures, points = made.draw(list(SEEDS), REGIMENS["sia-semantic"], target, lambda *told: None)
     assert pictures.shape == (8, 3, 128, 128)
-    torch.testing.assert_close(points, truth.of((), from_bytes(pictures)), atol=2e-3, rtol=0)
+    torch.testing.assert_close(points, truth.of((), from_bytes(pictures))[1], atol=2e-3, rtol=0)
     assert (pictures[:4] != pictures[4:]).any(dim=(1, 2, 3)).all()
 
 
@@ -249,9 +251,33 @@ def test_classes_are_learnt_as_probabilities_by_the_distance_from_their_cuts(gen
     index = [factor.name for factor in verifier.factors].index("age")
     values = verifier.read(faces)[:, index]
     for truth, wanted in ((told, (values + sample(SEEDS).values[:, NAMES.index("age")]) / 2), (read, values)):
-        chances = truth.lesson(SEEDS, faces, truth.of(SEEDS, faces))
+        _, chances, _ = truth.of(SEEDS, faces)
         assert chances.shape == (4, 5)
         torch.testing.assert_close(chances.sum(1), torch.ones(4))
         assert chances.min() >= 0
         oldest = ((wanted - target.label.thresholds[-1]) / verifier.factors[index].off).sigmoid()
         torch.testing.assert_close(chances[:, -1], oldest)
+
+
+def test_faces_are_drawn_and_attacked_in_the_precision_asked():
+    generator, seen = colours(), {"drawn": [], "asked": []}
+    render = generator.render
+
+    def drawing(*given):
+        seen["drawn"].append(torch.is_autocast_enabled("cpu"))
+        return render(*given)
+
+    def judge(images):
+        seen["asked"].append(torch.is_autocast_enabled("cpu"))
+        return images.mean(dim=(2, 3))[:, :2]
+
+    generator.render = drawing
+    target = ModuleTarget(judge, Classification(("a", "b")), "judge")
+    attack = SemanticImageAttack(steps=1, epsilon=0.0)
+    for precision in ("no", "bf16"):
+        for kept in seen.values():
+            kept.clear()
+        made = Faces(generator, generator.attributes, OwnTruth(target), attack, (), 0.5, precision=precision)
+        made.draw(range(4), REGIMENS["sia-semantic"], target, lambda *told: None)
+        assert set(seen["drawn"]) == {precision == "bf16"}
+        assert (True in seen["asked"]) == (precision == "bf16")  # the verifier, here the target, reads in full

@@ -54,9 +54,14 @@ class VerifiedLabel:
         """
         if self.thresholds:
             return self.classify(after) == reference.to(after.device)
+        return self.still(self.verifier.read(before), after)
+
+    def still(self, before: Tensor, after: Tensor) -> Tensor:
+        """The same by what was read ``before``, too ``[B, F]``, in place of a reference."""
+        if self.thresholds:
+            return self.classify(before) == self.classify(after)
         factor = self.verifier.factors[self.factor]
-        moved = (after - self.verifier.read(before))[:, self.factor].abs() / factor.follows
-        return moved <= STAYS * factor.sd
+        return (after - before)[:, self.factor].abs() / factor.follows <= STAYS * factor.sd
 
     def drift(self, before: Images, after: Tensor) -> Tensor:
         """How far the reading of the label moved ``[B]``, in what the verifier is off by; arguments as for `kept`."""

@@ -16,7 +16,7 @@ from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.evidence.reference import Followed
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Batches
-from sia_gen.core.images import Images, quantise
+from sia_gen.core.images import Images, from_bytes, quantise, to_bytes
 from sia_gen.generators.foreign.diffusion import Diffusion
 from sia_gen.generators.generator import Codes, Generator
 from sia_gen.generators.stylegan2 import StyleGAN2
@@ -63,6 +63,21 @@ class StudioGenerator:
         made = self.studio.render(FaceSpec(values.clamp(low, high)))
         self.landmarks = made.landmarks / self.resolution  # [B, 68, 2] in picture widths, of the faces just rendered
         return made.images
+
+
+class DrawnOnce(StudioGenerator):
+    """The same, of which each batch of faces is drawn once, and kept in 8 bits, however many targets are shown it."""
+
+    def __init__(self, studio: Studio, device: torch.device | str = "cpu") -> None:
+        super().__init__(studio, device)
+        self._drawn: dict[bytes, tuple[Tensor, Tensor]] = {}
+
+    def render(self, codes: Codes, edits: Tensor | None = None, space: str | None = None) -> Images:
+        key = (codes if edits is None else codes + edits).cpu().numpy().tobytes()
+        if key not in self._drawn:
+            self._drawn[key] = to_bytes(super().render(codes, edits, space)).cpu(), self.landmarks
+        images, self.landmarks = self._drawn[key]
+        return from_bytes(images).to(self.device)
 
 
 class TrueLandmarks:

@@ -86,6 +86,17 @@ def mean_interval(values: Floats, groups: Groups) -> list[float] | None:
     return [low, high]
 
 
+def over_runs(values: Sequence[float]) -> list[float] | None:
+    """Student's interval of the mean of a few runs, which differ by their seed; None for one."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return None
+    mean = float(np.mean(values))
+    half = float(np.std(values, ddof=1) / len(values) ** 0.5 * t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
+    return [mean - half, mean + half]
+
+
 def _skewed(quantile: float, skewness: float) -> float:
     """Where a mean's t lies when it would be at a quantile of Student's, were nothing skewed: Hall's inverse.
 

@@ -1,4 +1,4 @@
-"""Pixel attacks of adversarial-robustness-toolbox, as peers to measure ours against: each adapted once, here.
+"""Pixel attacks of other libraries, as peers to measure ours against: each adapted once, here.
 
 Letters: N faces, R resolution.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from sia_gen.core.modules import one_seed
 from sia_gen.targets.target import Target, ask
 from sia_gen.targets.task import Classification
 
-LIBRARY = "art"
+LIBRARY, MORE_LIBRARY = "art", "torchattacks"
 BATCH = 32
 QUERIES = 500  # of Square, which only asks
 BASELINES: dict[str, str] = {
@@ -36,9 +37,13 @@ BASELINES: dict[str, str] = {
     "Square": "random squares, asks only (Andriushchenko et al., 2020)",
 }
 
-
-ENSEMBLE = ("APGD-CE", "APGD-DLR", "DeepFool", "Square")
-"""Of AutoAttack's standard ensemble what the library has; FAB it lacks, in whose place DeepFool stands."""
+MORE: dict[str, str] = {
+    "DI²-FGSM": "MI-FGSM on pictures resized at random (Xie et al., 2019)",
+    "TI-FGSM": "the same with gradients blurred (Dong et al., 2019)",
+    "APGD-T": "APGD towards each other class: four classes or more (Croce & Hein, 2020)",
+    "FAB-T": "to the nearest boundary of each other class (Croce & Hein, 2020), cut at the radius",
+}
+"""Where torchattacks is installed, which pins an old requests: ``pip install --no-deps torchattacks``."""
 
 
 class Logits(nn.Module):
@@ -59,40 +64,81 @@ def require_library() -> None:
 
 
 def names(target: Target) -> list[str]:
-    """The baselines that a classifier can be attacked by: one of two classes has no third logit."""
+    """The baselines that a classifier can be attacked by here: one of two classes has no third logit."""
     assert isinstance(target.task, Classification)
-    return [name for name in BASELINES if name != "APGD-DLR" or len(target.task.classes) > 2]
+    least = {"APGD-DLR": 3, "APGD-T": 4}
+    there = [*BASELINES, *(MORE if find_spec(MORE_LIBRARY) is not None else ())]
+    return [name for name in there if len(target.task.classes) >= least.get(name, 2)]
+
+
+def ensemble(target: Target) -> list[str]:
+    """AutoAttack's standard ensemble (Croce & Hein, 2020), as far as it is at hand.
+
+    In place of APGD-T stands APGD-DLR, in that of FAB-T DeepFool.
+    """
+    there = names(target)
+    wanted = ("APGD-CE", "APGD-T" if "APGD-T" in there else "APGD-DLR", "FAB-T" if "FAB-T" in there else "DeepFool")
+    return [name for name in (*wanted, "Square") if name in there]
 
 
 def pixel_attack(
     name: str, target: Target, images: Images, labels: Tensor, *, epsilon: float, norm: Norm = "linf", steps: int = 10,
     seed: int = 0, random_start: bool = True,
 ) -> Images:  # fmt: skip
-    """Images ``[N, 3, R, R]`` in [0, 1] changed by one of `BASELINES` against ``labels`` ``[N]``, within the radius.
+    """Images ``[N, 3, R, R]`` in [0, 1] changed by one of `names` against ``labels`` ``[N]``, within the radius.
 
     Raises `RequestError` for another name, `WorkError` where the target fails.
     """
     require_library()
-    from art.estimators.classification import PyTorchClassifier
-
-    if name not in BASELINES:
-        raise RequestError(f"no baseline '{name}': there are {', '.join(BASELINES)}")
-    assert isinstance(target.task, Classification)
+    _require(name)
+    make = _by_torchattacks if name in MORE else _by_art
     with _quiet(), one_seed(seed), _numpy_seed(seed), torch.enable_grad():
-        model = PyTorchClassifier(
-            Logits(target), nn.CrossEntropyLoss(), tuple(images.shape[1:]), len(target.task.classes),
-            clip_values=(0.0, 1.0), device_type="gpu" if images.is_cuda else "cpu",
-        )  # fmt: skip
-        attack = _made(name, model, epsilon, np.inf if norm == "linf" else 2, steps, random_start)
-        given: Any = images.cpu().numpy().astype(np.float32)
-        changed = attack.generate(given, labels.cpu().numpy())
-    delta = torch.from_numpy(np.asarray(changed, dtype=np.float32) - given)
+        delta = make(name, target, images, labels, epsilon, norm, steps, random_start) - images
     if norm == "linf":
         delta = delta.clamp(-epsilon, epsilon)
     else:
         size = delta.flatten(1).norm(dim=1).clamp(min=1e-12)
         delta = delta * (epsilon / size).clamp(max=1)[:, None, None, None]
-    return (images + delta.to(images)).clamp(0, 1)
+    return (images + delta).clamp(0, 1)
+
+
+def _by_art(
+    name: str, target: Target, images: Images, labels: Tensor, epsilon: float, norm: Norm, steps: int,
+    random_start: bool,
+) -> Images:  # fmt: skip
+    from art.estimators.classification import PyTorchClassifier
+
+    assert isinstance(target.task, Classification)
+    model = PyTorchClassifier(
+        Logits(target), nn.CrossEntropyLoss(), tuple(images.shape[1:]), len(target.task.classes),
+        clip_values=(0.0, 1.0), device_type="gpu" if images.is_cuda else "cpu",
+    )  # fmt: skip
+    attack = _made(name, model, epsilon, np.inf if norm == "linf" else 2, steps, random_start)
+    changed = attack.generate(images.cpu().numpy().astype(np.float32), labels.cpu().numpy())
+    return torch.from_numpy(np.asarray(changed, dtype=np.float32)).to(images)
+
+
+def _by_torchattacks(
+    name: str, target: Target, images: Images, labels: Tensor, epsilon: float, norm: Norm, steps: int,
+    random_start: bool,
+) -> Images:  # fmt: skip
+    import torchattacks
+
+    assert isinstance(target.task, Classification)
+    model, bounds = Logits(target).eval(), {"eps": epsilon, "steps": steps}
+    signed = bounds | {"alpha": epsilon / 4, "decay": 1.0, "random_start": random_start}
+    classes = bounds | {"norm": "Linf" if norm == "linf" else "L2", "n_classes": len(target.task.classes)}
+    makers: dict[str, Callable[[], Any]] = {
+        "DI²-FGSM": lambda: torchattacks.DIFGSM(model, **signed),
+        "TI-FGSM": lambda: torchattacks.TIFGSM(model, **signed),
+        "APGD-T": lambda: torchattacks.APGDT(model, **classes),
+        "FAB-T": lambda: torchattacks.FAB(model, **classes, multi_targeted=True),
+    }
+    with redirect_stdout(StringIO()):  # it prints that a model without parameters has no device
+        attack = makers[name]()
+    attack.set_device(images.device)
+    parts = zip(images.split(BATCH), labels.split(BATCH), strict=True)
+    return torch.cat([attack(part, right).detach() for part, right in parts])
 
 
 def _made(name: str, model: Any, epsilon: float, norm: float, steps: int, random_start: bool) -> Any:
@@ -148,6 +194,12 @@ def every(wanted: Sequence[str] | None, target: Target) -> list[str]:
     """The baselines asked for, all by default; raises `RequestError` for one that is none."""
     known = names(target)
     for name in wanted or ():
-        if name not in BASELINES:
-            raise RequestError(f"no baseline '{name}': there are {', '.join(BASELINES)}")
+        _require(name)
     return known if wanted is None else [name for name in wanted if name in known]
+
+
+def _require(name: str) -> None:
+    if name in MORE and find_spec(MORE_LIBRARY) is None:
+        raise RequestError(f"the baseline '{name}' needs torchattacks; pip install --no-deps torchattacks")
+    if name not in BASELINES and name not in MORE:
+        raise RequestError(f"no baseline '{name}': there are {', '.join((*BASELINES, *MORE))}")

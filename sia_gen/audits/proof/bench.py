@@ -15,11 +15,12 @@ from sia_gen.audits.diagnose import audit
 from sia_gen.audits.evidence.statistics import CONFIDENCE, ROUNDING, wilson
 from sia_gen.audits.finished.audit_report import AuditReport
 from sia_gen.audits.finished.inputs import fingerprint
+from sia_gen.audits.proof.suite import open_suite, require_same_suite
 from sia_gen.audits.run.run_folder import FORMAT
 from sia_gen.audits.verdict.finding import RULE
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
-from sia_gen.core.files import read_json, require_place, writable_folder, write_json
+from sia_gen.core.files import read_json, require_place, write_json
 from sia_gen.core.seeds import MAX_SEED, face_seeds
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
@@ -35,7 +36,7 @@ ATTRIBUTES = (
     "hair_length", "glasses", "background_lightness",
 )  # fmt: skip
 ATTACK = SemanticImageAttack(steps=4)  # bars come from attributes alone; the ascent only shows what failing takes
-RESULT, ROW, SETTINGS = "planted.json", "row.json", "bench.json"
+RESULT, ROW = "planted.json", "row.json"
 TOP = 3
 
 
@@ -91,7 +92,7 @@ def planted_suite(
         space = space.select([name for name in ATTRIBUTES if name in space.names] if attributes is None else attributes)
     settings: dict[str, Any] = {"faces": faces, "steps": steps, "seed": seed, "attributes": space.names}
     settings |= {"generator": source.name, "edits": fingerprint(space), "plant": PLANT, "format": FORMAT, "rule": RULE}
-    _require_same_suite(Path(out), settings)
+    require_same_suite(Path(out), settings, [FRESH])
     if makehuman is not None:
         fresh: dict[str, Any] = {"seed": seed + FAR, "resolution": SIDE, "device": device, "progress": progress}
         renders = write_renders(makehuman, Path(out) / FRESH, RENDERED, **fresh)
@@ -100,9 +101,7 @@ def planted_suite(
         raise RequestError(f"no '{SHIPPED}' are shipped here; name renders with --renders DIR")
     data = shrunk(read_renders(renders), SIDE)
     settings["renders"] = data.settings
-    _require_same_suite(Path(out), settings)
-    out = writable_folder(out)
-    write_json(out / SETTINGS, settings)
+    out = open_suite(out, settings, [FRESH])
     rows = []
     for number, case in enumerate(planned):
         folder = out / case.name
@@ -117,20 +116,6 @@ def planted_suite(
     content = {"settings": settings, **summary(rows), "models": rows}
     write_json(out / RESULT, content)
     return content
-
-
-def _require_same_suite(out: Path, settings: Mapping[str, Any]) -> None:
-    if not (out / SETTINGS).exists():
-        if out.is_dir() and any(path.name != FRESH and not path.name.startswith(".") for path in out.iterdir()):
-            raise RequestError(f"'{out}' holds files that are no suite's; choose another --out or an empty folder")
-        return
-    found = read_json(out / SETTINGS)
-    for name, value in settings.items():
-        if found.get(name) != value:
-            raise RequestError(
-                f"'{out}' holds a suite with {name}={found.get(name)}, not {value}; choose another --out or the same "
-                "settings"
-            )
 
 
 def _measured(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import torch
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.evidence.reference import VERIFIER, unfollowed
+from sia_gen.audits.evidence.rendered import DrawnOnce, Rendered, StudioGenerator
 from sia_gen.audits.evidence.statistics import wilson
-from sia_gen.audits.proof.baselines import ENSEMBLE, names, pixel_attack, require_library
+from sia_gen.audits.proof.baselines import ensemble, pixel_attack, require_library
 from sia_gen.audits.proof.corruptions import CORRUPTIONS, STRENGTHS, corrupted
 from sia_gen.audits.proof.figures import Truths, figures, measured
 from sia_gen.audits.proof.judge import Judge, counted, remembered
@@ -29,7 +31,7 @@ from sia_gen.core.images import from_bytes
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Generator
 from sia_gen.studio.factors import NAMES
-from sia_gen.studio.renders import read_renders, shipped_renders
+from sia_gen.studio.renders import RenderSet, read_renders, shipped_renders
 from sia_gen.targets.target import Target
 from sia_gen.targets.task import Classification
 
@@ -69,46 +71,86 @@ def robustness(
     Raises `RequestError` for a target without gradients, for a radius outside 0…1, and for a classifier without the
     extra "baselines" unless ``radii`` is empty.
     """
-    face_seeds(seed, faces)
     if out is not None:
         require_file_place(out)
-    for radius in radii:
-        if not 0 < radius <= 1:
-            raise RequestError(f"radius {radius!r} is outside 0…1, the range of a pixel; give 1/255, for example")
-    attack = SemanticImageAttack(steps=steps, stop="never", batch=min(32, faces))
-    reports, once = [], remembered()
-    for target in targets:
-        request = resolve(
-            generator, target, attributes, faces=faces, seed=seed, attack=attack, towards=None, label=label, pairs=(),
-            quick=False, confirm=confirm, verifier=VERIFIER, device=device,  # type: ignore[arg-type]
-        )  # fmt: skip
-        asked = request.witness.target
-        if not asked.differentiable:
-            raise RequestError(f"'{asked.name}' gives no gradients, which this report ascends; name one that does")
-        if radii and isinstance(asked.task, Classification):
-            require_library()
-        reports.append(_Report(Judge(request, once), progress))
+    measure = Robustness(
+        generator=generator, attributes=attributes, faces=faces, radii=radii, steps=steps, label=label, confirm=confirm,
+        seed=seed, device=device,
+    )  # fmt: skip
+    reports = [measure.asked(target, progress) for target in targets]
     content = {
         "generator": reports[0].request.generator.name, "faces": faces, "steps": steps, "seed": seed,
-        "targets": [report.of(attack, radii, steps, seed) for report in reports],
+        "targets": [report.told() for report in reports],
     }  # fmt: skip
     if out is not None:
         write_json(Path(out), content)
     return content
 
 
-class _Report:
-    def __init__(self, judge: Judge, progress: Progress | None) -> None:
-        self.judge, self.request = judge, judge.request
+class Robustness:
+    """One measurement for any number of models: of the same faces, people and renders, drawn and read once.
+
+    Arguments are those of `robustness`; ``focus`` are attributes at either side of whose median renders are counted,
+    too, and without ``corrupt`` none is corrupted.
+    """
+
+    def __init__(
+        self, *, generator: str | Path | Generator, attributes: Sequence[str] | AttributeSpace | None, faces: int,
+        radii: Sequence[float], steps: int, label: str | None, confirm: bool | str, seed: int, device: str,
+        focus: Sequence[str] = (), corrupt: bool = True,
+    ) -> None:  # fmt: skip
+        face_seeds(seed, faces)
+        for radius in radii:
+            if not 0 < radius <= 1:
+                raise RequestError(f"radius {radius!r} is outside 0…1, the range of a pixel; give 1/255, for example")
+        self.attack = SemanticImageAttack(steps=steps, stop="never", batch=min(32, faces))
+        self.generator, self.attributes, self.faces, self.label = generator, attributes, faces, label
+        self.radii, self.steps, self.confirm, self.seed, self.device = radii, steps, confirm, seed, device
+        self.focus, self.corrupt = focus, corrupt
+        self.once = remembered()
+        self._studio: StudioGenerator | None = None
+
+    def asked(self, target: str | Path | Target, progress: Progress | None) -> Report:
+        """A model that can be measured; raises `RequestError` for another."""
+        drawn = self._studio is not None
+        request = resolve(
+            self.generator, target, self.attributes, faces=self.faces, seed=self.seed, attack=self.attack, towards=None,
+            label=self.label, pairs=(), quick=False, confirm=False if drawn else self.confirm, verifier=VERIFIER,  # type: ignore[arg-type]
+            device=self.device,
+        )  # fmt: skip
+        asked = request.witness.target
+        if not asked.differentiable:
+            raise RequestError(f"'{asked.name}' gives no gradients, which this report ascends; name one that does")
+        if self.radii and isinstance(asked.task, Classification):
+            require_library()
+        if request.rendered is not None:
+            self._studio = DrawnOnce(request.rendered.rendered.studio, request.device)
+        if self._studio is not None:
+            request = replace(request, rendered=Rendered(asked, self._studio))
+        return Report(Judge(request, self.once), self, progress)
+
+    @cached_property
+    def renders(self) -> RenderSet | None:
+        """The shipped renders that models are shown, where there are any."""
+        folder = shipped_renders()
+        return None if folder is None else read_renders(folder, CLEAN)
+
+
+class Report:
+    """What one model stands."""
+
+    def __init__(self, judge: Judge, measure: Robustness, progress: Progress | None) -> None:
+        self.judge, self.request, self.measure = judge, judge.request, measure
         self.target, self.progress = judge.target, progress
         self.plain = unfollowed(self.target)
-        self.told = measured(self.plain) is not None and shipped_renders() is not None
+        self.renders = None if measured(self.plain) is None else measure.renders
 
-    def of(self, attack: SemanticImageAttack, radii: Sequence[float], steps: int, seed: int) -> dict[str, Any]:
+    def told(self) -> dict[str, Any]:
+        """The entry of a target in `robustness`."""
         return {
             "target": self.target.name, "correct": int(self.judge.correct.sum()), "measure": measured(self.plain),
-            "clean": self.clean(), "pixels": [self.pixels(radius, steps) for radius in radii], **self.arms(attack),
-            "extremes": self.ends(), "corruptions": self.corruptions(seed),
+            "clean": self.clean(), "pixels": [self.pixels(radius) for radius in self.measure.radii], **self.arms(),
+            "extremes": self.ends(), "corruptions": self.corruptions(),
         }  # fmt: skip
 
     def say(self, done: int, total: int, what: str) -> None:
@@ -116,25 +158,25 @@ class _Report:
             self.progress(done, total, f"{self.target.name}: {what}")
 
     def clean(self) -> dict[str, Any] | None:
-        if not self.told:
+        if self.renders is None:
             return None
         self.say(0, 1, "renders as they are")
-        return figures(self.plain, read_renders(shipped_renders(), CLEAN), (), self.request.device)  # type: ignore[arg-type]
+        return figures(self.plain, self.renders, self.measure.focus, self.request.device)
 
-    def pixels(self, radius: float, steps: int) -> dict[str, Any]:
+    def pixels(self, radius: float) -> dict[str, Any]:
         """What an ensemble of attacks within ``radius`` does, each on the faces that still stand."""
         judge = self.judge
         of = judge.correct.cpu()
         fallen = torch.zeros_like(of)
-        tried = [name for name in ENSEMBLE if name in names(self.target)] if self._classes else []
+        tried = ensemble(self.target) if self._classes else []
         for number, name in enumerate(tried):
             self.say(number, len(tried), f"{name} within {radius * 255:.3g}/255")
             rows = (of & ~fallen).nonzero().flatten().to(judge.original.device)
             if len(rows):
                 made = judge.original.clone()
                 made[rows] = pixel_attack(
-                    name, self.target, made[rows], judge.reference[rows], epsilon=radius, steps=steps,
-                    seed=self.request.seed,
+                    name, self.target, made[rows], judge.reference[rows], epsilon=radius,
+                    steps=self.measure.steps, seed=self.request.seed,
                 )  # fmt: skip
                 fallen |= judge.judged(made)[1]
         if not tried:
@@ -145,8 +187,9 @@ class _Report:
     def _classes(self) -> bool:
         return isinstance(self.target.task, Classification)
 
-    def arms(self, attack: SemanticImageAttack) -> dict[str, Any]:
+    def arms(self) -> dict[str, Any]:
         """Each attribute alone, and from the worst of these all together, without a residual and with one."""
+        attack = self.measure.attack
         space, correct = self.request.audited, self.judge.correct.cpu()
         singles = []
         for number, name in enumerate(space.names):
@@ -184,10 +227,10 @@ class _Report:
                 found[name][side] = {"of": of, "failed": count, "interval": wilson(count, of)}
         return found
 
-    def corruptions(self, seed: int) -> dict[str, list[float]] | None:
-        if not self.told:
+    def corruptions(self) -> dict[str, list[float]] | None:
+        if self.renders is None or not self.measure.corrupt:
             return None
-        data = read_renders(shipped_renders(), CORRUPTED)  # type: ignore[arg-type]
+        data, seed = self.renders[:CORRUPTED], self.measure.seed
         truths = Truths(self.plain, data)
         found: dict[str, list[float]] = {}
         for number, name in enumerate(CORRUPTIONS):

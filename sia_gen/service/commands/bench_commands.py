@@ -18,8 +18,10 @@ from sia_gen.service.commands.options import (
     RunGenerator,
     Seed,
     Steps,
+    listed,
     names_of,
     print_json,
+    radii_of,
     radius,
     resolve,
 )
@@ -97,7 +99,7 @@ def attacks(
 
     if norm not in ("linf", "l2"):
         raise RequestError(f"norm={norm} is neither linf nor l2; choose one of these")
-    chosen = None if baselines is None else [name.strip() for name in baselines.split(",") if name.strip()]
+    chosen = None if baselines is None else listed(baselines)
     with progress_bar(quiet=as_json) as progress:
         content = attack_table(
             targets or ["smile-classifier"], generator=generator, attributes=names_of(attributes), faces=faces,
@@ -140,7 +142,7 @@ def robustness(
     with progress_bar(quiet=as_json) as progress:
         content = work(
             targets or ["smile-classifier"], generator=generator, attributes=names_of(attributes), faces=faces,
-            radii=[radius(part.strip(), "radii") for part in radii.split(",") if part.strip()], steps=steps,
+            radii=radii_of(radii), steps=steps,
             label=label, confirm="auto" if confirm is None else confirm, out=out, seed=seed, device=resolve(device),
             progress=progress,
         )  # fmt: skip
@@ -230,4 +232,59 @@ def imbalance(
         print_json({**content, "out": str(out)})
         return
     show_imbalance(content)
+    print(f"\nWritten to {out}")
+
+
+@bench.command()
+def hardening(
+    out: Annotated[Path, typer.Option(help="Folder of the suite; the same command goes on in it.")] = Path(
+        "runs/hardening"
+    ),
+    target: Annotated[
+        str, typer.Option(help="The model to harden copies of, as for harden.")
+    ] = "smile-classifier-planted",
+    by: Annotated[
+        str | None, typer.Option(help="Comma-separated, as for harden; standard, random, PGD, TRADES and SIA's.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Copies hardened by each, counted up from --seed.")] = 3,
+    faces: Annotated[int, typer.Option(help="Faces generated in each round.")] = 4000,
+    rounds: Annotated[int, typer.Option(help="Times that new faces are made against the model as it is.")] = 2,
+    steps: Annotated[int, typer.Option(help="Training steps of a round.")] = 3000,
+    judged: Annotated[int, typer.Option(help="Faces, others than are learnt from, to attack each copy on.")] = 32,
+    epsilon: Epsilon = "1/255",
+    radii: Annotated[
+        str, typer.Option(help="Comma-separated radii of the pixel attacks that measure; '' for none.")
+    ] = "1/255,2/255,4/255",
+    corrupted: Annotated[
+        bool, typer.Option("--corruptions/--no-corruptions", help="Show corrupted renders, too.")
+    ] = True,
+    generator: Generator = "faces-stylegan2",
+    attributes: Attributes = None,
+    precision: Annotated[str, typer.Option(help="Of drawing and training: no or bf16.")] = "no",
+    as_json: AsJson = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Harden copies of a model by every regimen, and see what each then stands."""
+    from sia_gen.hardening.bench import REGIMENS_MEASURED, Cells, hardening_suite
+    from sia_gen.hardening.regimens import HardeningSettings
+    from sia_gen.service.commands.bench_tables import show_hardening
+    from sia_gen.service.commands.recipe_commands import require_precision
+    from sia_gen.service.commands.terminal import progress_bar
+
+    require_precision(precision)
+    cells = Cells(
+        by=REGIMENS_MEASURED if by is None else tuple(listed(by)), seeds=seeds, judged=judged, radii=radii_of(radii),
+        corrupt=corrupted,
+        hardening=HardeningSettings(faces=faces, rounds=rounds, steps=steps, epsilon=radius(epsilon)),
+    )  # fmt: skip
+    with progress_bar(quiet=as_json) as progress:
+        content = hardening_suite(
+            out, target=target, cells=cells, generator=generator, attributes=names_of(attributes), seed=seed,
+            device=resolve(device), precision=precision, progress=progress,  # type: ignore[arg-type]
+        )  # fmt: skip
+    if as_json:
+        print_json({**content, "out": str(out)})
+        return
+    show_hardening(content)
     print(f"\nWritten to {out}")

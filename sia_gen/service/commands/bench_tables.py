@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sia_gen.service.commands.terminal import interval, number, show_table
+from sia_gen.service.commands.terminal import interval, number, show_table, signed_interval
 
 
 def show_suite(content: Mapping[str, Any]) -> None:
@@ -199,3 +199,40 @@ def show_imbalance(content: Mapping[str, Any]) -> None:
             f"{row['case']}, {row['faces']}: {row['made']} faces, {row['hard']} of them hard, "
             f"{row['a_minute'] or 0:.0f} a minute; {row['twice']:.1%} look like one before"
         )
+
+
+def show_hardening(content: Mapping[str, Any]) -> None:
+    """Print what every regimen's models stand, a column each, and how much more or less than the standard one's."""
+    table, settings = content["table"], content["settings"]
+    shares = [name for name in table[0]["measures"] if name not in ("seconds", "times standard")]
+    names = [name for name in shares if any(each["measures"][name]["mean"] is not None for each in table)]
+    runs = max(each["runs"] for each in table)
+    show_table(
+        f"'{settings['target']}' hardened over {runs} seeds, % (95 % interval of the mean over seeds); attacked on "
+        f"{settings['judged']} faces",
+        ["", *(f">{each['by']}" for each in table)],
+        [
+            *([name, *(_over_seeds(each["measures"][name], 100) for each in table)] for name in names),
+            ["seconds", *(_over_seeds(each["measures"]["seconds"], 1) for each in table)],
+            ["times standard", *(number(each["measures"]["times standard"]["mean"], ".1f") for each in table)],
+        ],
+    )
+    print("\nfail: of the faces read right unedited; stood: of all faces those read right unedited and attacked")
+    for each in table:
+        told = [_more(each["measures"][name], name) for name in ("clean", "semantic stood", "joint stood")]
+        if any(told):
+            print(f"{each['by']} over standard, points: {', '.join(filter(None, told))}")
+
+
+def _over_seeds(found: Mapping[str, Any], times: float) -> str:
+    if found["mean"] is None:
+        return "–"
+    reach = "" if found["interval"] is None else " ({:.0f}–{:.0f})".format(*(times * end for end in found["interval"]))
+    return f"{times * found['mean']:.0f}{reach}"
+
+
+def _more(found: Mapping[str, Any], name: str) -> str:
+    if found["more"] is None:
+        return ""
+    ends = None if found["more_interval"] is None else [100 * end for end in found["more_interval"]]
+    return f"{name} {100 * found['more']:+.1f}" + ("" if ends is None else f" ({signed_interval(ends, '+.1f')})")

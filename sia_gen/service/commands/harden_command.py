@@ -51,12 +51,16 @@ def harden(
     rate: Annotated[float, typer.Option(help="Learning rate at its highest.")] = 2e-3,
     epsilon: Epsilon = "1/255",
     again: Annotated[bool, typer.Option("--audit/--no-audit", help="Audit the hardened model as the run did.")] = True,
-    precision: Annotated[str, typer.Option(help="Of the training: no or bf16.")] = "no",
+    precision: Annotated[str, typer.Option(help="Of drawing and training: no or bf16.")] = "no",
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Harden a classifier on generated faces that make it fail, and audit it again."""
+    """Harden a classifier on generated faces that make it fail, and audit it again.
+
+    Several processes share the steps, on GPUs or with --device cpu: accelerate launch --multi_gpu --num_processes 2 -m
+    sia_gen.cli harden …
+    """
     from sia_gen.hardening.harden import harden as work
     from sia_gen.hardening.regimens import HardeningSettings
     from sia_gen.service.commands.options import radius

@@ -79,6 +79,16 @@ def radius(epsilon: str, option: str = "epsilon") -> float:
         raise RequestError(f"{option}={epsilon} is no number; write it as 1/255 or 0.004") from None
 
 
+def listed(names: str) -> list[str]:
+    """What stands between commas, without what is empty."""
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def radii_of(radii: str) -> tuple[float, ...]:
+    """The radii that stand between commas."""
+    return tuple(radius(part, "radii") for part in listed(radii))
+
+
 def attack_of(steps: int, box: float, budget: float, epsilon: str, queries: int | None) -> SemanticImageAttack:
     """The attack that these options ask for; raises `RequestError` for an epsilon that is no number."""
     from sia_gen.attack.sia import SemanticImageAttack
