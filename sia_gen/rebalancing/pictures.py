@@ -19,7 +19,10 @@ from sia_gen.core.images import contact_sheet, from_bytes
 from sia_gen.rebalancing.rare_faces import RareFaces
 
 SHOWN, BATCH = 12, 32  # faces of a row
-COLOURS = {"no": "#9aa5b1", "generated": "#5f97cc", "semantic": "#b35900", "joint": "#8a2f6b", "real": "#333333"}
+COLOURS = {
+    "no": "#9aa5b1", "generated": "#5f97cc", "tail": "#3d8b63", "semantic": "#b35900", "joint": "#8a2f6b",
+    "real": "#333333",
+}  # fmt: skip
 MARKS = "osD^v<>pPX*h"
 
 
@@ -57,7 +60,13 @@ def draw_lines(rows: Sequence[Mapping[str, Any]], label: str, path: Path) -> Non
 
 
 def _colour(name: str) -> str:
-    for part, colour in (("joint", "joint"), ("sia", "semantic"), ("generated", "generated"), ("oracle", "real")):
+    for part, colour in (
+        ("-tail", "tail"),
+        ("joint", "joint"),
+        ("sia", "semantic"),
+        ("generated", "generated"),
+        ("oracle", "real"),
+    ):
         if part in name:
             return COLOURS[colour]
     return COLOURS["no"]

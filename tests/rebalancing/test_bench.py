@@ -109,7 +109,9 @@ def test_what_is_asked_of_the_suite():
         scale_of(False, ratios=["a"])
 
 
-def test_the_suite_is_taught_measured_and_goes_on(monkeypatch, tmp_path, renders):
+@pytest.fixture
+def suite(monkeypatch, renders):
+    """Has noise in place of generated faces; gives what was made, and what was taught."""
     monkeypatch.setattr(bench, "read_renders", lambda folder: renders)
     made, taught = [], []
 
@@ -129,9 +131,15 @@ def test_the_suite_is_taught_measured_and_goes_on(monkeypatch, tmp_path, renders
 
     monkeypatch.setattr(bench, "fill", fill)
     monkeypatch.setattr(bench._Suite, "_source", lambda self, tail: None)
-    monkeypatch.setattr(bench, "likeness_of", lambda faces, source: {"twice": 0.0})
+    monkeypatch.setattr(bench, "likeness_of", lambda cosines, source: {"twice": 0.0})
+    monkeypatch.setattr(bench, "nearest_before", lambda pictures, source: [0.1] * len(pictures))
     monkeypatch.setattr(bench, "draw_people", lambda *given: None)
     monkeypatch.setattr(CaseRows, "_taught", counted)
+    return made, taught
+
+
+def test_the_suite_is_taught_measured_and_goes_on(monkeypatch, tmp_path, suite):
+    made, taught = suite
     before, measure = {}, CaseRows._measured
 
     def timed(self, name, remedy, added, seconds):
@@ -141,7 +149,8 @@ def test_the_suite_is_taught_measured_and_goes_on(monkeypatch, tmp_path, renders
     monkeypatch.setattr(CaseRows, "_measured", timed)
     found = imbalance_suite(tmp_path, scale=SMALL)
     names = [row["remedy"] for row in found["rows"]]
-    assert len(names) == len(set(names)) == ROWS
+    assert names == [*before]
+    assert sorted(names) == sorted(ROWS)
     assert {"logit-adjusted", "tau-normalised"}.isdisjoint(name for name, _ in taught)  # made of the plain one
     assert before["generated"] == before["generated-best"] == 3
     assert before["sia-best"] >= 6  # what it attacks was taught before
@@ -163,6 +172,39 @@ def test_the_suite_is_taught_measured_and_goes_on(monkeypatch, tmp_path, renders
     assert [row["balanced"] for row in again["rows"]] == [row["balanced"] for row in found["rows"]]
     with pytest.raises(RequestError, match="holds a suite with steps=2, not 3"):
         imbalance_suite(tmp_path, scale=replace(SMALL, steps=3))
+
+
+def test_those_rows_alone_that_are_asked_for_and_what_they_need(tmp_path, suite):
+    made, taught = suite
+    some = imbalance_suite(tmp_path, scale=replace(SMALL, remedies=("tau-normalised", "sia-joint")))
+    assert [row["remedy"] for row in some["rows"]] == ["plain", "tau-normalised", "generated", "sia-joint"]
+    assert [name for name, _ in taught] == ["plain", "generated", "sia-joint"]
+    assert [name for name, *_ in made] == ["faces-glasses-0", "faces-sia-joint"]
+    assert [told["faces"] for told in some["faces"]] == ["generated", "sia-joint"]
+    bare = imbalance_suite(tmp_path / "bare", scale=replace(SMALL, remedies=("plain",)))
+    assert (len(bare["rows"]), bare["faces"], len(made)) == (1, [], 2)
+
+
+def test_a_generator_of_the_tail_is_asked_for_as_many_faces(monkeypatch, tmp_path, suite):
+    made, taught = suite
+    asked = []
+
+    def tail_faces(folder, data, tail, parts, wanted, place, progress):
+        asked.append((folder.name, data.images.shape[-1], wanted))
+        labels = torch.tensor([number for number, count in wanted.items() for _ in range(count)])
+        pictures = torch.randint(0, 256, (len(labels), 3, 64, 64), dtype=torch.uint8)
+        return Faces(pictures, labels, [{"hard": False} for _ in labels], Counter(), 7.0)
+
+    monkeypatch.setattr(bench, "tail_faces", tail_faces)
+    monkeypatch.setattr(bench, "read_as_told", lambda faces, source: 0.75)
+    scale = replace(scale_of(True, tail=True, remedies=["oracle"]), ratios=(10,), faces=6, steps=2, batch=8)
+    found = imbalance_suite(tmp_path, scale=scale)
+    assert asked == [("generator-glasses-10-0", 64, {0: 6, 1: 6})]
+    assert [row["remedy"] for row in found["rows"]] == ["oracle", "generated-tail", "generated-tail-alone"]
+    assert dict(taught) == {"oracle": 6, "generated-tail": 12, "generated-tail-alone": 12}
+    assert all(row["seconds"] >= 7 for row in found["rows"][1:])
+    (told,) = found["faces"]
+    assert (told["faces"], told["made"], told["read"], made) == ("generated-tail", 12, 0.75, [])
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
