@@ -20,7 +20,7 @@ from sia_gen.generators.load import load_generator
 from sia_gen.rebalancing.case_rows import CaseRows
 from sia_gen.rebalancing.faces_folder import Faces, fill
 from sia_gen.rebalancing.likeness import likeness_of, nearest_before, people_of
-from sia_gen.rebalancing.long_tail import CUTS, MOST, RATES, SIDE, Split, Tail, as_target, split
+from sia_gen.rebalancing.long_tail import CUTS, MOST, RATES, SIDE, TRIED, Split, Tail, as_target, split
 from sia_gen.rebalancing.meaning import described, reader
 from sia_gen.rebalancing.pictures import draw_lines, draw_people
 from sia_gen.rebalancing.rare_faces import RareFaces
@@ -58,6 +58,7 @@ class Scale:
     faces: int = 600
     steps: int = 1200
     batch: int = 32
+    search: bool = False  # for a learning rate of each row
 
     def __post_init__(self) -> None:
         for kind, names, known in (
@@ -107,7 +108,8 @@ def imbalance_suite(
     Networks see 64 px and learn for the same steps from the same start. A class gets ``scale.faces`` generated faces
     at most, the oracle of the rare ones as many real ones. The attack is on what the row "generated" taught, and half
     of its faces are plain ones. Three things are chosen on renders that are neither learnt from nor measured on: how
-    strongly a last layer is adjusted, and the best balancing and the best augmentation for the rows "best". Of
+    strongly a last layer is adjusted, and the best balancing and the best augmentation for the rows "best"; with
+    ``scale.search`` also the learning rate of each row, of `TRIED` times the usual one. Of
     ``scale.remedies`` those alone are taught, and the rows that they need. The rows of `TAIL` ask a generator that is
     taught on the long tail alone, for each of them anew.
 
@@ -124,7 +126,7 @@ def imbalance_suite(
     settings = {
         "faces": scale.faces, "steps": scale.steps, "batch": scale.batch, "generator": generator,
         "renders": full.settings, "side": SIDE, "attack": ATTACK.steps,
-    }  # fmt: skip
+    } | ({"rates": list(TRIED)} if scale.search else {})  # fmt: skip
     folder = _open(Path(out), settings)
     suite = _Suite(folder, scale, full, shrunk(full, SIDE), generator, resolve_device(device), progress)
     cases = [
@@ -145,10 +147,11 @@ def imbalance_suite(
 def _open(out: Path, settings: dict[str, Any]) -> Path:
     if is_file(out / SETTINGS):
         found = read_json(out / SETTINGS)
-        for name, value in settings.items():
-            if found.get(name) != value:
+        for name in {**found, **settings}:
+            if found.get(name) != settings.get(name):
                 raise RequestError(
-                    f"'{out}' holds a suite with {name}={found.get(name)}, not {value}; choose another --out"
+                    f"'{out}' holds a suite with {name}={found.get(name)}, not {settings.get(name)}; choose another "
+                    "--out"
                 )
     elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise RequestError(f"'{out}' holds files that are no suite's; choose another --out or an empty folder")
@@ -180,7 +183,10 @@ class _Suite:
                 self.progress(len(run.rows), len(self.wanted), f"{number + 1} of {of}, {tail.name}: {name}")
 
         scale, images = self.scale, self.small.images
-        run = CaseRows(self.folder / tail.name, tail, parts, images, scale.steps, scale.batch, self.place, tell)
+        run = CaseRows(
+            self.folder / tail.name, tail, parts, images, scale.steps, scale.batch, self.place, tell,
+            TRIED if scale.search else (1.0,),
+        )  # fmt: skip
         for name in (*ALONE, *AFTER):
             if name in self.wanted:
                 run.row(name, REMEDIES[name])

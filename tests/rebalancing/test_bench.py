@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from sia_gen.core.errors import RequestError
-from sia_gen.rebalancing import bench, long_tail
+from sia_gen.core.files import read_tensors
+from sia_gen.rebalancing import bench, case_rows, long_tail
 from sia_gen.rebalancing.bench import QUICK, ROWS, Scale, imbalance_suite, scale_of
 from sia_gen.rebalancing.case_rows import CaseRows
 from sia_gen.rebalancing.faces_folder import Faces
@@ -205,6 +206,24 @@ def test_a_generator_of_the_tail_is_asked_for_as_many_faces(monkeypatch, tmp_pat
     assert all(row["seconds"] >= 7 for row in found["rows"][1:])
     (told,) = found["faces"]
     assert (told["faces"], told["made"], told["read"], made) == ("generated-tail", 12, 0.75, [])
+
+
+def test_each_row_learns_at_the_best_of_three_rates(monkeypatch, tmp_path, suite):
+    tried, scores, teach = [], iter((0.5, 0.7, 0.6)), case_rows.teach
+
+    def taught(*given, rate, **named):
+        tried.append((rate, teach(*given, rate=rate, **named)))
+        return tried[-1][1]
+
+    monkeypatch.setattr(case_rows, "teach", taught)
+    monkeypatch.setattr(CaseRows, "_score", lambda self, model, remedy: next(scores))
+    found = imbalance_suite(tmp_path, scale=replace(SMALL, remedies=("tau-normalised",), search=True))
+    assert [rate for rate, _ in tried] == [0.002, 0.001, 0.004]
+    assert [(row["remedy"], row["rate"]) for row in found["rows"]] == [("plain", 0.5), ("tau-normalised", 0.5)]
+    kept, _ = read_tensors(tmp_path / "glasses-10-resnet-0" / "plain" / case_rows.WEIGHTS)
+    assert all(torch.equal(kept[name], value) for name, value in tried[1][1].state_dict().items())
+    with pytest.raises(RequestError, match=r"holds a suite with rates=\[1.0, 0.5, 2.0\], not None"):
+        imbalance_suite(tmp_path, scale=SMALL)
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

@@ -213,6 +213,9 @@ def imbalance(
         bool,
         typer.Option("--tail-generator", help="Ask a generator taught on each long tail alone, too; minutes for each."),
     ] = False,
+    search: Annotated[
+        bool, typer.Option("--search", help="Choose a learning rate for each row, of three; three times as long.")
+    ] = False,
     renders: Annotated[Path | None, typer.Option(help="Renders to use; the shipped faces-renders by default.")] = None,
     generator: Generator = "faces-stylegan2",
     as_json: AsJson = False,
@@ -226,7 +229,7 @@ def imbalance(
 
     scale = scale_of(
         quick, labels=names_of(labels), ratios=names_of(ratios), architectures=names_of(networks), seeds=seeds,
-        faces=faces, steps=steps, remedies=names_of(remedies), tail=tail_generator,
+        faces=faces, steps=steps, remedies=names_of(remedies), tail=tail_generator, search=search,
     )  # fmt: skip
     with progress_bar(quiet=as_json) as progress:
         content = imbalance_suite(

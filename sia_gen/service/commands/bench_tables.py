@@ -168,7 +168,8 @@ def show_imbalance(content: Mapping[str, Any]) -> None:
     for label, ratio in dict.fromkeys((row["label"], row["ratio"]) for row in content["table"]):
         rows = [row for row in content["table"] if (row["label"], row["ratio"]) == (label, ratio)]
         show_table(
-            f"{label}, 1 : {ratio}, {rows[0]['runs']} runs; measures on balanced held-out renders",
+            f"{label}, 1 : {ratio}, {rows[0]['runs']} runs; measures on balanced held-out renders"
+            + ("; each row at the best of three learning rates" if "rates" in content["settings"] else ""),
             ["remedy", ">balanced", ">95 %", ">worst", ">F1", ">ECE", ">AUROC", ">of oracle", ">s"],
             [
                 [
