@@ -16,6 +16,7 @@ from sia_gen.rebalancing.faces_folder import Faces
 from sia_gen.rebalancing.long_tail import CHOSEN_ON, TESTED, Tail, split
 from sia_gen.rebalancing.remedies import TAUS, plan
 from sia_gen.rebalancing.tally import difference, interval, tally
+from sia_gen.service.commands.bench_tables import show_imbalance
 from sia_gen.studio.renders import read_renders, shipped_renders
 
 SMALL = Scale(labels=("glasses",), ratios=(10,), architectures=("resnet",), seeds=1, faces=6, steps=2, batch=8)
@@ -224,6 +225,19 @@ def test_each_row_learns_at_the_best_of_three_rates(monkeypatch, tmp_path, suite
     assert all(torch.equal(kept[name], value) for name, value in tried[1][1].state_dict().items())
     with pytest.raises(RequestError, match=r"holds a suite with rates=\[1.0, 0.5, 2.0\], not None"):
         imbalance_suite(tmp_path, scale=SMALL)
+
+
+def test_what_is_printed_says_how_rows_were_chosen_and_what_renders_give(capsys):
+    told = {"case": "glasses-50-resnet-0", "faces": "generated-tail", "made": 12, "hard": 0, "a_minute": 5.0}
+    told |= {"twice": 0.25, "above_threshold": 0.98, "renders": {"twice": 0.125, "above_threshold": 0.93}, "read": 0.8}
+    table = tally([row("plain", ["11", "00"])])
+    show_imbalance({"table": table, "faces": [told], "settings": {"rates": [1.0, 0.5, 2.0]}})
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "each row at the best of three learning rates" in printed
+    assert "25.0% look like one before, 98% by the identity model's own threshold" in printed
+    assert "(renders of different people: 12.5%, 93%); the verifier reads 80% as told" in printed
+    show_imbalance({"table": table, "faces": [], "settings": {}})
+    assert "learning rates" not in capsys.readouterr().out
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
