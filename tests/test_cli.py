@@ -389,6 +389,7 @@ def test_a_data_set_that_is_balanced_is_told_so(run, tmp_path):
         (["--ratios", "1"], "ratio=1 is outside 2"),
         (["--networks", "mlp"], "unknown network 'mlp'"),
         (["--seeds", "0"], "seeds=0 is outside"),
+        (["--remedies", "magic"], "unknown remedy 'magic'"),
         (["--steps", "0"], "steps=0 is outside"),
         (["--faces", "1"], "faces=1 is outside"),
     ],

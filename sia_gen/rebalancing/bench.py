@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.load import load_attributes
@@ -21,22 +20,31 @@ from sia_gen.core.seeds import MAX_SEED, whole
 from sia_gen.generators.load import load_generator
 from sia_gen.rebalancing.case_rows import CaseRows
 from sia_gen.rebalancing.faces_folder import Faces, fill
-from sia_gen.rebalancing.long_tail import CUTS, MOST, RATES, SIDE, Split, Tail, as_target, split
+from sia_gen.rebalancing.likeness import likeness_of, nearest_before, people_of
+from sia_gen.rebalancing.long_tail import CUTS, MOST, RATES, SIDE, TRIED, Split, Tail, as_target, split
 from sia_gen.rebalancing.meaning import described, reader
 from sia_gen.rebalancing.pictures import draw_lines, draw_people
 from sia_gen.rebalancing.rare_faces import RareFaces
-from sia_gen.rebalancing.remedies import REMEDIES, plan
+from sia_gen.rebalancing.remedies import REMEDIES, TAIL, Remedy, plan
+from sia_gen.rebalancing.tail_generator import read_as_told, tail_faces
 from sia_gen.rebalancing.tally import BEST, BEST_GENERATED, BEST_SIA, tally
 from sia_gen.studio.renders import SHIPPED, RenderSet, read_renders, shipped_renders
 from sia_gen.training.network import shrunk
 
 RESULT = "imbalance.json"
-ROWS = len(REMEDIES) + 3  # with those that put the best together
 ATTACK = SemanticImageAttack(steps=6)
 ALONE = [name for name, row in REMEDIES.items() if row.added == "no" and row.after == "no"]
 AFTER = [name for name, row in REMEDIES.items() if row.after != "no"]
 BALANCING = [name for name in (*ALONE, *AFTER) if REMEDIES[name].augment == "no" and name != "plain"]
 VARYING = [name for name in ALONE if REMEDIES[name].augment != "no"]
+CHOSEN = ("plain", *BALANCING, *VARYING)  # what the rows "best" are chosen from
+HARD = [name for name, row in REMEDIES.items() if row.added in ("semantic", "joint")]
+OF_FACES = ["generated-rare", "generated", "generated-alone", *HARD, BEST_GENERATED, BEST_SIA]
+ROWS = [*(name for name in REMEDIES if name not in TAIL), BEST, BEST_GENERATED, BEST_SIA]
+NEEDS = {
+    **dict.fromkeys(AFTER, ("plain",)), **dict.fromkeys(HARD, ("generated",)), BEST: CHOSEN, BEST_GENERATED: CHOSEN,
+    BEST_SIA: (*CHOSEN, "generated", *HARD),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,14 +54,17 @@ class Scale:
     labels: tuple[str, ...] = tuple(CUTS)
     ratios: tuple[int, ...] = (10, 50, 100)
     architectures: tuple[str, ...] = ("resnet", "vit")
+    remedies: tuple[str, ...] = tuple(ROWS)
     seeds: int = 3
     faces: int = 600
     steps: int = 1200
     batch: int = 32
+    search: bool = False  # for a learning rate of each row
 
     def __post_init__(self) -> None:
         for kind, names, known in (
-            ("label", self.labels, list(CUTS)), ("network", self.architectures, list(RATES))
+            ("label", self.labels, list(CUTS)), ("network", self.architectures, list(RATES)),
+            ("remedy", self.remedies, [*ROWS, *TAIL]),
         ):  # fmt: skip
             for name in names:
                 if name not in known:
@@ -67,8 +78,11 @@ class Scale:
 QUICK = Scale(labels=("glasses",), ratios=(50,), architectures=("resnet",), seeds=1, faces=300, steps=600)
 
 
-def scale_of(quick: bool, *, ratios: Sequence[str] | None = None, **asked: Any) -> Scale:
-    """The quick or the full scale, with what is ``asked`` in place of its own; raises `RequestError` for nonsense."""
+def scale_of(quick: bool, *, ratios: Sequence[str] | None = None, tail: bool = False, **asked: Any) -> Scale:
+    """The quick or the full scale, with what is ``asked`` in place of its own, and the rows of the ``tail`` beside it.
+
+    Raises `RequestError` for nonsense.
+    """
     given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     if ratios is not None:
         try:
@@ -76,7 +90,8 @@ def scale_of(quick: bool, *, ratios: Sequence[str] | None = None, **asked: Any) 
         except ValueError:
             raise RequestError(f"ratios={','.join(ratios)} are no whole numbers; give some, as 10,50") from None
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    return replace(QUICK if quick else Scale(), **given)
+    scale = replace(QUICK if quick else Scale(), **given)
+    return replace(scale, remedies=tuple(dict.fromkeys((*scale.remedies, *TAIL)))) if tail else scale
 
 
 def imbalance_suite(
@@ -94,10 +109,13 @@ def imbalance_suite(
     Networks see 64 px and learn for the same steps from the same start. A class gets ``scale.faces`` generated faces
     at most, the oracle of the rare ones as many real ones. The attack is on what the row "generated" taught, and half
     of its faces are plain ones. Three things are chosen on renders that are neither learnt from nor measured on: how
-    strongly a last layer is adjusted, and the best balancing and the best augmentation for the rows "best".
+    strongly a last layer is adjusted, and the best balancing and the best augmentation for the rows "best"; with
+    ``scale.search`` also the learning rate of each row, of `TRIED` times the usual one. Of
+    ``scale.remedies`` those alone are taught, and the rows that they need. The rows of `TAIL` ask a generator that is
+    taught on the long tail alone, for each of them anew.
 
     Each row has a file in ``out``; the same call goes on where one stopped. Writes `imbalance.json`, a picture for
-    each label and a sheet of generated faces; returns the content of the former: "rows", and their "table", see
+    each label and sheets of generated faces; returns the content of the former: "rows", and their "table", see
     `tally`. Raises `RequestError` for a folder of another suite and for what does not exist.
     """
     scale = scale or Scale()
@@ -110,6 +128,7 @@ def imbalance_suite(
     settings = {
         "faces": scale.faces, "steps": scale.steps, "batch": scale.batch, "generator": generator,
         "renders": full.settings, "side": SIDE, "attack": ATTACK.steps,
+        "rates": list(TRIED) if scale.search else None,
     }  # fmt: skip
     folder = open_suite(out, settings)
     suite = _Suite(folder, scale, full, shrunk(full, SIDE), generator, resolve_device(device), progress)
@@ -138,7 +157,9 @@ class _Suite:
         self.folder, self.scale, self.full, self.small = folder, scale, full, small
         self.generator, self.place, self.progress = generator, place, progress
         self.told: list[dict[str, Any]] = []
+        self.wanted = {need for name in scale.remedies for need in (name, *NEEDS.get(name, ()))}
         self._sources: dict[str, RareFaces] = {}
+        self._floors: dict[tuple[int, int], list[float]] = {}
 
     def case(self, tail: Tail, number: int, of: int) -> list[dict[str, Any]]:
         """All rows of a case."""
@@ -147,34 +168,67 @@ class _Suite:
 
         def tell(name: str) -> None:
             if self.progress:
-                self.progress(len(run.rows), ROWS, f"{number + 1} of {of}, {tail.name}: {name}")
+                self.progress(len(run.rows), len(self.wanted), f"{number + 1} of {of}, {tail.name}: {name}")
 
         scale, images = self.scale, self.small.images
-        run = CaseRows(self.folder / tail.name, tail, parts, images, scale.steps, scale.batch, self.place, tell)
-        for name in ALONE:
-            run.row(name, REMEDIES[name])
-        for name in AFTER:
-            run.row(name, REMEDIES[name])
+        run = CaseRows(
+            self.folder / tail.name, tail, parts, images, scale.steps, scale.batch, self.place, tell,
+            TRIED if scale.search else (1.0,),
+        )  # fmt: skip
+        for name in (*ALONE, *AFTER):
+            if name in self.wanted:
+                run.row(name, REMEDIES[name])
+        both = self._both(run) if self.wanted.issuperset(CHOSEN) else None
+        if both and BEST in self.wanted:
+            run.row(BEST, both)
+        if "oracle" in self.wanted:
+            run.row("oracle", REMEDIES["oracle"], real)
+        if not self.wanted.isdisjoint(OF_FACES):
+            self._generated(tail, parts, run, both)
+        if not self.wanted.isdisjoint(TAIL):
+            self._of_tail(tail, parts, run)
+        return run.rows
+
+    def _both(self, run: CaseRows) -> Remedy:
+        """The best balancing and the best augmentation together."""
         # Without an augmentation that helps, none; and the last layer is adjusted, which may be by nothing.
         both = replace(REMEDIES[run.best(BALANCING)], augment=REMEDIES[run.best(["plain", *VARYING])].augment)
-        both = replace(both, after="adjusted") if both.after == "no" else both
-        run.row(BEST, both)
-        run.row("oracle", REMEDIES["oracle"], real)
-        plain, made = self._plain(tail, parts), {}
+        return replace(both, after="adjusted") if both.after == "no" else both
+
+    def _generated(self, tail: Tail, parts: Split, run: CaseRows, both: Remedy | None) -> None:
+        """The rows of generated faces, ``both`` being what else the best of them get."""
+        plain, wanted = self._plain(tail, parts), plan(parts.counts, self.scale.faces, True)
+        made, seconds = {}, {}
         for name in ("generated-rare", "generated", "generated-alone"):
-            made[name] = _taken(plain, plan(parts.counts, self.scale.faces, REMEDIES[name].beside))
-            making = {each: plain.seconds * len(faces[1]) / len(plain.labels) for each, faces in made.items()}
-            run.row(name, REMEDIES[name], made[name], making[name])
-        run.row(BEST_GENERATED, replace(both, added="generated"), made["generated"], making["generated"])
-        took = run.seconds("generated")  # whose model is attacked
-        hard = {name: self._hard(tail, parts, run, name) for name in ("sia-semantic", "sia-joint")}
+            made[name] = plain.taken(plan(parts.counts, self.scale.faces, REMEDIES[name].beside))
+            seconds[name] = plain.seconds * len(made[name][1]) / len(plain.labels)
+            if name in self.wanted:
+                run.row(name, REMEDIES[name], made[name], seconds[name])
+        if both and BEST_GENERATED in self.wanted:
+            run.row(BEST_GENERATED, replace(both, added="generated"), made["generated"], seconds["generated"])
+        hard = {name: self._hard(tail, parts, run, name) for name in HARD if name in self.wanted}
         for name, faces in hard.items():
-            made[name] = _mixed(plain, faces, plan(parts.counts, self.scale.faces, True))
-            run.row(name, REMEDIES[name], made[name], faces.seconds + took)
-        best = run.best(list(hard))
-        run.row(BEST_SIA, replace(both, added=REMEDIES[best].added), made[best], hard[best].seconds + took)
-        self._tell(tail, parts, {"generated": plain, **hard})
-        return run.rows
+            rest = plain.taken({number: count - count // 2 for number, count in wanted.items()})
+            made[name] = torch.cat([rest[0], faces.pictures]), torch.cat([rest[1], faces.labels])
+            seconds[name] = faces.seconds + run.seconds("generated")  # whose model is attacked
+            run.row(name, REMEDIES[name], made[name], seconds[name])
+        if both and BEST_SIA in self.wanted:
+            best = run.best(HARD)
+            run.row(BEST_SIA, replace(both, added=REMEDIES[best].added), made[best], seconds[best])
+        self._tell(tail, parts, {"generated": plain, **hard}, self.full)
+
+    def _of_tail(self, tail: Tail, parts: Split, run: CaseRows) -> None:
+        """The rows of a generator that has seen the long tail alone."""
+        folder = self.folder / f"generator-{tail.label}-{tail.ratio}-{tail.seed}"  # whatever the network is
+        wanted = plan(parts.counts, self.scale.faces, True)
+        faces = tail_faces(folder, self.small, tail, parts, wanted, self.place, self.progress)
+        for name in TAIL:
+            if name in self.wanted:
+                run.row(name, REMEDIES[name], (faces.pictures, faces.labels), faces.seconds)
+        for row, likeness in zip(faces.rows, nearest_before(faces.pictures, self._source(tail)), strict=True):
+            row["likeness"] = likeness
+        self._tell(tail, parts, {TAIL[0]: faces}, self.small, "-tail")
+        self.told[-1]["read"] = read_as_told(faces, self._source(tail))
 
     def _source(self, tail: Tail) -> RareFaces:
         if tail.label not in self._sources:
@@ -202,44 +256,28 @@ class _Suite:
             tail.name, round_number=1, seed=tail.seed, progress=self.progress,
         )[0]  # fmt: skip
 
-    def _tell(self, tail: Tail, parts: Split, made: dict[str, Faces]) -> None:
+    def _tell(self, tail: Tail, parts: Split, made: dict[str, Faces], real: RenderSet, more: str = "") -> None:
         """Figures of what was generated, and a sheet of those of the rarest class beside the nearest renders."""
-        rarest = len(parts.counts) - 1
-        source = self._source(tail)
+        rarest, source = len(parts.counts) - 1, self._source(tail)
+        floor = self._floor(source, real, len(parts.counts))
         for name, faces in made.items():
             told = {
                 "case": tail.name, "faces": name, "made": len(faces.rows), "a_minute": faces.a_minute,
                 "hard": sum(row["hard"] for row in faces.rows), "refused": dict(faces.refused),
             }  # fmt: skip
-            self.told.append(told | likeness_of(faces, source))
-        path = self.folder / f"{tail.name}.png"
+            told |= likeness_of([row["likeness"] for row in faces.rows], source)
+            self.told.append(told | {"renders": likeness_of(floor[: len(faces.rows)], source)})
+        path = self.folder / f"{tail.name}{more}.png"
         if not is_file(path):
-            real = self.full.images[parts.tail[parts.labels[parts.tail] == rarest]]
+            shown = real.images[parts.tail[parts.labels[parts.tail] == rarest]]
             draw_people(
-                {name: faces.pictures[faces.labels == rarest] for name, faces in made.items()}, real, source, path
+                {name: faces.pictures[faces.labels == rarest] for name, faces in made.items()}, shown, source, path
             )
 
-
-def likeness_of(faces: Faces, source: RareFaces) -> dict[str, Any]:
-    """How alike the faces look: share above the limit, and above the identity model's own threshold."""
-    cosines = torch.tensor([row["likeness"] for row in faces.rows])
-    threshold = 1.0 if source.gate.identity is None else source.gate.identity.threshold
-    return {
-        "alike": round(source.alike, 4),
-        "twice": round(float((cosines >= source.alike).float().mean()), 4),
-        "above_threshold": round(float((cosines >= threshold).float().mean()), 4),
-        "likeness_median": round(float(cosines.median()), 4),
-    }
-
-
-def _taken(faces: Faces, wanted: dict[int, int]) -> tuple[Tensor, Tensor]:
-    """So many faces of each class, the first ones."""
-    rows = [(faces.labels == number).nonzero().flatten()[:count] for number, count in wanted.items()]
-    index = torch.cat(rows)
-    return faces.pictures[index], faces.labels[index]
-
-
-def _mixed(plain: Faces, hard: Faces, wanted: dict[int, int]) -> tuple[Tensor, Tensor]:
-    """So many faces of each class, half of them hard."""
-    pictures, labels = _taken(plain, {number: count - count // 2 for number, count in wanted.items()})
-    return torch.cat([pictures, hard.pictures]), torch.cat([labels, hard.labels])
+    def _floor(self, source: RareFaces, real: RenderSet, classes: int) -> list[float]:
+        """How like the nearest before it each of so many renders of different people is."""
+        key = real.images.shape[-1], classes
+        if key not in self._floors:
+            rows = people_of(real)[: classes * self.scale.faces]
+            self._floors[key] = nearest_before(real.images[rows], source)
+        return self._floors[key]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,12 @@ class CaseRows:
 
     def __init__(
         self, folder: Path, tail: Tail, parts: Split, images: Tensor, steps: int, batch: int, place: torch.device,
-        tell: Callable[[str], None],
+        tell: Callable[[str], None], rates: Sequence[float] = (1.0,),
     ) -> None:  # fmt: skip
-        """``images`` uint8 ``[N, 3, R, R]`` are all renders; ``tell`` is told which row is begun."""
+        """``images`` uint8 ``[N, 3, R, R]`` are all renders; ``tell`` is told which row is begun. Of ``rates``, times
+        the network's usual one, each row takes that which is best on the renders that choices are made on."""
         self.folder, self.tail, self.parts, self.images = folder, tail, parts, images
-        self.steps, self.batch, self.place, self.tell = steps, batch, place, tell
+        self.steps, self.batch, self.place, self.tell, self.rates = steps, batch, place, tell, rates
         self.rows: list[dict[str, Any]] = []
 
     def row(self, name: str, remedy: Remedy, added: tuple[Tensor, Tensor] | None = None, before: float = 0.0) -> None:
@@ -51,7 +53,7 @@ class CaseRows:
         return max((row for row in self.rows if row["remedy"] in names), key=lambda row: row["chosen_on"])["remedy"]
 
     def seconds(self, name: str) -> float:
-        return next(row["seconds"] for row in self.rows if row["remedy"] == name)
+        return self._row(name)["seconds"]
 
     def model(self, name: str) -> Seen:
         """What a row taught."""
@@ -59,18 +61,21 @@ class CaseRows:
         made.load_state_dict(read_tensors(self._folder(name) / WEIGHTS)[0])
         return made.eval()
 
+    def _row(self, name: str) -> dict[str, Any]:
+        return next(row for row in self.rows if row["remedy"] == name)
+
     def _folder(self, name: str) -> Path:
         return writable_folder(self.folder / name)
 
     def _measured(
         self, name: str, remedy: Remedy, added: tuple[Tensor, Tensor] | None, before: float
     ) -> dict[str, Any]:
-        begun, parts, tau = clock(self.place), self.parts, None
+        begun, parts, tau, rate = clock(self.place), self.parts, None, None
         if remedy.after != "no" and remedy == REMEDIES.get(name):
             model: nn.Module = self.model("plain")
-            before += self.seconds("plain")
+            before, rate = before + self.seconds("plain"), self._row("plain").get("rate")
         else:
-            model = self._taught(name, remedy, added)
+            model, rate = self._taught(name, remedy, added)
         if remedy.after != "no":
             model, tau = self._after(model, remedy)
         probabilities = answers(model, self.images[parts.tested], self.place)
@@ -84,23 +89,32 @@ class CaseRows:
             "added": 0 if added is None else len(added[1]), "tau": tau, **measured(probabilities, truth),
             "chosen_on": self._chosen_on(model), "seconds": round(before + clock(self.place) - begun, 1),
             "right": marks,
-        }  # fmt: skip
+        } | ({"rate": rate} if len(self.rates) > 1 else {})  # fmt: skip
 
-    def _taught(self, name: str, remedy: Remedy, added: tuple[Tensor, Tensor] | None) -> nn.Module:
-        """The model that a row teaches."""
+    def _taught(self, name: str, remedy: Remedy, added: tuple[Tensor, Tensor] | None) -> tuple[nn.Module, float]:
+        """The model that a row teaches, at the best of the rates, and that rate."""
         pictures, labels = self.images[self.parts.tail], self.parts.labels[self.parts.tail]
         if added is not None:
             pictures = torch.cat([pictures[: None if remedy.data else 0], small(added[0])])
             labels = torch.cat([labels[: None if remedy.data else 0], added[1]])
-        work = writable_folder(self._folder(name) / "work")
-        made = teach(
-            network(self.tail, self.place), pictures, labels, len(self.tail.classes), remedy, work,
-            steps=self.steps, batch=self.batch, rate=RATES[self.tail.architecture], seed=self.tail.seed,
-            mirror=self.tail.label not in MIRRORED, settings={"case": repr(self.tail), "row": name},
-        )  # fmt: skip
-        write_tensors(self._folder(name) / WEIGHTS, made.state_dict())
+        work = self._folder(name) / "work"
+        found: list[tuple[float, nn.Module, float]] = []
+        for times in self.rates:
+            made = teach(
+                network(self.tail, self.place), pictures, labels, len(self.tail.classes), remedy,
+                writable_folder(work / f"{times:g}"), steps=self.steps, batch=self.batch,
+                rate=times * RATES[self.tail.architecture], seed=self.tail.seed,
+                mirror=self.tail.label not in MIRRORED, settings={"case": repr(self.tail), "row": name},
+            )  # fmt: skip
+            found.append((self._score(made, remedy), made, times))
+        _, best, rate = max(found, key=lambda one: one[0])
+        write_tensors(self._folder(name) / WEIGHTS, best.state_dict())
         shutil.rmtree(work, ignore_errors=True)
-        return made
+        return best, rate
+
+    def _score(self, model: nn.Module, remedy: Remedy) -> float:
+        """What a row would be chosen by, were this its model."""
+        return self._chosen_on(model if remedy.after == "no" else self._after(deepcopy(model), remedy)[0])
 
     def _after(self, model: nn.Module, remedy: Remedy) -> tuple[nn.Module, float]:
         """The last layer changed, as strongly as is best on the renders that choices are made on."""

@@ -54,6 +54,11 @@ class Faces:
         """Faces that passed, in a minute of the ``seconds``."""
         return round(60 * len(self.rows) / self.seconds, 1) if self.seconds else None
 
+    def taken(self, wanted: Mapping[int, int]) -> tuple[Tensor, Tensor]:
+        """So many pictures of each class, the first ones, and their labels."""
+        index = torch.cat([(self.labels == number).nonzero().flatten()[:count] for number, count in wanted.items()])
+        return self.pictures[index], self.labels[index]
+
     @classmethod
     def together(cls, every: Sequence[Faces]) -> Faces:
         """What several calls made."""

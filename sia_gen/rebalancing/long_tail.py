@@ -26,6 +26,7 @@ from sia_gen.training.network import make_resnet, make_vit, network_input
 CUTS: dict[str, tuple[float, ...]] = {"glasses": (0.5,), "smile": (0.5,), "age": (21, 37, 53, 69)}
 SIDE, SIZES = 64, (16, 32, 64, 128)
 RATES = {"resnet": 2e-3, "vit": 1e-3}
+TRIED = (1.0, 0.5, 2.0)  # times these, where a search is asked for; of those alike the first
 TESTED, CHOSEN_ON = 200, 60  # renders of each class that are measured on, and that choices are made on
 MOST = 1600  # renders of the most frequent class
 

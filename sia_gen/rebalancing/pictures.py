@@ -5,7 +5,8 @@ Letters: M faces, N renders, R resolution.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,20 @@ from sia_gen.core.images import contact_sheet, from_bytes
 from sia_gen.rebalancing.rare_faces import RareFaces
 
 SHOWN, BATCH = 12, 32  # faces of a row
-COLOURS = {"no": "#9aa5b1", "generated": "#5f97cc", "semantic": "#b35900", "joint": "#8a2f6b", "real": "#333333"}
-MARKS = "osD^v<>pPX*h"
+COLOURS = {
+    "no": "#9aa5b1", "generated": "#5f97cc", "tail": "#3d8b63", "semantic": "#b35900", "joint": "#8a2f6b",
+    "real": "#333333",
+}  # fmt: skip
+MARKS = "osD^v<>pPX*hd8Hx+"  # as many as rows of one colour
 
 
 def draw_lines(rows: Sequence[Mapping[str, Any]], label: str, path: Path) -> None:
-    """A line a remedy over the ratios, or points where there is one ratio, with 95 % intervals; best at the top."""
-    remedies = list(dict.fromkeys(row["remedy"] for row in rows))
-    order = sorted(remedies, key=lambda name: -max(row["balanced"] for row in rows if row["remedy"] == name))
+    """A line a remedy over the ratios, or points where there is one ratio, with 95 % intervals; the best at the highest
+    ratio at the top."""
     ratios = sorted({row["ratio"] for row in rows})
+    highest = {row["remedy"]: row["balanced"] for row in rows if row["ratio"] == ratios[-1]}
+    order = sorted(highest, key=lambda name: -highest[name])
+    marks: dict[str, Iterator[str]] = {colour: cycle(MARKS) for colour in COLOURS.values()}
     figure = new_figure(figsize=(9, 6.5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for place, name in enumerate(order):
@@ -41,7 +47,7 @@ def draw_lines(rows: Sequence[Mapping[str, Any]], label: str, path: Path) -> Non
         ]
         bold = name.startswith("sia")
         axes.errorbar(
-            at, middle, yerr=errors, marker=MARKS[place % len(MARKS)], markersize=5, linewidth=2.2 if bold else 1.0,
+            at, middle, yerr=errors, marker=next(marks[_colour(name)]), markersize=5, linewidth=2.2 if bold else 1.0,
             capsize=2, linestyle="-" if bold else ("--" if "generated" in name else ":"), color=_colour(name),
             label=f"{name} {middle[-1]:.1%}",
         )  # fmt: skip
@@ -57,7 +63,9 @@ def draw_lines(rows: Sequence[Mapping[str, Any]], label: str, path: Path) -> Non
 
 
 def _colour(name: str) -> str:
-    for part, colour in (("joint", "joint"), ("sia", "semantic"), ("generated", "generated"), ("oracle", "real")):
+    for part, colour in (
+        ("-tail", "tail"), ("joint", "joint"), ("sia", "semantic"), ("generated", "generated"), ("oracle", "real"),
+    ):  # fmt: skip
         if part in name:
             return COLOURS[colour]
     return COLOURS["no"]

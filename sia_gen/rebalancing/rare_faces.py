@@ -120,10 +120,7 @@ class RareFaces:
 
     def ends(self, number: int) -> tuple[float, float]:
         """Between which values of the attribute faces of a class are asked for."""
-        low, high = self._range()
-        cuts = (-math.inf, *self.label.thresholds, math.inf)
-        margin = MARGIN * (high - low)
-        return max(low, cuts[number] + margin), min(high, cuts[number + 1] - margin)
+        return asked_between(self.label, number, *self._range())
 
     def clear(self, number: int) -> tuple[float, float]:
         """Between which readings a face is surely of a class; the lowest and the highest class are open at an end."""
@@ -193,8 +190,7 @@ class RareFaces:
     def _asked(self, seeds: Sequence[int], told: Tensor, number: int) -> tuple[Tensor, Tensor]:
         """The value ``[B]`` that each face is asked to have, and whether the attribute reaches as far."""
         low, high = self.ends(number)
-        drawn = low + (high - low) * uniforms(seeds, (), "rebalance").to(told)
-        asked = torch.where((told >= low) & (told <= high), told, drawn)
+        asked = asked_values(seeds, told, low, high)
         attribute = self.space.attributes[self.space.names.index(self.label.attribute)]
         return asked, ((asked - told) >= attribute.low) & ((asked - told) <= attribute.high)
 
@@ -286,6 +282,18 @@ class _Version:
     meant: Tensor
     distance: Tensor
     embedding: Tensor
+
+
+def asked_between(label: Label, number: int, low: float, high: float) -> tuple[float, float]:
+    """Between which values of an attribute that lies in ``low``…``high`` faces of a class are asked for."""
+    cuts, margin = (-math.inf, *label.thresholds, math.inf), MARGIN * (high - low)
+    return max(low, cuts[number] + margin), min(high, cuts[number + 1] - margin)
+
+
+def asked_values(seeds: Sequence[int], told: Tensor, low: float, high: float) -> Tensor:
+    """The value ``[B]`` that each face is asked to have: as ``told`` where that lies between, else drawn from all."""
+    drawn = low + (high - low) * uniforms(seeds, (), "rebalance").to(told)
+    return torch.where((told >= low) & (told <= high), told, drawn)
 
 
 def _digest(codes: Tensor) -> str:

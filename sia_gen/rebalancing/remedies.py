@@ -9,7 +9,7 @@ from typing import Literal
 
 from sia_gen.core.errors import RequestError, unknown
 
-Added = Literal["no", "generated", "semantic", "joint", "real"]
+Added = Literal["no", "generated", "semantic", "joint", "tail", "real"]
 Loss = Literal["plain", "effective", "focal", "ldam", "softmax"]
 After = Literal["no", "tau", "adjusted"]
 Augment = Literal["no", "randaugment", "trivialaugment", "augmix", "mixup", "cutmix", "erasing"]
@@ -55,9 +55,12 @@ REMEDIES = {
     "sia-semantic": Remedy("such faces made hard by their other attributes", added="semantic", draw="over"),
     "sia-joint": Remedy("such faces made hard by their other attributes and pixels", added="joint", draw="over"),
     "generated-alone": Remedy("generated faces of all classes, no data", added="generated", data=False),
+    "generated-tail": Remedy("faces of a generator taught on the data set alone", added="tail", draw="over"),
+    "generated-tail-alone": Remedy("such faces of all classes, no data", added="tail", data=False),
     "oracle": Remedy("as many more real pictures of the rare classes", added="real", beside=False, draw="over"),
 }  # fmt: skip
-GENERATED = [name for name, row in REMEDIES.items() if row.added not in ("no", "real") and row.data]
+GENERATED = [name for name, row in REMEDIES.items() if row.added not in ("no", "tail", "real") and row.data]
+TAIL = [name for name, row in REMEDIES.items() if row.added == "tail"]
 WITHOUT = [name for name, row in REMEDIES.items() if row.added == "no"]
 
 # Of the losses, at what their papers use most.

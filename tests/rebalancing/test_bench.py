@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from sia_gen.core.errors import RequestError
-from sia_gen.rebalancing import bench, long_tail
+from sia_gen.core.files import read_tensors
+from sia_gen.rebalancing import bench, case_rows, long_tail
 from sia_gen.rebalancing.bench import QUICK, ROWS, Scale, imbalance_suite, scale_of
 from sia_gen.rebalancing.case_rows import CaseRows
 from sia_gen.rebalancing.faces_folder import Faces
 from sia_gen.rebalancing.long_tail import CHOSEN_ON, TESTED, Tail, split
 from sia_gen.rebalancing.remedies import TAUS, plan
 from sia_gen.rebalancing.tally import difference, interval, tally
+from sia_gen.service.commands.bench_tables import show_imbalance
 from sia_gen.studio.renders import read_renders, shipped_renders
 
 SMALL = Scale(labels=("glasses",), ratios=(10,), architectures=("resnet",), seeds=1, faces=6, steps=2, batch=8)
@@ -109,7 +111,9 @@ def test_what_is_asked_of_the_suite():
         scale_of(False, ratios=["a"])
 
 
-def test_the_suite_is_taught_measured_and_goes_on(monkeypatch, tmp_path, renders):
+@pytest.fixture
+def suite(monkeypatch, renders):
+    """Has noise in place of generated faces; gives what was made, and what was taught."""
     monkeypatch.setattr(bench, "read_renders", lambda folder: renders)
     made, taught = [], []
 
@@ -129,9 +133,15 @@ def test_the_suite_is_taught_measured_and_goes_on(monkeypatch, tmp_path, renders
 
     monkeypatch.setattr(bench, "fill", fill)
     monkeypatch.setattr(bench._Suite, "_source", lambda self, tail: None)
-    monkeypatch.setattr(bench, "likeness_of", lambda faces, source: {"twice": 0.0})
+    monkeypatch.setattr(bench, "likeness_of", lambda cosines, source: {"twice": 0.0})
+    monkeypatch.setattr(bench, "nearest_before", lambda pictures, source: [0.1] * len(pictures))
     monkeypatch.setattr(bench, "draw_people", lambda *given: None)
     monkeypatch.setattr(CaseRows, "_taught", counted)
+    return made, taught
+
+
+def test_the_suite_is_taught_measured_and_goes_on(monkeypatch, tmp_path, suite):
+    made, taught = suite
     before, measure = {}, CaseRows._measured
 
     def timed(self, name, remedy, added, seconds):
@@ -141,7 +151,8 @@ def test_the_suite_is_taught_measured_and_goes_on(monkeypatch, tmp_path, renders
     monkeypatch.setattr(CaseRows, "_measured", timed)
     found = imbalance_suite(tmp_path, scale=SMALL)
     names = [row["remedy"] for row in found["rows"]]
-    assert len(names) == len(set(names)) == ROWS
+    assert names == [*before]
+    assert sorted(names) == sorted(ROWS)
     assert {"logit-adjusted", "tau-normalised"}.isdisjoint(name for name, _ in taught)  # made of the plain one
     assert before["generated"] == before["generated-best"] == 3
     assert before["sia-best"] >= 6  # what it attacks was taught before
@@ -163,6 +174,70 @@ def test_the_suite_is_taught_measured_and_goes_on(monkeypatch, tmp_path, renders
     assert [row["balanced"] for row in again["rows"]] == [row["balanced"] for row in found["rows"]]
     with pytest.raises(RequestError, match="holds a suite with steps=2, not 3"):
         imbalance_suite(tmp_path, scale=replace(SMALL, steps=3))
+
+
+def test_those_rows_alone_that_are_asked_for_and_what_they_need(tmp_path, suite):
+    made, taught = suite
+    some = imbalance_suite(tmp_path, scale=replace(SMALL, remedies=("tau-normalised", "sia-joint")))
+    assert [row["remedy"] for row in some["rows"]] == ["plain", "tau-normalised", "generated", "sia-joint"]
+    assert [name for name, _ in taught] == ["plain", "generated", "sia-joint"]
+    assert [name for name, *_ in made] == ["faces-glasses-0", "faces-sia-joint"]
+    assert [told["faces"] for told in some["faces"]] == ["generated", "sia-joint"]
+    bare = imbalance_suite(tmp_path / "bare", scale=replace(SMALL, remedies=("plain",)))
+    assert (len(bare["rows"]), bare["faces"], len(made)) == (1, [], 2)
+
+
+def test_a_generator_of_the_tail_is_asked_for_as_many_faces(monkeypatch, tmp_path, suite):
+    made, taught = suite
+    asked = []
+
+    def tail_faces(folder, data, tail, parts, wanted, place, progress):
+        asked.append((folder.name, data.images.shape[-1], wanted))
+        labels = torch.tensor([number for number, count in wanted.items() for _ in range(count)])
+        pictures = torch.randint(0, 256, (len(labels), 3, 64, 64), dtype=torch.uint8)
+        return Faces(pictures, labels, [{"hard": False} for _ in labels], Counter(), 7.0)
+
+    monkeypatch.setattr(bench, "tail_faces", tail_faces)
+    monkeypatch.setattr(bench, "read_as_told", lambda faces, source: 0.75)
+    scale = replace(scale_of(True, tail=True, remedies=["oracle"]), ratios=(10,), faces=6, steps=2, batch=8)
+    found = imbalance_suite(tmp_path, scale=scale)
+    assert asked == [("generator-glasses-10-0", 64, {0: 6, 1: 6})]
+    assert [row["remedy"] for row in found["rows"]] == ["oracle", "generated-tail", "generated-tail-alone"]
+    assert dict(taught) == {"oracle": 6, "generated-tail": 12, "generated-tail-alone": 12}
+    assert all(row["seconds"] >= 7 for row in found["rows"][1:])
+    (told,) = found["faces"]
+    assert (told["faces"], told["made"], told["read"], made) == ("generated-tail", 12, 0.75, [])
+
+
+def test_each_row_learns_at_the_best_of_three_rates(monkeypatch, tmp_path, suite):
+    tried, scores, teach = [], iter((0.5, 0.7, 0.6)), case_rows.teach
+
+    def taught(*given, rate, **named):
+        tried.append((rate, teach(*given, rate=rate, **named)))
+        return tried[-1][1]
+
+    monkeypatch.setattr(case_rows, "teach", taught)
+    monkeypatch.setattr(CaseRows, "_score", lambda self, model, remedy: next(scores))
+    found = imbalance_suite(tmp_path, scale=replace(SMALL, remedies=("tau-normalised",), search=True))
+    assert [rate for rate, _ in tried] == [0.002, 0.001, 0.004]
+    assert [(row["remedy"], row["rate"]) for row in found["rows"]] == [("plain", 0.5), ("tau-normalised", 0.5)]
+    kept, _ = read_tensors(tmp_path / "glasses-10-resnet-0" / "plain" / case_rows.WEIGHTS)
+    assert all(torch.equal(kept[name], value) for name, value in tried[1][1].state_dict().items())
+    with pytest.raises(RequestError, match=r"holds a suite with rates=\[1.0, 0.5, 2.0\], not None"):
+        imbalance_suite(tmp_path, scale=SMALL)
+
+
+def test_what_is_printed_says_how_rows_were_chosen_and_what_renders_give(capsys):
+    told = {"case": "glasses-50-resnet-0", "faces": "generated-tail", "made": 12, "hard": 0, "a_minute": 5.0}
+    told |= {"twice": 0.25, "above_threshold": 0.98, "renders": {"twice": 0.125, "above_threshold": 0.93}, "read": 0.8}
+    table = tally([row("plain", ["11", "00"])])
+    show_imbalance({"table": table, "faces": [told], "settings": {"rates": [1.0, 0.5, 2.0]}})
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "each row at the best of three learning rates" in printed
+    assert "25.0% look like one before, 98% by the identity model's own threshold" in printed
+    assert "(renders of different people: 12.5%, 93%); the verifier reads 80% as told" in printed
+    show_imbalance({"table": table, "faces": [], "settings": {}})
+    assert "learning rates" not in capsys.readouterr().out
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

@@ -1,7 +1,6 @@
 """Faces of a rare class, from the shipped generator: what they are asked, judged and told; and how they are kept."""
 
 import json
-from collections import Counter
 from dataclasses import replace
 
 import pyarrow.parquet as pq
@@ -16,12 +15,13 @@ from sia_gen.core.images import from_bytes, quantise, read_image
 from sia_gen.generators.load import load_generator
 from sia_gen.hardening.labelled import read_labelled
 from sia_gen.rebalancing import faces_folder
-from sia_gen.rebalancing.bench import likeness_of
-from sia_gen.rebalancing.faces_folder import PARTS, TABLE, Faces, fill, finish
+from sia_gen.rebalancing.faces_folder import PARTS, TABLE, fill, finish
+from sia_gen.rebalancing.likeness import likeness_of, nearest_before, people_of
 from sia_gen.rebalancing.meaning import described, reader
 from sia_gen.rebalancing.pictures import draw_people
 from sia_gen.rebalancing.rare_faces import MARGIN, Drawn, Moved, RareFaces
-from sia_gen.studio.sampling import sample
+from sia_gen.studio.renders import read_renders, shipped_renders
+from sia_gen.studio.sampling import drawn_evenly, sample
 from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Label, classify
 from tests.standins import colours
@@ -123,11 +123,27 @@ def test_a_sheet_shows_each_face_above_the_nearest_real_one(source, tmp_path):
     assert sheet.shape[1] == 2 * 128
     above, below = sheet[:, :128], sheet[:, 128:]
     assert torch.equal(above[..., -128:], below[..., -128:])  # the nearest of those that hold itself
-    made = Faces(drawn.pictures, torch.ones(len(drawn.rows)), drawn.rows, Counter(), 1.0)
-    told = likeness_of(made, source)
+    told = likeness_of([row["likeness"] for row in drawn.rows], source)
     assert told["twice"] == 0
     highest = [row["likeness"] >= source.gate.identity.threshold for row in drawn.rows]
     assert told["above_threshold"] == pytest.approx(sum(highest) / len(highest), abs=1e-4)
+
+
+def test_how_like_one_before_pictures_are(source):
+    drawn = source.draw(range(8), 1, "generated", None, torch.empty(0, 64))
+    wanted = [row["likeness"] for row in drawn.rows]
+    assert nearest_before(drawn.pictures, source) == pytest.approx(wanted, abs=1e-4)
+    assert nearest_before(drawn.pictures[[0, 1, 0]], source)[2] == pytest.approx(1, abs=1e-4)
+    bare = replace(source, gate=replace(source.gate, identity=None))
+    assert nearest_before(drawn.pictures[:2], bare) == [-1, -1]
+
+
+def test_different_people_among_renders():
+    renders = read_renders(shipped_renders(), 60)
+    even = drawn_evenly(renders.identity.tolist(), renders.settings["spread"])
+    assert people_of(renders).tolist() == (~even).nonzero().flatten().tolist()
+    again = replace(renders, identity=torch.cat([renders.identity[:30], renders.identity[:30]]))
+    assert people_of(again).tolist() == [row for row in people_of(renders).tolist() if row < 30]
 
 
 class Fixed:

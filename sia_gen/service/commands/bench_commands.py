@@ -208,6 +208,16 @@ def imbalance(
     seeds: Annotated[int | None, typer.Option(help="How many of each.")] = None,
     faces: Annotated[int | None, typer.Option(help="Generated faces of a class, at most.")] = None,
     steps: Annotated[int | None, typer.Option(help="Training steps of each row.")] = None,
+    remedies: Annotated[
+        str | None, typer.Option(help="Comma-separated, as plain,oracle,generated; those that they need come along.")
+    ] = None,
+    tail_generator: Annotated[
+        bool,
+        typer.Option("--tail-generator", help="Ask a generator taught on each long tail alone, too; minutes for each."),
+    ] = False,
+    search: Annotated[
+        bool, typer.Option("--search", help="Choose a learning rate for each row, of three; three times as long.")
+    ] = False,
     renders: Annotated[Path | None, typer.Option(help="Renders to use; the shipped faces-renders by default.")] = None,
     generator: Generator = "faces-stylegan2",
     as_json: AsJson = False,
@@ -221,7 +231,7 @@ def imbalance(
 
     scale = scale_of(
         quick, labels=names_of(labels), ratios=names_of(ratios), architectures=names_of(networks), seeds=seeds,
-        faces=faces, steps=steps,
+        faces=faces, steps=steps, remedies=names_of(remedies), tail=tail_generator, search=search,
     )  # fmt: skip
     with progress_bar(quiet=as_json) as progress:
         content = imbalance_suite(

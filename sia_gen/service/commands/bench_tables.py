@@ -168,7 +168,8 @@ def show_imbalance(content: Mapping[str, Any]) -> None:
     for label, ratio in dict.fromkeys((row["label"], row["ratio"]) for row in content["table"]):
         rows = [row for row in content["table"] if (row["label"], row["ratio"]) == (label, ratio)]
         show_table(
-            f"{label}, 1 : {ratio}, {rows[0]['runs']} runs; measures on balanced held-out renders",
+            f"{label}, 1 : {ratio}, {rows[0]['runs']} runs; measures on balanced held-out renders"
+            + ("; each row at the best of three learning rates" if "rates" in content["settings"] else ""),
             ["remedy", ">balanced", ">95 %", ">worst", ">F1", ">ECE", ">AUROC", ">of oracle", ">s"],
             [
                 [
@@ -197,7 +198,10 @@ def show_imbalance(content: Mapping[str, Any]) -> None:
     for row in content["faces"]:
         print(
             f"{row['case']}, {row['faces']}: {row['made']} faces, {row['hard']} of them hard, "
-            f"{row['a_minute'] or 0:.0f} a minute; {row['twice']:.1%} look like one before"
+            f"{row['a_minute'] or 0:.0f} a minute; {row['twice']:.1%} look like one before, "
+            f"{row['above_threshold']:.0%} by the identity model's own threshold "
+            f"(renders of different people: {row['renders']['twice']:.1%}, {row['renders']['above_threshold']:.0%})"
+            + (f"; the verifier reads {row['read']:.0%} as told" if "read" in row else "")
         )
 
 

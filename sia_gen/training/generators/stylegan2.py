@@ -80,50 +80,11 @@ def train_generator(
     if not adversarial and (out / ADVERSARIAL / CHECKPOINT).exists():
         raise RequestError(f"'{out}' was sharpened by an adversarial phase; give its --adversarial, or another --out")
     batch = batch_for(batch, BATCH, place)
-    training, landmarks = data.training, data.landmarks.shape[1]
-    config = StyleGAN2Config(
-        name=out.resolve().name,
-        latents=len(NAMES),
-        channels=CHANNELS[resolution],
-        knots=KNOTS,
-        landmarks=landmarks,
-        population=population().to_json(),
-    )
-    with one_seed(seed):
-        model = StyleGAN2(config)
-    with torch.no_grad():
-        model.synthesis.points.bias.copy_((data.landmarks[:training].mean(0).flatten() - 0.5) / SPREAD)
-    model.to(place, memory_format=torch.channels_last)
-    mirror = torch.tensor([-1.0 if name in MIRRORED else 1.0 for name in NAMES])
-    points = data.landmarks
-    tables = (data.images, data.latents, data.latents * mirror, points, in_a_mirror(points))
-
-    def prepare(
-        random: torch.Generator, images: Tensor, latents: Tensor, latents_turned: Tensor, *points: Tensor
-    ) -> tuple[Tensor, ...]:
-        pictures, flip = mirrored_at_random(from_bytes(images) * 2 - 1, random)
-        straight, turned = points
-        return pictures, either(flip, latents_turned, latents), either(flip, turned, straight)
-
-    def loss(pairs: nn.Module, halved: int, *items: Tensor) -> Tensor:
-        return pairs(*items, halved=halved)[1]
-
-    lessons = Lessons(tables, torch.arange(training), prepare, batch, seed)
+    training = data.training
+    pairs, lessons = paired(data, torch.arange(training), out.resolve().name, batch, seed, place)
     settings: dict[str, object] = {"recipe": "generator", "steps": steps, "batch": batch, "seed": seed}
     settings |= {"grow_at": list(GROW_AT), "precision": precision, "renders": data.settings}
-    made = fit(
-        Pairs(model),
-        lessons,
-        loss,
-        out,
-        steps=steps,
-        rate=RATE,
-        settings=settings,
-        precision=precision,
-        kind=lambda step, done: sum(done < share for share in GROW_AT),
-        progress=progress,
-    )
-    assert isinstance(made, Pairs)
+    made = regress(pairs, lessons, out, steps=steps, settings=settings, precision=precision, progress=progress)
     if adversarial:
         settings = settings | {"recipe": "adversarial", "adversarial": adversarial}
         made = sharpen(
@@ -147,6 +108,68 @@ def train_generator(
         return figures
 
     return first_writes(finish, out)
+
+
+def paired(
+    data: RenderSet, chosen: Tensor, name: str, batch: int, seed: int, place: torch.device
+) -> tuple[Pairs, Lessons]:
+    """An untaught generator, and its lessons: of the renders it sees the rows ``chosen`` alone, int64."""
+    config = StyleGAN2Config(
+        name=name,
+        latents=len(NAMES),
+        channels=CHANNELS[data.images.shape[-1]],
+        knots=KNOTS,
+        landmarks=data.landmarks.shape[1],
+        population=population().to_json(),
+    )
+    with one_seed(seed):
+        model = StyleGAN2(config)
+    with torch.no_grad():
+        model.synthesis.points.bias.copy_((data.landmarks[chosen].mean(0).flatten() - 0.5) / SPREAD)
+    model.to(place, memory_format=torch.channels_last)
+    mirror = torch.tensor([-1.0 if name in MIRRORED else 1.0 for name in NAMES])
+    points = data.landmarks
+    tables = (data.images, data.latents, data.latents * mirror, points, in_a_mirror(points))
+
+    def prepare(
+        random: torch.Generator, images: Tensor, latents: Tensor, latents_turned: Tensor, *points: Tensor
+    ) -> tuple[Tensor, ...]:
+        pictures, flip = mirrored_at_random(from_bytes(images) * 2 - 1, random)
+        straight, turned = points
+        return pictures, either(flip, latents_turned, latents), either(flip, turned, straight)
+
+    return Pairs(model), Lessons(tables, chosen, prepare, batch, seed)
+
+
+def regress(
+    pairs: Pairs,
+    lessons: Lessons,
+    out: Path,
+    *,
+    steps: int,
+    settings: dict[str, object],
+    precision: Precision = "no",
+    progress: Progress | None = None,
+) -> Pairs:
+    """Teach a generator picture by picture; the checkpoint lies in ``out``. Gives the moving average."""
+
+    def loss(pairs: nn.Module, halved: int, *items: Tensor) -> Tensor:
+        return pairs(*items, halved=halved)[1]
+
+    made = fit(
+        pairs,
+        lessons,
+        loss,
+        out,
+        steps=steps,
+        rate=RATE,
+        settings=settings,
+        precision=precision,
+        kind=lambda step, done: sum(done < share for share in GROW_AT),
+        progress=progress,
+    )
+    assert isinstance(made, Pairs)
+    return made
 
 
 class Pairs(nn.Module):
