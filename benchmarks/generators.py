@@ -1,16 +1,20 @@
 """Generators of others: speed and memory, side by side in one run.
 
     python benchmarks/generators.py [--nvidia DIR] [--rosinality DIR] [--resolution 256] [--device cpu]
+    python benchmarks/generators.py --memory [--limit 14] [--precision bf16]
 
 ``DIR`` are checkouts of NVlabs/stylegan2-ada-pytorch and rosinality/stylegan2-pytorch, whose own code then draws the
 same weights; what is drawn is held against ours first. Printed are milliseconds of a synthesis and of its gradient in w
 at batches of 1 and 8, the least of five runs, and for diffusion models the time and the peak memory of one gradient
 through all steps, with activations made again step by step and plainly kept. Networks have real sizes, random weights.
+``--memory`` asks that of a model of Stable Diffusion 1.5's size at 512 px and of a StyleGAN2 at 1024 px alone; what
+would take more than ``--limit`` GiB is given up.
 """
 
 import argparse
 import ctypes
 import pickle
+import resource
 import sys
 import tempfile
 import threading
@@ -22,8 +26,9 @@ import torch
 from torch.utils import cpp_extension
 
 from sia_gen.core.executors import resolve_device
-from sia_gen.generators.foreign import diffusion
+from sia_gen.generators.foreign import diffusion, text_to_image
 from sia_gen.generators.foreign.convert import convert
+from sia_gen.generators.foreign.stylegan2 import StyleGAN2ADA, StyleGAN2ADAConfig
 from sia_gen.generators.foreign.text_to_image import TextToImage
 from sia_gen.generators.load import load_generator
 
@@ -128,33 +133,59 @@ def resident():
 
 
 def gradient(generator, device, precision):
-    """Seconds and MiB of one face and its gradient in h."""
-    codes = generator.sample([0])
-    edits = torch.zeros(1, *generator.edit_shapes["h"], device=device, requires_grad=True)
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"), Peak(device) as peak:
-        start = time.perf_counter()
-        generator.render(codes, edits, "h").square().mean().backward()
-        seconds = time.perf_counter() - start
+    """Seconds and MiB of one face and its gradient in h, or in w; None where it would take more than there is."""
+    codes, space = generator.sample([0]), "h" if "h" in generator.edit_shapes else "w"
+    edits = torch.zeros(1, *generator.edit_shapes[space], device=device, requires_grad=True)
+    peak = Peak(device)
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"), peak:
+            start = time.perf_counter()
+            generator.render(codes, edits, space).square().mean().backward()
+            seconds = time.perf_counter() - start
+    except RuntimeError as error:
+        if "memory" not in str(error):
+            raise
+        return None
     return seconds, peak.mib
 
 
-def diffused(name, make, counts, device, precision):
+def told(measured):
+    return "more than there is" if measured is None else f"{measured[0]:6.2f} s {measured[1]:6.0f} MiB"
+
+
+def diffused(name, generator, counts, device, precision):
     """One row a number of steps: each step made again, and all kept."""
-    again = diffusion.checkpoint
-    print(f"\n{name}, {precision}: seconds and MiB of a face and its gradient, steps made again | kept")
+    again = diffusion.checkpoint, text_to_image.checkpoint
+    generator.to(device)
+    print(f"\n{name}, {precision}, weights {weight(generator):.0f} MiB")
+    print("seconds and MiB of a face and its gradient beside them, steps made again | kept")
     for steps in counts:
-        generator = make(steps).to(device)
-        rows = []
-        for keep in (False, True):
-            diffusion.checkpoint = (lambda step, *given, use_reentrant: step(*given)) if keep else again
-            gradient(generator, device, precision)
-            rows.append(gradient(generator, device, precision))
-        diffusion.checkpoint = again
-        (slow, little), (fast, much) = rows
-        print(f"  {steps:2d} steps: {slow:6.2f} s {little:6.0f} MiB | {fast:6.2f} s {much:6.0f} MiB")
+        generator.schedule(generator.scheduler, steps, generator.acts)
+        made = gradient(generator, device, precision)
+        diffusion.checkpoint = text_to_image.checkpoint = lambda step, *given, use_reentrant: step(*given)
+        kept = gradient(generator, device, precision)
+        diffusion.checkpoint, text_to_image.checkpoint = again
+        print(f"  {steps:2d} steps: {told(made)} | {told(kept)}", flush=True)
 
 
-def stable_diffusion(steps):
+def weight(generator):
+    """MiB of all weights."""
+    return sum(each.numel() * each.element_size() for each in generator.parameters()) / 2**20
+
+
+def limited(gib):
+    """Let this process have no more than so many GiB: what asks for more fails, and nothing else on the machine."""
+    resource.setrlimit(resource.RLIMIT_DATA, (int(gib * 2**30),) * 2)
+
+
+def stylegan2(resolution):
+    """A StyleGAN2 of NVIDIA's sizes with random weights."""
+    channels = tuple(min(512, 32768 // (4 * 2**index)) for index in range(resolution.bit_length() - 2))
+    made = StyleGAN2ADA(StyleGAN2ADAConfig(name="stylegan2", channels=channels))
+    return made.still()
+
+
+def stable_diffusion():
     """A model of Stable Diffusion 1.5's size with random weights and a prompt of zeros, at 512 px."""
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
@@ -174,7 +205,8 @@ def stable_diffusion(steps):
         block_out_channels=widths, down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=2, sample_size=512,
     )  # fmt: skip
-    made = TextToImage("sd", unet, DDIMScheduler(), decoder, [(Letters(), Silent())], guidance=1.0, steps=steps)
+    scheduler = DDIMScheduler(beta_schedule="scaled_linear", timestep_spacing="trailing", clip_sample=False)
+    made = TextToImage("sd", unet, scheduler, decoder, [(Letters(), Silent())], guidance=1.0)
     return made.eval().requires_grad_(False)
 
 
@@ -185,17 +217,22 @@ def main():
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="no", choices=("no", "bf16"))
-    parser.add_argument("--large", action="store_true", help="a model of Stable Diffusion's size, too: 12 GB or more")
+    parser.add_argument("--memory", action="store_true", help="what one gradient of a large model takes, and no more")
+    parser.add_argument("--limit", type=float, help="GiB that this process may take")
     options = parser.parse_args()
     device = resolve_device(options.device)
+    if options.limit is not None:
+        limited(options.limit)
+    if options.memory:
+        large = stylegan2(1024).to(device)
+        print(f"StyleGAN2 at 1024 px, {options.precision}, weights {weight(large):.0f} MiB; a face and its gradient:")
+        print(f"  {told(gradient(large, device, options.precision))}")
+        diffused("Stable Diffusion's size at 512 px", stable_diffusion(), (1, 2, 4), device, options.precision)
+        return
     for family, place in ((nvidia, options.nvidia), (rosinality, options.rosinality)):
         if place is not None:
             styles(family, place, options.resolution, device)
-    diffused(
-        "faces-ddpm", lambda steps: load_generator(f"faces-ddpm?steps={steps}"), (1, 5, 10), device, options.precision
-    )
-    if options.large:
-        diffused("Stable Diffusion's size at 512 px", stable_diffusion, (1, 2, 4), device, options.precision)
+    diffused("faces-ddpm", load_generator("faces-ddpm"), (1, 5, 10), device, options.precision)
 
 
 if __name__ == "__main__":

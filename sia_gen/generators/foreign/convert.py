@@ -293,4 +293,4 @@ def _filled(model: Family, found: Mapping[str, Tensor]) -> Family:
         model.load_state_dict({name: value.detach().float() for name, value in found.items()})
     except RuntimeError as error:
         raise WorkError(f"the network's parts do not fit together ({first_line(error)}); it is damaged") from None
-    return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return model.still()

@@ -84,7 +84,7 @@ class Diffusion(nn.Module):
             self.resolution = int(self._shown(torch.zeros(1, *self.start)).shape[-1])
 
     def schedule(self, scheduler: Any, steps: int, acts: tuple[float, float]) -> None:
-        """Take ``steps`` from noise to face, in those between the shares ``acts`` of which edits act."""
+        """Take ``steps`` from noise to face, in those between the shares ``acts`` of which edits act; or in the one."""
         most = scheduler.config.num_train_timesteps
         if not 1 <= steps <= most or not 0 <= acts[1] < acts[0] <= 1:
             raise RequestError(f"steps={steps} is outside 1…{most}, or acts={acts} are no falling shares of 1")
@@ -96,6 +96,8 @@ class Diffusion(nn.Module):
             (time, alphas[time], alphas[time - stride] if time >= stride else last, acts[1] <= time / most <= acts[0])
             for time in scheduler.timesteps.tolist()
         ]
+        if steps == 1:  # whose time a scheduler may put outside of what it acts in
+            self.times = [(*self.times[0][:3], True)]
 
     def sample(self, seeds: Sequence[int]) -> Codes:
         """One face per seed, on this generator's device; a model that is told draws as the studio draws people."""

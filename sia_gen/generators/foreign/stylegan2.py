@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -75,42 +75,72 @@ class Modulated(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.up, self.demodulate, self.kernel = up, demodulate, kernel
 
-    def forward(self, x: Tensor, w: Tensor, shift: Tensor | None, taps: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, w: Tensor, shift: Tensor | None, taps: Tensor, bias: Tensor, gain: float = 1.0
+    ) -> Tensor:
+        """The result with a ``bias`` ``[C_out]`` added, all of it multiplied by ``gain``."""
         style = self.affine(w)
         if shift is not None:
             style = style + shift
         norm = None
         if self.demodulate:
             energy = self.weight.square().sum((2, 3))  # [C_out, C]
-            norm = torch.rsqrt(style.square() @ energy.T + 1e-8).to(x.dtype)
-        x = x * style.to(x.dtype)[:, :, None, None]
+            norm = torch.rsqrt(style.square() @ energy.T + 1e-8) * gain
+        else:
+            style = style * gain
+        x = Scaled.apply(x, style, None)
         weight = self.weight.to(x.dtype)
         if self.up:
             x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
             x = smoothed(x, taps * 2, len(taps) // 2 - 1 + (self.kernel - 3) // 2)
         else:
             x = F.conv2d(x, weight, padding=self.kernel // 2)
-        return x if norm is None else x * norm[:, :, None, None]
+        bias = bias * gain
+        return x + bias.to(x.dtype)[:, None, None] if norm is None else Scaled.apply(x, norm, bias)
+
+    def lay_out(self) -> None:
+        """Put weights into memory in the order in which a convolution reads them that doubles the resolution."""
+        if self.up:
+            turned = self.weight.data.transpose(0, 1).contiguous(memory_format=torch.channels_last)
+            self.weight.data = turned.transpose(0, 1)
+
+
+class Scaled(torch.autograd.Function):
+    """``x`` ``[B, C, H, W]`` times a scale ``[B, C]``, and a bias ``[C]`` added where there is one, in the type of x.
+
+    As autograd would do it, but the scale's gradient is summed along memory, in half of the time on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, scale)
+        by = scale.to(x.dtype)[:, :, None, None]
+        return x * by if bias is None else torch.addcmul(bias.to(x.dtype)[:, None, None], x, by)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        (gradient,), (x, scale) = gradients, ctx.saved_tensors
+        of_x, of_scale, of_bias = ctx.needs_input_grad
+        return (
+            gradient * scale.to(x.dtype)[:, :, None, None] if of_x else None,
+            (gradient * x).permute(0, 2, 3, 1).flatten(1, 2).sum(dim=1, dtype=scale.dtype) if of_scale else None,
+            gradient.sum((0, 2, 3), dtype=scale.dtype) if of_bias else None,
+        )
 
 
 def smoothed(x: Tensor, taps: Tensor, padding: int) -> Tensor:
     """``x`` ``[B, C, H, W]`` filtered with the same taps along both axes, each channel by itself."""
-    channels, taps = x.shape[1], taps.to(x.dtype)
-    across, down = (taps.view(shape).expand(channels, 1, *shape) for shape in ((1, -1), (-1, 1)))
-    x = F.conv2d(x, across, padding=(0, padding), groups=channels)
-    return F.conv2d(x, down, padding=(padding, 0), groups=channels)
+    kernel = torch.outer(taps, taps).to(x.dtype).expand(x.shape[1], 1, -1, -1)
+    return F.conv2d(x, kernel, padding=padding, groups=x.shape[1])
 
 
 def doubled(x: Tensor, taps: Tensor) -> Tensor:
     """``x`` ``[B, C, H, W]`` at twice the resolution, zeros put in between and filtered."""
-    channels = x.shape[1]
-    kernel = (torch.outer(taps, taps) * 4).to(x.dtype).expand(channels, 1, -1, -1)
-    spread = F.conv_transpose2d(
-        x, torch.ones(channels, 1, 1, 1, dtype=x.dtype, device=x.device), stride=2, groups=channels
-    )
-    first = (len(taps) + 1) // 2
-    spread = F.pad(spread, (first, len(taps) - first, first, len(taps) - first))
-    return F.conv2d(spread, kernel, groups=channels)
+    taps = taps.flip(0) * 2
+    kernel = torch.outer(taps, taps).to(x.dtype).expand(x.shape[1], 1, -1, -1)
+    x = F.conv_transpose2d(x, kernel, stride=2, groups=x.shape[1])
+    before, after = (len(taps) - 2) // 2, (len(taps) - 1) // 2  # what lies outside of the picture
+    return F.pad(x, (-before, -after, -before, -after))
 
 
 class Layer(nn.Module):
@@ -131,14 +161,15 @@ class Layer(nn.Module):
         self, x: Tensor, w: Tensor, shift: Tensor | None, taps: Tensor, streams: Sequence[int], gain: float = 1.0
     ) -> Tensor:
         """``streams`` say where the noise of each face is drawn from; without any it is the fixed one."""
-        x = self.conv(x, w, shift, taps)
+        early = GAIN * gain  # a leaky ReLU lets it pass
+        x = self.conv(x, w, shift, taps, self.bias, early)
         if self.noisy:
             noise = self.noise
             if streams:
                 drawn = normals(streams, noise.shape, f"noise {self.place}")
                 noise = drawn[:, None].to(noise)  # [B, 1, H, W]
-            x = x + (self.strength * noise).to(x.dtype)
-        x = F.leaky_relu(x + self.bias.to(x.dtype)[:, None, None], SLOPE, inplace=True) * (GAIN * gain)
+            x = x.add_((self.strength * early * noise).to(x.dtype))
+        x = F.leaky_relu(x, SLOPE, inplace=True)
         return x if self.clamp is None else x.clamp(-self.clamp * gain, self.clamp * gain)
 
 
@@ -152,7 +183,7 @@ class Picture(nn.Module):
         self.clamp = config.clamp
 
     def forward(self, x: Tensor, w: Tensor, shift: Tensor | None, taps: Tensor) -> Tensor:
-        x = self.conv(x, w, shift, taps) + self.bias.to(x.dtype)[:, None, None]
+        x = self.conv(x, w, shift, taps, self.bias)
         x = x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
         return x.to(torch.promote_types(x.dtype, torch.float32))
 
@@ -217,6 +248,12 @@ class StyleGAN2ADA(Mapped):
             Block(inputs, outputs, index, config) for index, (inputs, outputs) in enumerate(pairwise(before))
         )
         self.open_styles()
+
+    def still(self) -> Self:
+        super().still()
+        for part, _ in self.steered():
+            part.lay_out()
+        return self
 
     def steered(self) -> list[tuple[Modulated, int]]:
         """Every modulated convolution in order, and which of the L layers of w it reads."""
