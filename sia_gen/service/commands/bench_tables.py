@@ -169,7 +169,7 @@ def show_imbalance(content: Mapping[str, Any]) -> None:
         rows = [row for row in content["table"] if (row["label"], row["ratio"]) == (label, ratio)]
         show_table(
             f"{label}, 1 : {ratio}, {rows[0]['runs']} runs; measures on balanced held-out renders"
-            + ("; each row at the best of three learning rates" if "rates" in content["settings"] else ""),
+            + ("; each row at the best of three learning rates" if content["settings"].get("rates") else ""),
             ["remedy", ">balanced", ">95 %", ">worst", ">F1", ">ECE", ">AUROC", ">of oracle", ">s"],
             [
                 [
