@@ -131,7 +131,8 @@ def test_no_tunnel_is_opened_whatever_the_environment_says(monkeypatch):
     assert asked["share"] is False
 
 
-def test_what_may_be_named(tmp_path):
+def test_what_may_be_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("sia_gen.service.offer.try_out", lambda *given: None)
     uploads = Uploads(tmp_path)
     (tmp_path / "mine-1234").mkdir()
     (tmp_path / "mine-1234" / "config.json").write_text("{}")
