@@ -142,6 +142,14 @@ def test_rosinalitys_format_is_the_same_network(tmp_path):
     torch.testing.assert_close(ours.codes(each[:, 0, :10])[:, 0], w, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_a_file_holds_counts_and_not_its_name(write, tmp_path, zipped):
+    _, checkpoint = rosinality()
+    torch.save(checkpoint, tmp_path / "theirs.pkl", _use_new_zipfile_serialization=zipped)
+    assert convert(tmp_path / "theirs.pkl", tmp_path / "one").resolution == 16
+    assert convert(write(Generator(), "nvidia.pt"), tmp_path / "other").resolution == 32
+
+
 class TestContract(GeneratorSuite):
     @pytest.fixture(params=[{"architecture": "skip"}, {"architecture": "resnet"}, {"noise": "random"}], ids=str)
     def generator(self, request):
@@ -345,6 +353,7 @@ def test_a_pt_of_another_kind_is_refused(tmp_path, harm):
     with pytest.raises((WorkError, RequestError)) as caught:
         convert(path, tmp_path / "out")
     assert "\n" not in str(caught.value)
+    assert harm != "evil" or "holds more than tensors and numbers" in str(caught.value)
     assert not os.path.exists("/tmp/ran")
     assert not (tmp_path / "out").exists()
 
