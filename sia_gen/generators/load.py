@@ -73,10 +73,11 @@ def load_generator(name: str | Path, device: str = "cpu") -> Generator:
     return onto(_loaded(place, said.get("architecture"), name), resolve_device(device))
 
 
-def _loaded(place: Path, kind: str | None, name: str | Path) -> Any:
+def _loaded(place: Path, kind: Any, name: str | Path) -> Any:
     """The generator in a folder, of an architecture or a pipeline's class, with the options in its name."""
-    if kind not in ARCHITECTURES:
-        raise RequestError(f"'{place}' holds a {kind}, not one of {', '.join(ARCHITECTURES)}; name another folder")
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
+        held = f"a {kind}" if isinstance(kind, str) else "what names no family"
+        raise RequestError(f"'{place}' holds {held}, not one of {', '.join(ARCHITECTURES)}; name another folder")
     load, known = ARCHITECTURES[kind]
     found = {}
     text = str(name).partition(MARK)[2] if isinstance(name, str) else ""

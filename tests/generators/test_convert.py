@@ -12,7 +12,7 @@ from sia_gen import load_generator
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.seeds import normals
 from sia_gen.generators.foreign.convert import convert
-from sia_gen.generators.foreign.stylegan2 import StyleGAN2ADA, StyleGAN2ADAConfig, _streams
+from sia_gen.generators.foreign.stylegan2 import Scaled, StyleGAN2ADA, StyleGAN2ADAConfig, _streams, doubled
 from sia_gen.generators.foreign.stylegan3 import StyleGAN3
 from tests.contracts import GeneratorSuite
 from tests.generators import stylegan3_reference
@@ -142,6 +142,14 @@ def test_rosinalitys_format_is_the_same_network(tmp_path):
     torch.testing.assert_close(ours.codes(each[:, 0, :10])[:, 0], w, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_a_file_holds_counts_and_not_its_name(write, tmp_path, zipped):
+    _, checkpoint = rosinality()
+    torch.save(checkpoint, tmp_path / "theirs.pkl", _use_new_zipfile_serialization=zipped)
+    assert convert(tmp_path / "theirs.pkl", tmp_path / "one").resolution == 16
+    assert convert(write(Generator(), "nvidia.pt"), tmp_path / "other").resolution == 32
+
+
 class TestContract(GeneratorSuite):
     @pytest.fixture(params=[{"architecture": "skip"}, {"architecture": "resnet"}, {"noise": "random"}], ids=str)
     def generator(self, request):
@@ -192,6 +200,36 @@ def test_an_edit_in_w_carried_over_to_s_does_the_same(write, tmp_path, family):
         by_w, by_s = made.render(codes, edits, "w"), made.render(codes, made.carry(edits), "s")
     torch.testing.assert_close(by_w, by_s, atol=1e-5, rtol=0)
     assert made.edit_shapes["s"][0] == sum(part.affine.out_features for part, _ in made.steered())
+
+
+def test_the_passes_over_activations_are_what_they_replace():
+    torch.manual_seed(0)
+    x, scale, bias = (
+        torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((2, 3, 4, 4), (2, 3), 3)
+    )
+    assert torch.equal(Scaled.apply(x, scale, None), x * scale[:, :, None, None])
+    assert torch.autograd.gradcheck(Scaled.apply, (x, scale, bias))
+    assert torch.autograd.gradcheck(Scaled.apply, (x, scale, None))
+
+
+@pytest.mark.parametrize("taps", [[1.0, 3.0, 3.0, 1.0], [1.0, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0, 5.0], [1.0]], ids=str)
+def test_a_picture_is_doubled_by_zeros_between_and_a_filter(taps):
+    taps = torch.tensor(taps) / sum(taps)
+    x = torch.randn(2, 3, 5, 5)
+    wide = x.new_zeros(2, 3, 10, 10)
+    wide[..., ::2, ::2] = x
+    before, after = (len(taps) + 1) // 2, (len(taps) - 2) // 2
+    kernel = (4 * torch.outer(taps, taps)).expand(3, 1, -1, -1)
+    expected = torch.nn.functional.conv2d(
+        torch.nn.functional.pad(wide, (before, after, before, after)), kernel, groups=3
+    )
+    torch.testing.assert_close(doubled(x, taps), expected)
+
+
+def test_weights_lie_as_a_convolution_that_doubles_reads_them(write, tmp_path):
+    for made in (convert(write(Generator()), tmp_path / "out"), load_generator(tmp_path / "out")):
+        for part in (block.first.conv for block in made.blocks if block.first is not None):
+            assert part.weight.transpose(0, 1).is_contiguous(memory_format=torch.channels_last)
 
 
 class Evil:
@@ -315,6 +353,7 @@ def test_a_pt_of_another_kind_is_refused(tmp_path, harm):
     with pytest.raises((WorkError, RequestError)) as caught:
         convert(path, tmp_path / "out")
     assert "\n" not in str(caught.value)
+    assert harm != "evil" or "holds more than tensors and numbers" in str(caught.value)
     assert not os.path.exists("/tmp/ran")
     assert not (tmp_path / "out").exists()
 

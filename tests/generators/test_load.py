@@ -34,3 +34,10 @@ def test_an_unknown_architecture_is_named(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"sia_gen": {"architecture": "vae"}}))
     with pytest.raises(RequestError, match="holds a vae, not one of stylegan2, stylegan2-ada, stylegan3, DDPMPipeline"):
         load_generator(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [None, ["StableDiffusionPipeline"], {"a": 1}, 3], ids=str)
+def test_a_family_that_is_no_name_is_refused(tmp_path, kind):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": kind}))
+    with pytest.raises(RequestError, match="holds what names no family, not one of stylegan2, "):
+        load_generator(tmp_path)

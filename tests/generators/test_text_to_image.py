@@ -142,6 +142,13 @@ def test_an_edit_in_text_is_another_prompt(large):
     torch.testing.assert_close(ours.render(codes, edit, "text"), other.render(codes), atol=1e-5, rtol=0)
 
 
+def test_a_single_step_is_edited(plain):
+    made = load_generator(f"{plain}?steps=1")
+    edits = torch.zeros(1, *made.edit_shapes["h"], requires_grad=True)
+    made.render(made.sample([0]), edits, "h").square().sum().backward()
+    assert edits.grad.abs().max() > 0
+
+
 def test_prompts_are_attributes(plain):
     made = load_generator(f"{plain}?prompt=a face&steps=2")
     space = by_prompts(made, {"old": ("an old face", "a young face"), "smile": ("a smile", "no smile")})

@@ -103,8 +103,9 @@ def resolve(
         made_of["verifier"] = by
     seeds = face_seeds(seed, faces)
     where = resolve_device(device)
+    source = generator if isinstance(generator, Generator) else load_generator(generator, device)
     known, audited = _spaces(generator, attributes, where)
-    generator = generator if isinstance(generator, Generator) else load_generator(generator, device)
+    generator = source
     target = configured(target if isinstance(target, Target) else load_target(target, device), label, towards)
     if label is not None:
         require_told(target, known.names, where, by)

@@ -14,6 +14,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -30,6 +31,7 @@ from sia_gen.generators.foreign.stylegan3 import LayerConfig, StyleGAN3, StyleGA
 
 NVIDIA = "NVIDIA Source Code License: research and evaluation only, not for commercial use"
 UNKNOWN = "unknown: ask whoever trained it"
+SAVED = (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")  # how files begin: a zip, and before torch 1.6
 Family = TypeVar("Family", bound=Mapped)
 ROSINALITY_LR = 0.01  # of the mapping network's weights, which the file does not say
 
@@ -49,7 +51,7 @@ def convert(checkpoint: str | Path, out: str | Path, name: str | None = None) ->
     name = re.sub(r"[^\w-]+", "-", name or out.resolve().name)
     made: Mapped
     try:
-        if zipped(checkpoint) or checkpoint.suffix == ".pt":
+        if saved_by_torch(checkpoint):
             made = of_rosinality(read_pt(checkpoint), name, {"sha256": digest, "licence": UNKNOWN})
         else:
             made = of_nvidia(read_pickle(checkpoint)["G_ema"], name, {"sha256": digest, "licence": NVIDIA})
@@ -78,10 +80,10 @@ def converted(checkpoint: Path) -> Path:
     return folder
 
 
-def zipped(path: Path) -> bool:
-    """Whether a file is what `torch.save` writes: a zip archive."""
+def saved_by_torch(path: Path) -> bool:
+    """Whether a file is what `torch.save` writes, whatever its name."""
     with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
+        return file.read(16).startswith(SAVED)
 
 
 def read_pt(path: Path) -> dict[str, Any]:
@@ -89,6 +91,8 @@ def read_pt(path: Path) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             found = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        raise WorkError(f"'{path}' is damaged, or holds more than tensors and numbers; fetch it again") from None
     except Exception as error:  # torch has a kind of its own for each fault
         raise WorkError(f"cannot read '{path}' ({first_line(error)}); fetch the file again") from None
     if not isinstance(found, dict) or not isinstance(found.get("g_ema"), Mapping):

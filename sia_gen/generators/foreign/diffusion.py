@@ -86,8 +86,10 @@ class Diffusion(nn.Module):
     def schedule(self, scheduler: Any, steps: int, acts: tuple[float, float]) -> None:
         """Take ``steps`` from noise to face, in those between the shares ``acts`` of which edits act; or in the one."""
         most = scheduler.config.num_train_timesteps
-        if not 1 <= steps <= most or not 0 <= acts[1] < acts[0] <= 1:
-            raise RequestError(f"steps={steps} is outside 1…{most}, or acts={acts} are no falling shares of 1")
+        if not 1 <= steps <= most:
+            raise RequestError(f"steps={steps} is outside 1…{most}; give a number in that range")
+        if not 0 <= acts[1] < acts[0] <= 1:
+            raise RequestError(f"acts={acts} are no falling shares of 1; give two, as (1.0, 0.4)")
         self.scheduler, self.steps, self.acts = scheduler, steps, acts
         scheduler.set_timesteps(steps)
         alphas, last = scheduler.alphas_cumprod.tolist(), float(scheduler.final_alpha_cumprod)
