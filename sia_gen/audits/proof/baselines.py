@@ -137,7 +137,7 @@ def _by_torchattacks(
     with redirect_stdout(StringIO()):  # it prints that a model without parameters has no device
         attack = makers[name]()
     attack.set_device(images.device)
-    parts = zip(images.split(BATCH), labels.split(BATCH), strict=True)
+    parts = zip(images.contiguous().split(BATCH), labels.split(BATCH), strict=True)  # FAB views them as vectors
     return torch.cat([attack(part, right).detach() for part, right in parts])
 
 
