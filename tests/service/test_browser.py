@@ -19,7 +19,7 @@ COLOURS = "tests.standins:colours"
 IS_RED, IS_SLOWLY_RED = "tests.standins:is_red", "tests.standins:is_slowly_red"
 NAMED = os.environ.get("CHROMIUM")  # a browser that is named is to be used: then nothing is skipped
 BROWSER = NAMED or shutil.which("chromium") or shutil.which("chromium-browser")
-SOON = 60_000  # milliseconds
+SOON = 120_000  # milliseconds
 
 pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="no chromium is installed"),
