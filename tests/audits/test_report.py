@@ -8,10 +8,13 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 from sia_gen.attributes.attribute_space import Attribute
 from sia_gen.audits.finished.audit_report import AuditReport
 from sia_gen.audits.pages.report import write_report
+from sia_gen.core.images import quantise, read_image
+from sia_gen.core.seeds import face_seeds
 from tests.audits.conftest import run
 
 HOSTILE = "<script>alert('x')</script>"
@@ -65,6 +68,17 @@ def test_each_bar_opens_the_faces_that_its_attribute_changed_most(finished, page
         assert [int(face) for face in re.findall(r"· face (\d+)", bar)] == alone["face"][told].tolist()
         assert bar.count("<img") == 6
     assert [" open>" in bar for bar in bars] == [True] + [False] * (len(bars) - 1)
+
+
+def test_pictures_are_the_generators(finished, problem):
+    for example in AuditReport.load(finished).histogram["examples"]:
+        codes = problem.generator.sample(face_seeds(0, example["face"] + 1)[-1:])
+        before = read_image(finished / example["images"]["before"])
+        assert torch.equal(before, quantise(problem.generator.render(codes)[0]))
+        if example["arm"] != "joint":
+            omega = torch.tensor([[example["omega"].get(name, 0.0) for name in problem.space.names]])
+            after = problem.generator.render(codes, problem.space.edits(omega), problem.space.space)[0]
+            torch.testing.assert_close(read_image(finished / example["images"]["after"]), after, atol=0.004, rtol=0)
 
 
 def test_an_older_run_without_an_attributes_faces_says_so(finished):

@@ -18,7 +18,7 @@ from torch import Tensor
 from sia_gen.attack.result import AttackResult
 from sia_gen.audits.run.run_folder import RunFolder
 from sia_gen.core.files import atomic, slug
-from sia_gen.core.images import to_bytes, to_pil
+from sia_gen.core.images import to_pil
 
 IMAGES = "images"
 GALLERY = 16
@@ -31,14 +31,14 @@ def joint_pictures(result: AttackResult, first: int) -> dict[str, Tensor]:
     """Pictures of those faces that are among the audit's first 16; ``first`` is the number of the chunk's first."""
     rows = torch.arange(max(0, min(len(result.correct), GALLERY - first)))
     pictures = torch.stack([result.original[rows], result.semantic[rows], result.adversarial[rows]], dim=1)
-    return {"pictures": to_bytes(pictures), "pictures_of": rows}  # uint8 [N, P, 3, R, R], [N]
+    return {"pictures": pictures, "pictures_of": rows}  # uint8 [N, P, 3, R, R], [N]
 
 
 def best_pictures(result: AttackResult) -> dict[str, Tensor]:
     """Pictures of the most telling faces of a chunk, the most telling first."""
     rows = _telling(vars(result)).argsort(descending=True, stable=True)[:FACES]
     pictures = torch.stack([result.original[rows], result.semantic[rows]], dim=1)
-    return {"pictures": to_bytes(pictures), "pictures_of": rows}  # uint8 [≤ 3, P, 3, R, R], [≤ 3]
+    return {"pictures": pictures, "pictures_of": rows}  # uint8 [≤ 3, P, 3, R, R], [≤ 3]
 
 
 def _telling(part: dict[str, Tensor]) -> Tensor:

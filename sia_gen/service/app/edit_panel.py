@@ -52,6 +52,8 @@ class EditPanel:
                     column_widths=["31%", "15%", "15%", "14%", "25%"],
                     label=f"As the verifier reads both: {HOW_READ}",
                     interactive=False,
+                    wrap=True,
+                    elem_classes="readings",
                     visible=bool(shipped("verifier")),
                 )
         self.names = list(sliders)
@@ -116,7 +118,7 @@ def _signed(value: float) -> str:
 
 
 def _image(label: str) -> gr.Image:
-    return gr.Image(label=label, format="png", interactive=False, height=HEIGHT, buttons=["download"])
+    return gr.Image(label=label, format="png", interactive=False, height=HEIGHT, min_width=140, buttons=["download"])
 
 
 def _enlarge(images: Any) -> Image.Image:

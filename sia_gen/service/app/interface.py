@@ -52,6 +52,11 @@ STYLE = (
     + """
 .status progress { display: block; width: 100%; margin-top: 4px; }
 .beside { position: sticky; top: 8px; }
+input { text-overflow: ellipsis; }
+@media (max-width: 600px) {
+  .beside { position: static; order: -1; }
+  .readings :is(th, td, td *) { padding: 2px !important; font-size: 12px; }
+}
 .report iframe { width: 100%; min-height: 40rem; border: 0; background: white; }
 """
 )
@@ -91,7 +96,7 @@ def build(
             mending = MendPanel(store, jobs, models.device)
         tab.select(mending.refresh, mending.run, mending.run, **QUIET)
         for name in generators:
-            with gr.Tab("Edit a face" if len(generators) == 1 else f"Edit a face of {name}") as tab:
+            with gr.Tab("Edit a face" if len(generators) == 1 else f"Edit {name}") as tab:
                 panel = EditPanel(name, models, seed)
             tab.select(panel.edit, panel.inputs, panel.outputs, **QUIET)
         if offer.uploads is not None:
