@@ -26,6 +26,7 @@ import torch
 from torch.utils import cpp_extension
 
 from sia_gen.core.executors import resolve_device
+from sia_gen.core.memory import hold_memory
 from sia_gen.generators.foreign import diffusion, text_to_image
 from sia_gen.generators.foreign.convert import convert
 from sia_gen.generators.foreign.stylegan2 import StyleGAN2ADA, StyleGAN2ADAConfig
@@ -229,6 +230,7 @@ def main():
         print(f"  {told(gradient(large, device, options.precision))}")
         diffused("Stable Diffusion's size at 512 px", stable_diffusion(), (1, 2, 4), device, options.precision)
         return
+    hold_memory()  # as the command line does
     for family, place in ((nvidia, options.nvidia), (rosinality, options.rosinality)):
         if place is not None:
             styles(family, place, options.resolution, device)
