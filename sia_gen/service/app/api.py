@@ -15,7 +15,6 @@ from typing import Any
 from uuid import uuid4
 
 import gradio as gr
-from gradio.components.api_component import Api as Argument
 
 from sia_gen.audits.finished.comparison import compare
 from sia_gen.audits.run.run_folder import REPORT, RESULTS
@@ -31,13 +30,21 @@ from sia_gen.service.models import Models
 from sia_gen.service.offer import Offer
 from sia_gen.service.runs import pack
 
+try:  # gradio's own name for an argument of an endpoint, which it does not promise to keep
+    from gradio.components.api_component import Api as Argument
+except ImportError:
+    Argument = ()
+
 MOST = 1e9  # of a change; nan and infinity are not below it
 KEPT_SECONDS = 600  # of files, which gradio copies as soon as they are given
 GENERATOR, TARGET = "faces-stylegan2", "smile-classifier-planted"
 
 
 class App(gr.Blocks):
-    """Blocks whose endpoints take fewer arguments over plain HTTP, too: those left out are as by default."""
+    """Blocks whose endpoints take fewer arguments over plain HTTP, too: those left out are as by default.
+
+    Where gradio has no such name any more, all are to be given.
+    """
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *more: Any, **named: Any) -> Any:
         left = block_fn.inputs[len(inputs) :]
