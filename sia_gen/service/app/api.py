@@ -96,10 +96,11 @@ class Api:
         loss and changes in units, and four pictures: before, semantic, adversarial, residual.
         """
         asked = AttackRequest(
-            generator=self.offered.generator(generator), target=self.offered.target(target), face=face,
+            generator=self.offered.generator(generator), target=self.offered.known(target), face=face,
             attributes=_names(attributes), budget=budget, epsilon=epsilon, steps=steps, seed=self.seed,
         )  # fmt: skip
-        shown = self.jobs.start(uuid4().hex, partial(asked.run, self.models, None), "attack").result()
+        work = partial(asked.run, self.models, None, find=self.offered.target)
+        shown = self.jobs.start(uuid4().hex, work, "attack").result()
         files = self._pictures(shown.pictures(), f"face-{face}")
         return shown.content() | {"pictures": files}
 
@@ -134,7 +135,7 @@ class Api:
         The same request goes on where it was stopped.
         """
         generator = self.offered.generator(generator)
-        self.offered.target(target)  # refuses any other at once
+        self.offered.known(target)  # refuses any other at once
         known = self.models.attributes(generator)
         names = tuple(known.names if attributes is None else known.select(_names(attributes) or ()).names)
         asked = AuditRequest(
