@@ -282,6 +282,14 @@ def test_what_is_brought_is_tried_before_it_is_kept(tmp_path, monkeypatch):
     assert list((tmp_path / "models").iterdir()) == []
 
 
+@pytest.mark.parametrize("label", ["smile:0.5,0.7", "smile", "smile:x"])
+def test_a_wrong_label_is_refused_before_the_model_is_tried(brought, tmp_path, monkeypatch, label):
+    monkeypatch.setattr(uploads, "try_out", lambda *given: pytest.fail("it was tried"))
+    with pytest.raises(RequestError, match=r"^label smile.* write it as smile:0\.5 or age:30,60$"):
+        brought.add(packed(tmp_path / "model.zip", model()), "", label)
+    assert list(brought.folder.iterdir()) == []
+
+
 @pytest.mark.parametrize("text", ["../..", "owner", "os:getcwd", "https://host/owner/name", "a/b/c", "-"])
 def test_what_is_no_hub_id_is_one_line(brought, text):
     with pytest.raises(RequestError, match=r"is not a hub id; write owner/name$"):
