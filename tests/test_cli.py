@@ -446,6 +446,11 @@ def test_the_attributes_of_a_shipped_generator_stay_as_they_are(run):
         "rebalance --generator nobody --data nobody --class glasses --out file/more",
         "export nobody --out file/faces",
         "train attributes --generator nobody --verifier nobody --out file/attributes",
+        "bench hardening --target nobody --out file/suite",
+        *(
+            f"train {what} --renders nobody --out file/model"
+            for what in ("generator", "generator --family ddpm", "verifier", "identity", "landmarks", "target")
+        ),
     ],
 )
 def test_a_place_that_will_not_do_is_refused_before_anything_is_loaded(run, command):

@@ -11,7 +11,7 @@ from sia_gen.audits.proof.robustness import RADII, Report, Robustness
 from sia_gen.audits.proof.suite import open_suite, require_same_suite
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Precision, Progress
-from sia_gen.core.files import is_file, read_json, writable_folder, write_json
+from sia_gen.core.files import is_file, read_json, require_place, writable_folder, write_json
 from sia_gen.core.locate import lasting, locate
 from sia_gen.core.seeds import MAX_SEED, whole
 from sia_gen.hardening.harden import harden
@@ -71,6 +71,7 @@ def hardening_suite(
     `harden` and `robustness` do.
     """
     cells = cells or Cells()
+    require_place(out)
     require_alone("bench hardening")
     whole("seed", seed, 0, MAX_SEED - cells.seeds)
     for by in cells.by:  # every fault of the request shows before anything is learnt

@@ -40,8 +40,8 @@ from sia_gen.targets.formats.pretrained import (
     numbers,
     require_classifier,
 )
-from sia_gen.targets.load import load_target
-from sia_gen.targets.target import Target, labelled
+from sia_gen.targets.outputs import task_of
+from sia_gen.targets.target import label_of
 
 MB = 1_000_000
 LARGEST = 500 * MB  # of a zip, and of what is in it
@@ -77,7 +77,7 @@ class Uploads:
     def add(self, archive: Path | None, hub: str, label: str | None = None) -> str:
         """The name of a model in a zip, or behind a hub id ``owner/name``, once it was checked and loaded.
 
-        ``label`` says what it predicts, as "smile:0.5", see `labelled`. Raises `RequestError` or `WorkError`.
+        ``label`` says what it predicts, as "smile:0.5", see `label_of`. Raises `RequestError` or `WorkError`.
         """
         self._tidy()
         if (archive is None) == (not hub.strip()):
@@ -121,13 +121,15 @@ class Uploads:
 
 def _check(folder: Path, label: str | None) -> None:
     """Raise `RequestError` or `WorkError` unless a model can be used; what it predicts is written into its config."""
-    require_filled(folder)
+    described = require_filled(folder)
     require_small_pictures(folder)
-    try_out(folder)
     if label:
         config = read_config(folder / CONFIG)
-        config["sia_gen"] |= {"label": _entry(labelled(load_target(folder), label))}
+        task, _ = task_of({**described, "sia_gen": config["sia_gen"]}, folder.name)
+        told = label_of(task, folder.name, label)
+        config["sia_gen"] |= {"label": {"attribute": told.attribute, "thresholds": list(told.thresholds)}}
         write_json(folder / CONFIG, config)
+    try_out(folder)
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -190,11 +192,11 @@ def require_small(sizes: Mapping[str, int], where: str = "the repository") -> No
             )
 
 
-def require_filled(folder: Path) -> None:
+def require_filled(folder: Path) -> dict[str, Any]:
     """Raise `RequestError` where a config describes a far larger network than its weights fill: it would take memory.
 
     It is laid out without any for that. Raises `RequestError` before for what is no image classifier of transformers,
-    `WorkError` for damaged files.
+    `WorkError` for damaged files. Gives the config, with what transformers fills in.
     """
     from transformers import AutoConfig, AutoModelForImageClassification
 
@@ -210,6 +212,7 @@ def require_filled(folder: Path) -> None:
         described = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with torch.device("meta"), _within(SPARSEST * stored, stored):
             AutoModelForImageClassification.from_config(described, trust_remote_code=False)
+        return described.to_dict()
 
 
 def require_small_pictures(folder: Path) -> None:
@@ -253,9 +256,3 @@ def _hub_id(text: str) -> str:
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@\w[\w.-]*)?", name):
         raise RequestError(f"'{text.strip()[:80]}' is not a hub id; write owner/name")
     return name
-
-
-def _entry(target: Target) -> dict[str, Any]:
-    if target.label is None:
-        raise WorkError(f"'{target.name}' has no label")
-    return {"attribute": target.label.attribute, "thresholds": list(target.label.thresholds)}

@@ -112,8 +112,10 @@ class MakeHuman:
                 text = gzip.decompress(path.read_bytes()).decode("utf-8")
             else:
                 text = path.read_text(encoding="utf-8")
-            words = " ".join(line for line in text.splitlines() if not line.startswith("#")).split()
-            table = np.array(words, np.float32).reshape(-1, 4)
+            rows = [words for line in text.splitlines() if not line.startswith("#") and (words := line.split())]
+            if wrong := [words for words in rows if len(words) != 4]:
+                raise ValueError(f"'{' '.join(wrong[0])[:60]}' is no vertex with three offsets")
+            table = np.array(rows, np.float32).reshape(-1, 4)
             index = table[:, 0].astype(np.int64)
             if len(index) and not 0 <= index.min() <= index.max() < BASE_VERTICES:
                 raise ValueError(f"vertex {index[(index < 0) | (index >= BASE_VERTICES)][0]} of {BASE_VERTICES}")

@@ -122,6 +122,13 @@ def labelled(target: Target, text: str) -> Target:
     The numbers are where the classes meet, in the attribute's unit and in the order of the classes. Raises
     `RequestError` for any other text, and unless there is one number fewer than classes.
     """
+    said = copy(target)
+    object.__setattr__(said, "label", label_of(target.task, target.name, text))  # of a copy, frozen or not
+    return said
+
+
+def label_of(task: Task, name: str, text: str) -> Label:
+    """What a target of this task and name predicts, in the words of `labelled`; raises `RequestError` as that does."""
     attribute, _, rest = text.partition(":")
     try:
         thresholds = tuple(float(part) for part in rest.split(",")) if rest else ()
@@ -129,12 +136,10 @@ def labelled(target: Target, text: str) -> Target:
             raise ValueError
     except ValueError:
         raise RequestError(f"label {text} is no attribute and thresholds; write it as smile:0.5 or age:30,60") from None
-    needed = len(target.task.classes) - 1 if isinstance(target.task, Classification) else 0
+    needed = len(task.classes) - 1 if isinstance(task, Classification) else 0
     if not attribute or len(thresholds) != needed or list(thresholds) != sorted(set(thresholds)):
         raise RequestError(
-            f"label {text} has {len(thresholds)} thresholds, but '{target.name}' needs {needed}, rising; write it as "
+            f"label {text} has {len(thresholds)} thresholds, but '{name}' needs {needed}, rising; write it as "
             "smile:0.5 or age:30,60"
         )
-    said = copy(target)
-    object.__setattr__(said, "label", Label(attribute, thresholds))  # of a copy, frozen or not
-    return said
+    return Label(attribute, thresholds)

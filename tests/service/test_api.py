@@ -1,13 +1,16 @@
 """The service as a program sees it: over HTTP, by name."""
 
 import asyncio
+import importlib.util
 import json
+import sys
 import urllib.request
 from contextlib import closing
 from pathlib import Path
 from threading import Event
 from time import sleep
 
+import gradio as gr
 import numpy as np
 import pytest
 from gradio_client import Client
@@ -16,7 +19,7 @@ from PIL import Image
 
 from sia_gen.core.errors import RequestError
 from sia_gen.core.files import write_json
-from sia_gen.service.app import interface
+from sia_gen.service.app import api, interface
 from sia_gen.service.app.api import Api, _changes
 from sia_gen.service.app.audit_jobs import ASKED, AuditJobs
 from sia_gen.service.app.audit_request import AuditRequest
@@ -165,6 +168,23 @@ def test_arguments_that_are_left_out_are_as_by_default(client):
     assert (kind, told["about"]["attack"]["steps"]) == ("complete", 3)
     kind, told = posted(client, "status", {"data": []})
     assert (kind, told["error"]) == ("error", "job=None is no text; give a job's name, as /audit does")
+
+
+def test_without_gradios_own_name_the_app_still_answers(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio.components.api_component", None)  # as where it is gone
+    spec = importlib.util.spec_from_file_location("another_api", api.__file__)
+    another = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(another)
+
+    def double(number: int, times: int = 2) -> int:
+        return number * times
+
+    with another.App() as app:
+        monkeypatch.undo()  # gradio itself needs it here
+        gr.api(double, api_name="double")
+    assert asyncio.run(app.preprocess_data(app.fns[0], [3, 5], None)) == [3, 5]
+    with pytest.raises(ValueError, match="didn't receive enough input values"):
+        asyncio.run(app.preprocess_data(app.fns[0], [3], None))
 
 
 @pytest.mark.parametrize(("name", "asked", "message"), WRONG)

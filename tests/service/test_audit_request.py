@@ -46,7 +46,7 @@ def test_a_model_that_was_brought_is_known_by_its_name_alone(tmp_path, monkeypat
     monkeypatch.setattr(audit_request, "audit", audit)
     before = asked.name
     with pytest.raises(WorkError, match=r"^cannot load 'mine-1234/model.safetensors' \(damaged\); fetch"):
-        asked.run(RunStore(tmp_path / "runs"), "cpu", print, lambda name: str(tmp_path / "models" / name))
+        asked.run(RunStore(tmp_path / "runs"), "cpu", print, lambda name, progress: str(tmp_path / "models" / name))
     place.mkdir(parents=True)
     assert asked.name == before
     with pytest.raises(RequestError, match=r"^unknown target"):
@@ -59,4 +59,4 @@ def test_an_attack_does_not_tell_where_a_model_lies(tmp_path):
             raise RequestError(f"'{target}' holds no model; name another")
 
     with pytest.raises(RequestError, match=r"^'mine-1234' holds no model; name another$"):
-        AttackRequest(target=str(tmp_path / "mine-1234")).run(Models(), None, print)
+        AttackRequest(target="mine-1234").run(Models(), None, print, lambda name, progress: str(tmp_path / name))

@@ -20,7 +20,7 @@ from sia_gen.core.files import pretrained_folder
 from sia_gen.service import uploads
 from sia_gen.service.models import Models
 from sia_gen.service.offer import Offer
-from sia_gen.service.trial import try_out
+from sia_gen.service.trial import Limits, try_out
 from sia_gen.service.uploads import Uploads, unpack
 from sia_gen.targets.load import load_target
 
@@ -272,13 +272,22 @@ def test_what_was_brought_is_there_after_a_restart(brought, tmp_path):
         offer.target(name)
 
 
-def test_a_model_that_takes_too_long_or_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(uploads, "try_out", partial(try_out, memory=100_000_000))
+def test_what_is_brought_is_tried_before_it_is_kept(tmp_path, monkeypatch):
+    """Whatever starts holds more than these limits let it: see test_trial for what is let through and what is not."""
+    monkeypatch.setattr(uploads, "try_out", partial(try_out, limits=Limits(60, 1e6, 0.5)))
     with pytest.raises(
-        RequestError, match=r"^the model takes more than 0\.1 GB of memory with 32 faces; take a smaller"
+        RequestError, match=r"^the model takes more than 0\.0 GB of memory with 32 pictures; take a smaller"
     ):
         Uploads(tmp_path / "models").add(packed(tmp_path / "model.zip", model()), "")
     assert list((tmp_path / "models").iterdir()) == []
+
+
+@pytest.mark.parametrize("label", ["smile:0.5,0.7", "smile", "smile:x"])
+def test_a_wrong_label_is_refused_before_the_model_is_tried(brought, tmp_path, monkeypatch, label):
+    monkeypatch.setattr(uploads, "try_out", lambda *given: pytest.fail("it was tried"))
+    with pytest.raises(RequestError, match=r"^label smile.* write it as smile:0\.5 or age:30,60$"):
+        brought.add(packed(tmp_path / "model.zip", model()), "", label)
+    assert list(brought.folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("text", ["../..", "owner", "os:getcwd", "https://host/owner/name", "a/b/c", "-"])

@@ -96,6 +96,9 @@ def test_a_missing_and_a_damaged_target_are_named(copy):
     path.write_text("12 0.1 oops 0.2\n")
     with pytest.raises(WorkError, match=r"cannot read MakeHuman target .*nose-hump-incr.target"):
         source.target("nose/nose-hump-incr")
+    path.write_text("# two lines\n\n12 0.1 0.2\n13 0.1 0.2 0.3 0.4\n")  # eight numbers, as of two whole lines
+    with pytest.raises(WorkError, match=r"nose-hump-incr.target' \('12 0.1 0.2' is no vertex with three offsets\)"):
+        source.target("nose/nose-hump-incr")
     for vertex in (19158, -3):  # of another mesh
         path.write_text(f"{vertex} 0.1 0.1 0.2\n")
         with pytest.raises(WorkError, match=rf"nose-hump-incr.target' \(vertex {vertex} of 19158\); restore the file"):

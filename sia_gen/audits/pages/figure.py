@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
+from sia_gen.audits.verdict.judge import PICTURED
 from sia_gen.core.files import atomic
 from sia_gen.core.images import matrix_sheet
 
 FIGURE, CURVES, MATRIX = "histogram.png", "curves.png", "collateral.png"
-BARS = 12  # at most, the most sensitive attributes; the report's table has all
+BARS = PICTURED  # at most, the most sensitive attributes; the report's table has all
 COLUMNS, DRAWN = 3, 6  # of the curves: those of the most sensitive attributes
 CUT = 2.0  # times the longest bar, or control: where the whiskers of a few faces end
 BAR, OUTSTANDING = "#cfdae4", "#5f97cc"

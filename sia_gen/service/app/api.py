@@ -15,7 +15,6 @@ from typing import Any
 from uuid import uuid4
 
 import gradio as gr
-from gradio.components.api_component import Api as Argument
 
 from sia_gen.audits.finished.comparison import compare
 from sia_gen.audits.run.run_folder import REPORT, RESULTS
@@ -31,13 +30,21 @@ from sia_gen.service.models import Models
 from sia_gen.service.offer import Offer
 from sia_gen.service.runs import pack
 
+try:  # gradio's own name for an argument of an endpoint, which it does not promise to keep
+    from gradio.components.api_component import Api as Argument
+except ImportError:
+    Argument = ()
+
 MOST = 1e9  # of a change; nan and infinity are not below it
 KEPT_SECONDS = 600  # of files, which gradio copies as soon as they are given
 GENERATOR, TARGET = "faces-stylegan2", "smile-classifier-planted"
 
 
 class App(gr.Blocks):
-    """Blocks whose endpoints take fewer arguments over plain HTTP, too: those left out are as by default."""
+    """Blocks whose endpoints take fewer arguments over plain HTTP, too: those left out are as by default.
+
+    Where gradio has no such name any more, all are to be given.
+    """
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *more: Any, **named: Any) -> Any:
         left = block_fn.inputs[len(inputs) :]
@@ -89,10 +96,11 @@ class Api:
         loss and changes in units, and four pictures: before, semantic, adversarial, residual.
         """
         asked = AttackRequest(
-            generator=self.offered.generator(generator), target=self.offered.target(target), face=face,
+            generator=self.offered.generator(generator), target=self.offered.known(target), face=face,
             attributes=_names(attributes), budget=budget, epsilon=epsilon, steps=steps, seed=self.seed,
         )  # fmt: skip
-        shown = self.jobs.start(uuid4().hex, partial(asked.run, self.models, None), "attack").result()
+        work = partial(asked.run, self.models, None, find=self.offered.target)
+        shown = self.jobs.start(uuid4().hex, work, "attack").result()
         files = self._pictures(shown.pictures(), f"face-{face}")
         return shown.content() | {"pictures": files}
 
@@ -127,7 +135,7 @@ class Api:
         The same request goes on where it was stopped.
         """
         generator = self.offered.generator(generator)
-        self.offered.target(target)  # refuses any other at once
+        self.offered.known(target)  # refuses any other at once
         known = self.models.attributes(generator)
         names = tuple(known.names if attributes is None else known.select(_names(attributes) or ()).names)
         asked = AuditRequest(

@@ -158,7 +158,7 @@ class AttackPanel:
         try:
             asked = AttackRequest(
                 generator=self.offer.generator(generator),
-                target=self.offer.target(target),
+                target=self.offer.known(target),
                 face=face,
                 attributes=tuple(attributes),
                 budget=budget,
@@ -166,7 +166,8 @@ class AttackPanel:
                 steps=steps,
                 seed=self.seed,
             )
-            job = self.jobs.start(visitor.session_hash, partial(asked.run, self.models, live.append), ATTACK)
+            work = partial(asked.run, self.models, live.append, find=self.offer.target)
+            job = self.jobs.start(visitor.session_hash, work, ATTACK)
             seen = 0
             with closing(job.updates()) as updates:
                 for update in updates:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 
 from pydantic import Field
@@ -16,6 +17,7 @@ from sia_gen.service import gpu
 from sia_gen.service.app.audit_request import MAX_EPSILON, MAX_STEPS, fitting
 from sia_gen.service.attacker import require_attributes
 from sia_gen.service.models import Models
+from sia_gen.service.offer import Find, as_named
 from sia_gen.service.replay import Replay, replay
 
 LONGEST = 600.0  # seconds of one attack
@@ -42,13 +44,16 @@ class AttackRequest:
         if self.attributes is not None and not self.attributes:
             raise ValueError("no attribute is chosen; choose one or more")
 
-    def run(self, models: Models, show: Callable[[Replay], None] | None, progress: Progress) -> Replay:
+    def run(
+        self, models: Models, show: Callable[[Replay], None] | None, progress: Progress, find: Find = as_named
+    ) -> Replay:
         """Attack the face; ``show`` is told of it after each step, unless a GPU is lent for the whole attack."""
-        with fitting(self.target):
+        asked = replace(self, target=find(self.target, progress))
+        with fitting(asked.target):
             if gpu.LENT:
                 progress(0, 1, "waiting for a GPU")
-                return gpu.on_gpu(self)
-            return self.here(models, show, progress)
+                return gpu.on_gpu(asked)
+            return asked.here(models, show, progress)
 
     def here(self, models: Models, show: Callable[[Replay], None] | None, progress: Progress) -> Replay:
         """The same with these models."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from sia_gen.core.errors import Cancelled, RequestError, WorkError, shown
 from sia_gen.core.files import is_file, read_json, writable_folder, write_json
 from sia_gen.service.app.audit_request import AuditRequest
 from sia_gen.service.app.jobs import Job, Jobs
+from sia_gen.service.offer import Find, as_named
 from sia_gen.service.runs import RunStore
 
 KIND = "audit"
@@ -24,7 +25,7 @@ KEPT = 64  # jobs that are done, of which it is remembered why they failed
 class AuditJobs:
     """Requests are written down before they are begun, and taken up again by `resume`; ``find`` as for their `run`."""
 
-    def __init__(self, store: RunStore, jobs: Jobs, device: str, find: Callable[[str], str] = str) -> None:
+    def __init__(self, store: RunStore, jobs: Jobs, device: str, find: Find = as_named) -> None:
         self.store, self.jobs, self.device, self.find = store, jobs, device, find
         self._kept: dict[str, Job] = {}
 

@@ -134,7 +134,7 @@ class AuditPanel:
         try:
             asked = AuditRequest(
                 generator=self.offer.generator(generator),
-                target=target,
+                target=self.offer.known(target),
                 attributes=tuple(attributes),
                 faces=faces,
                 seed=seed,
@@ -143,7 +143,6 @@ class AuditPanel:
                 epsilon=epsilon,
                 quick=quick,
             )
-            self.offer.target(target)  # refuses any other at once
             work = partial(asked.run, self.store, self.models.device, find=self.offer.target)
             job = self.jobs.start(visitor.session_hash, work)
             # Closed on every way out, also when the visitor leaves: that ends the work.

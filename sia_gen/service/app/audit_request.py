@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +19,7 @@ from sia_gen.core.executors import Progress
 from sia_gen.core.files import writable_folder
 from sia_gen.core.seeds import MAX_SEED
 from sia_gen.core.settings import settings
+from sia_gen.service.offer import Find, as_named
 from sia_gen.service.runs import RunStore, slug
 
 MAX_FACES = 256
@@ -54,12 +55,9 @@ class AuditRequest:
         digest = hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:8]
         return f"{slug(self.target)}-{self.faces}-{digest}"
 
-    def run(self, store: RunStore, device: str, progress: Progress, find: Callable[[str], str] = str) -> AuditReport:
-        """Do the audit in the store, or what is missing of it; what is raised fits who has no command line.
-
-        ``find`` turns the target's name into what `load_target` finds it by, see `Offer`.
-        """
-        target = find(self.target)
+    def run(self, store: RunStore, device: str, progress: Progress, find: Find = as_named) -> AuditReport:
+        """Do the audit in the store, or what is missing of it; what is raised fits who has no command line."""
+        target = find(self.target, progress)
         with fitting(target):
             writable_folder(store.folder)
             store.tidy(store.path(self.name).name)

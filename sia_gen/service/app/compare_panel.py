@@ -91,10 +91,11 @@ class ComparePanel:
         try:
             for place, target in enumerate((first, second)):
                 asked = AttackRequest(
-                    generator=self.offer.generator(generator), target=self.offer.target(target), face=face,
+                    generator=self.offer.generator(generator), target=self.offer.known(target), face=face,
                     budget=budget, epsilon=epsilon, seed=self.seed,
                 )  # fmt: skip
-                job = self.jobs.start(visitor.session_hash, partial(asked.run, self.models, None), ATTACK)
+                work = partial(asked.run, self.models, None, find=self.offer.target)
+                job = self.jobs.start(visitor.session_hash, work, ATTACK)
                 with closing(job.updates()) as updates:
                     for update in updates:
                         yield [f"<p role='status'>{html.escape(f'{target}: {update.what} …')}</p>", *pages]

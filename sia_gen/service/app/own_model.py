@@ -11,14 +11,14 @@ import gradio as gr
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.service.app.audit_request import fitting
 from sia_gen.service.runs import KEPT_SECONDS
-from sia_gen.service.trial import FACES, SECONDS
+from sia_gen.service.trial import BROUGHT, PICTURES
 from sia_gen.service.uploads import LARGEST, MB, Uploads
 from sia_gen.service.words import in_words
 
 TELLS = f"""An image classifier as transformers' `save_pretrained` writes it: a zip of its folder with safetensors and
-JSON files alone, up to {LARGEST // MB} MB, or its id on the hub. No code of it is run; it is tried on {FACES} faces,
-for {SECONDS:g} s at most. It is kept for {KEPT_SECONDS // 86400} days after its last use, and whoever has its name can
-use it."""
+JSON files alone, up to {LARGEST // MB} MB, or its id on the hub. No code of it is run; it is tried on {PICTURES}
+pictures, for {BROUGHT.seconds:g} s at most. It is kept for {KEPT_SECONDS // 86400} days after its last use, and whoever
+has its name can use it."""
 NOTHING = "does not say"
 
 

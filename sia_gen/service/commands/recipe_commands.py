@@ -230,9 +230,11 @@ def _train(
 def run_recipe(
     work: Callable[..., Mapping[str, Any]], out: Path, as_json: bool, seed: int, device: str, tells: bool = True
 ) -> None:
-    """Do a recipe with a progress bar, and print the figures that it gives."""
+    """Do a recipe with a progress bar, once its place will do, and print the figures that it gives."""
+    from sia_gen.core.files import require_place
     from sia_gen.service.commands.terminal import progress_bar, show_entries
 
+    require_place(out)
     with progress_bar(quiet=as_json or not tells) as progress:
         figures = work(seed=seed, device=resolve(device), progress=progress)
     if not tells:
