@@ -198,9 +198,11 @@ def show_imbalance(content: Mapping[str, Any]) -> None:
     for row in content["faces"]:
         print(
             f"{row['case']}, {row['faces']}: {row['made']} faces, {row['hard']} of them hard, "
-            f"{row['a_minute'] or 0:.0f} a minute; {row['twice']:.1%} look like one before, "
-            f"{row['above_threshold']:.0%} by the identity model's own threshold "
-            f"(renders of different people: {row['renders']['twice']:.1%}, {row['renders']['above_threshold']:.0%})"
+            f"{row['a_minute'] or 0:.0f} a minute; {row['twice']:.1%} "
+            f"{'refused as one person twice' if row['filtered'] else 'look like one before'}; "
+            f"{row['above_threshold']:.0%} of the first {row['compared']} by the identity model's own threshold "
+            f"(as many renders of different people: {row['renders']['twice']:.1%} look like one before, "
+            f"{row['renders']['above_threshold']:.0%} by that threshold)"
             + (f"; the verifier reads {row['read']:.0%} as told" if "read" in row else "")
         )
 
