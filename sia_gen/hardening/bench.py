@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sia_gen.audits.proof.baselines import ensemble
 from sia_gen.audits.proof.robustness import RADII, Report, Robustness
 from sia_gen.audits.proof.suite import open_suite, require_same_suite
 from sia_gen.core.errors import RequestError
@@ -19,6 +20,7 @@ from sia_gen.hardening.regimens import HardeningSettings
 from sia_gen.hardening.resolve import GENERATOR, resolve
 from sia_gen.hardening.tally import STANDARD, UNTOUCHED, measures_of, tally
 from sia_gen.targets.adapted import MARK
+from sia_gen.targets.task import Classification
 from sia_gen.training.processes import TRAINING, require_alone
 
 REGIMENS_MEASURED = (STANDARD, "random", "pgd", "trades", "sia-semantic", "sia-joint", "sia-joint-trades")
@@ -75,17 +77,20 @@ def hardening_suite(
     require_alone("bench hardening")
     whole("seed", seed, 0, MAX_SEED - cells.seeds)
     for by in cells.by:  # every fault of the request shows before anything is learnt
-        resolve(
+        model = resolve(
             target, None, generator, attributes, None, None, by, cells.hardening, seed, device, precision, None
-        )  # fmt: skip
+        ).model  # fmt: skip
     cause = _planted(target)
+    attacked = bool(cells.radii) and isinstance(model.task, Classification)
     settings: dict[str, Any] = {
         "target": lasting("target", target), "generator": lasting("generator", generator),
         "attributes": None if attributes is None else list(attributes), "cause": cause,
         "hardening": asdict(cells.hardening), "judged": cells.judged, "radii": list(cells.radii),
         "corrupted": cells.corrupt, "steps": STEPS, "seed": seed, "precision": precision,
+        "pixel_attacks": ensemble(model) if attacked else [],
     }  # fmt: skip
-    require_same_suite(Path(out), settings)
+    absent = {"pixel_attacks": ensemble(model, more=False) if attacked else []}
+    require_same_suite(Path(out), settings, absent=absent)
     measure = Robustness(
         generator=generator, attributes=attributes, faces=cells.judged, radii=cells.radii, steps=STEPS, label=None,
         confirm="auto", seed=seed, device=device, focus=() if cause is None else (cause,),
@@ -99,7 +104,7 @@ def hardening_suite(
 
     begun = is_file(Path(out) / UNTOUCHED / ROW)
     plain = None if begun else measure.asked(target, told(0, UNTOUCHED))
-    folder = open_suite(out, settings)
+    folder = open_suite(out, settings, absent=absent)
 
     def row(number: int, by: str, chosen: int | None) -> dict[str, Any]:
         place = writable_folder(folder / (by if chosen is None else f"{by}-{chosen}"))

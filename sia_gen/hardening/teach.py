@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Progress
-from sia_gen.core.files import is_file, read_tensors, writable_folder, write_tensors
+from sia_gen.core.files import is_file, read_json, read_tensors, writable_folder, write_json, write_tensors
 from sia_gen.core.modules import device_of
 from sia_gen.core.seeds import seeds_apart
 from sia_gen.hardening.lessons import in_mirror, loss, prepared
@@ -28,7 +28,7 @@ ROUND, DRAWN, TAUGHT, SECONDS = "round-{}", "faces.safetensors", "taught.safeten
 def teach(asked: Asked, work: Path, progress: Progress | None) -> dict[str, float]:
     """Teach the student in place; what is finished lies in the folder ``work``, and is not done again.
 
-    Gives the seconds that drawing faces and learning took, of what was interrupted only its last attempt.
+    Gives the seconds that drawing faces and learning took, those of interrupted attempts too.
     """
     took = {"drawing": 0.0, "learning": 0.0}
     student, settings, device = asked.student, asked.settings, device_of(asked.student)
@@ -40,9 +40,10 @@ def teach(asked: Asked, work: Path, progress: Progress | None) -> dict[str, floa
         told = _placed(progress, f"round {number + 1} of {settings.rounds}")
 
         def draw(number: int = number, folder: Path = folder, told: Progress = told) -> None:
-            start, seeds = time.perf_counter(), seeds_apart(asked.seed, f"harden {number}", settings.faces)
-            made, right = asked.faces.draw(seeds, asked.regimen, student.put_into(asked.model), told)
-            write_tensors(folder / DRAWN, {"pictures": made, "truths": right}, _since(start))
+            spent = _Spent(folder / "drawing.json", told)
+            seeds = seeds_apart(asked.seed, f"harden {number}", settings.faces)
+            made, right = asked.faces.draw(seeds, asked.regimen, student.put_into(asked.model), spent)
+            write_tensors(folder / DRAWN, {"pictures": made, "truths": right}, spent.told())
 
         if not is_file(folder / DRAWN):
             once(draw)
@@ -55,24 +56,38 @@ def teach(asked: Asked, work: Path, progress: Progress | None) -> dict[str, floa
             student.load_state_dict(state)
             took["learning"] += float(told_of.get(SECONDS, 0))
             continue
-        start = time.perf_counter()
+        spent = _Spent(folder / "learning.json", told)
         averaged = fit(
             student, _lessons(asked, torch.cat(pictures), torch.cat(truths)),
             loss(asked.regimen, asked.model.task, settings.epsilon), folder, steps=settings.steps, rate=settings.rate,
-            settings=asked.told | {"round": number}, precision=asked.precision, progress=told,
+            settings=asked.told | {"round": number}, precision=asked.precision, progress=spent,
         )  # fmt: skip
         state = {name: value.detach().cpu().contiguous() for name, value in averaged.state_dict().items()}
-        spent = _since(start)
-        once(partial(write_tensors, folder / TAUGHT, state, spent))
-        took["learning"] += float(spent[SECONDS])
+        took["learning"] += spent.seconds
+        once(partial(write_tensors, folder / TAUGHT, state, spent.told()))
         student.load_state_dict(state)
     student.to(device)
     return took
 
 
-def _since(start: float) -> dict[str, str]:
-    """What a file of tensors says of how long its making took."""
-    return {SECONDS: f"{time.perf_counter() - start:.3f}"}
+class _Spent:
+    """Progress that keeps in a file how long a piece of work has taken, and starts from what stands there."""
+
+    def __init__(self, path: Path, say: Progress) -> None:
+        self.path, self.say, self.begun = path, say, time.perf_counter()
+        self.before = float(read_json(path)[SECONDS]) if is_file(path) else 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.perf_counter() - self.begun
+
+    def told(self) -> dict[str, str]:
+        """What a file of tensors says of how long its making took."""
+        return {SECONDS: f"{self.seconds:.3f}"}
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        write_json(self.path, {SECONDS: round(self.seconds, 3)})
+        self.say(done, total, what)
 
 
 def _sure(asked: Asked, labels: Tensor) -> Tensor:

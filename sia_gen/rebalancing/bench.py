@@ -24,7 +24,7 @@ from sia_gen.rebalancing.likeness import likeness_of, nearest_before, people_of
 from sia_gen.rebalancing.long_tail import CUTS, MOST, RATES, SIDE, TRIED, Split, Tail, as_target, split
 from sia_gen.rebalancing.meaning import described, reader
 from sia_gen.rebalancing.pictures import draw_lines, draw_people
-from sia_gen.rebalancing.rare_faces import RareFaces
+from sia_gen.rebalancing.rare_faces import TWICE, RareFaces
 from sia_gen.rebalancing.remedies import REMEDIES, TAIL, Remedy, plan
 from sia_gen.rebalancing.tail_generator import read_as_told, tail_faces
 from sia_gen.rebalancing.tally import BEST, BEST_GENERATED, BEST_SIA, tally
@@ -265,8 +265,13 @@ class _Suite:
                 "case": tail.name, "faces": name, "made": len(faces.rows), "a_minute": faces.a_minute,
                 "hard": sum(row["hard"] for row in faces.rows), "refused": dict(faces.refused),
             }  # fmt: skip
-            told |= likeness_of([row["likeness"] for row in faces.rows], source)
-            self.told.append(told | {"renders": likeness_of(floor[: len(faces.rows)], source)})
+            count = min(len(floor), len(faces.rows))  # among more people, more look like one before
+            told |= {"compared": count, "filtered": name not in TAIL}
+            told |= likeness_of([row["likeness"] for row in faces.rows[:count]], source)
+            if told["filtered"]:  # of those that are left none looks like one before
+                again = faces.refused[TWICE]
+                told["twice"] = round(again / max(1, again + len(faces.rows)), 4)
+            self.told.append(told | {"renders": likeness_of(floor[:count], source)})
         path = self.folder / f"{tail.name}{more}.png"
         if not is_file(path):
             shown = real.images[parts.tail[parts.labels[parts.tail] == rarest]]

@@ -53,16 +53,13 @@ class CaseRows:
         return max((row for row in self.rows if row["remedy"] in names), key=lambda row: row["chosen_on"])["remedy"]
 
     def seconds(self, name: str) -> float:
-        return self._row(name)["seconds"]
+        return next(row for row in self.rows if row["remedy"] == name)["seconds"]
 
     def model(self, name: str) -> Seen:
         """What a row taught."""
         made = network(self.tail, self.place)
         made.load_state_dict(read_tensors(self._folder(name) / WEIGHTS)[0])
         return made.eval()
-
-    def _row(self, name: str) -> dict[str, Any]:
-        return next(row for row in self.rows if row["remedy"] == name)
 
     def _folder(self, name: str) -> Path:
         return writable_folder(self.folder / name)
@@ -71,10 +68,10 @@ class CaseRows:
         self, name: str, remedy: Remedy, added: tuple[Tensor, Tensor] | None, before: float
     ) -> dict[str, Any]:
         begun, parts, tau, rate = clock(self.place), self.parts, None, None
-        if remedy.after != "no" and remedy == REMEDIES.get(name):
+        if remedy.after != "no" and remedy == REMEDIES.get(name) and len(self.rates) == 1:
             model: nn.Module = self.model("plain")
-            before, rate = before + self.seconds("plain"), self._row("plain").get("rate")
-        else:
+            before += self.seconds("plain")
+        else:  # among several rates, that which suits the changed layer may be another than the plain row's
             model, rate = self._taught(name, remedy, added)
         if remedy.after != "no":
             model, tau = self._after(model, remedy)

@@ -35,7 +35,7 @@ from sia_gen.targets.target import Label, Target
 BATCH = 32
 MARGIN = 0.02  # of the attribute's range: no face is asked for nearer to a cut, where its class is a matter of chance
 CLEAR = 0.15  # of the class's width, by which a reading has to lie within: on the brink glasses hardly show
-OUT_OF_REACH = "out of the attribute's range"
+OUT_OF_REACH, TWICE = "out of the attribute's range", "one person twice"  # why a face is refused
 USUAL = 0.99  # share of people of whom nobody looks more alike
 
 
@@ -266,7 +266,7 @@ class RareFaces:
             return "not clearly read as the class"
         if not version.distance[row] <= 1:
             return "no likely face"
-        return "one person twice" if likeness >= self.alike else ""
+        return TWICE if likeness >= self.alike else ""
 
 
 @dataclass(frozen=True)

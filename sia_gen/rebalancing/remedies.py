@@ -55,7 +55,10 @@ REMEDIES = {
     "sia-semantic": Remedy("such faces made hard by their other attributes", added="semantic", draw="over"),
     "sia-joint": Remedy("such faces made hard by their other attributes and pixels", added="joint", draw="over"),
     "generated-alone": Remedy("generated faces of all classes, no data", added="generated", data=False),
-    "generated-tail": Remedy("faces of a generator taught on the data set alone", added="tail", draw="over"),
+    "generated-tail": Remedy(
+        "faces of a generator taught on the data set alone, told every factor and landmark of its pictures",
+        added="tail", draw="over",
+    ),
     "generated-tail-alone": Remedy("such faces of all classes, no data", added="tail", data=False),
     "oracle": Remedy("as many more real pictures of the rare classes", added="real", beside=False, draw="over"),
 }  # fmt: skip

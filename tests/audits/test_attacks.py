@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from importlib.util import find_spec
 
 import pytest
@@ -18,6 +19,8 @@ from sia_gen.targets.target import ask
 from sia_gen.targets.task import Classification, Regression
 
 FACES, EPSILON = 8, 1 / 255
+NAMED = os.environ.get("TORCHATTACKS")  # a library that is named is to be used: then nothing is skipped
+STRAW = [("DI²-FGSM", "l2"), ("TI-FGSM", "l2")]  # these step along the sign
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +66,10 @@ def test_a_baseline_stays_within_its_radius_and_repeats_itself(smile, name, norm
     assert 0 <= found[0].min() <= found[0].max() <= 1
 
 
-@pytest.mark.skipif(find_spec(library.MORE_LIBRARY) is None, reason="torchattacks is not installed")
-@pytest.mark.parametrize("name", MORE)
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.skipif(not NAMED and find_spec(library.MORE_LIBRARY) is None, reason="torchattacks is not installed")
+@pytest.mark.parametrize(
+    ("name", "norm"), [(name, norm) for norm in ("linf", "l2") for name in MORE if (name, norm) not in STRAW]
+)
 def test_a_baseline_of_the_other_library_stays_within_its_radius(smile, capsys, name, norm):
     _, _, images, _ = smile
     target, radius = load_target("age-classifier"), 4 * EPSILON if norm == "linf" else 1.0
@@ -100,6 +104,11 @@ def test_baselines_are_those_that_are_installed_and_suit_the_classes(monkeypatch
         with pytest.raises(RequestError, match="'FAB-T' needs torchattacks; pip install --no-deps torchattacks"):
             every(["FAB-T"], four)
     assert every(["FGSM", "APGD-DLR"], two) == ["FGSM"]
+    assert set(names(four)) - set(names(four, "l2")) == more & {"DI²-FGSM", "TI-FGSM"}
+    assert ensemble(four, more=False) == ["APGD-CE", "APGD-DLR", "DeepFool", "Square"]
+    for name, norm in STRAW:
+        with pytest.raises(RequestError, match=f"'{name}' is for linf alone; leave it out with --norm l2"):
+            every([name], four, norm)
 
 
 def test_a_table_holds_every_attack_of_every_target(tmp_path):

@@ -88,7 +88,7 @@ def test_what_an_attribute_that_stands_out_drags_along_is_said():
     found = {"names": ["a", "b", "c", "d", "e"], "moved": [[2.0, 0.6, 0.9, 0.5, 0.71], [0.9] * 5, *[[0.1] * 5] * 3]}
     rows = [{"name": name, "stands_out": name in ("a", "d", "unread")} for name in (*found["names"], "unread")]
     assert entangled(rows, found) == (
-        "As the verifier reads it, a also moved c by 0.9 sd, e by 0.7 sd, b by 0.6 sd and 1 more: part of the effect "
-        "may be of these."
+        "As the verifier reads it, a also moved c by 0.9, e by 0.7, b by 0.6 standard deviations and 1 more: part of "
+        "the effect may be of these."
     )
     assert entangled(rows[1:], found) == ""

@@ -1,18 +1,23 @@
 """The report of what a model stands, and the corruptions in it."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from sia_gen import ModuleTarget, load_target
+from sia_gen.audits.evidence.rendered import DrawnOnce
 from sia_gen.audits.proof import robustness as module
 from sia_gen.audits.proof.attacks import attack_table
+from sia_gen.audits.proof.baselines import ensemble
 from sia_gen.audits.proof.corruptions import CORRUPTIONS, STRENGTHS, corrupted
 from sia_gen.audits.proof.figures import figures
 from sia_gen.audits.proof.robustness import robustness
 from sia_gen.core.errors import RequestError
+from sia_gen.core.images import quantise
+from sia_gen.studio.factors import NAMES
 from sia_gen.studio.renders import read_renders, shipped_renders
 from sia_gen.targets.task import Classification
 from tests.standins import colours
@@ -52,7 +57,7 @@ def test_a_report_says_what_a_classifier_stands(tmp_path, monkeypatch):
     target = load_target("smile-classifier-planted")
     assert report["clean"] == figures(target, read_renders(shipped_renders(), 60), (), torch.device("cpu"))
     assert report["measure"] == "balanced accuracy"
-    assert report["pixels"][0]["attacks"] == ["APGD-CE", "DeepFool", "Square"]
+    assert report["pixels"][0]["attacks"] == ensemble(target)
     assert set(report["alone"]) == {"light_azimuth", "yaw"}
     assert report["alone"]["light_azimuth"]["success"] == report["semantic"]["success"] == 1  # its cause
     assert report["joint"]["successes"] >= report["semantic"]["successes"]
@@ -127,3 +132,24 @@ def test_pictures_made_against_one_target_are_shown_to_others():
             transfer=True,
             confirm=False,
         )
+
+
+def test_faces_are_drawn_once_where_that_is_asked_for_alone():
+    drawn = []
+
+    def render(spec):
+        drawn.append(spec.values)
+        return SimpleNamespace(images=torch.full((len(spec.values), 3, 4, 4), 0.3), landmarks=torch.ones(1, 68, 2))
+
+    studio = DrawnOnce(SimpleNamespace(resolution=4, render=render))
+    codes, edits = studio.sample([0, 1]), torch.zeros(2, len(NAMES))
+    for _ in range(2):  # as attacks ask, and people as they are
+        studio.render(codes, edits)
+    assert (len(drawn), len(studio._drawn)) == (2, 0)
+    for _ in range(2):
+        with studio.keeping():
+            studio.render(codes)
+            images = studio.render(codes, edits + 1)
+    assert (len(drawn), len(studio._drawn)) == (5, 1)
+    assert torch.equal(images, quantise(torch.full((2, 3, 4, 4), 0.3)))
+    assert studio.landmarks.max() == 0.25

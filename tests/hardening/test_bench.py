@@ -7,8 +7,11 @@ import pytest
 
 from sia_gen import load_target
 from sia_gen.audits.evidence import validity
+from sia_gen.audits.proof import baselines
 from sia_gen.audits.proof import robustness as measuring
+from sia_gen.audits.proof.suite import SETTINGS, require_same_suite
 from sia_gen.core.errors import RequestError
+from sia_gen.core.files import write_json
 from sia_gen.hardening import bench as module
 from sia_gen.hardening import harden as hardening
 from sia_gen.hardening.bench import Cells, hardening_suite
@@ -113,7 +116,11 @@ def test_every_regimen_has_a_cell_and_the_suite_goes_on(quick, tmp_path, capsys)
     assert load_target(tmp_path / "standard-0" / "model").label.attribute == "smile"
     show_hardening(found)
     shown = capsys.readouterr().out
-    assert "times standard" in shown
+    assert "seconds, times standard" in shown
+    assert "cause, worst side: share right on renders of a class on the worse side of the planted cause" in shown
+    assert "in pixels by" not in shown
+    show_hardening({**found, "settings": found["settings"] | {"pixel_attacks": ["APGD-CE", "Square"]}})
+    assert "in pixels by APGD-CE, Square" in " ".join(capsys.readouterr().out.split())
     assert "sia-semantic over standard, points: clean" in shown
 
     (tmp_path / "standard-0" / "row.json").unlink()
@@ -121,6 +128,36 @@ def test_every_regimen_has_a_cell_and_the_suite_goes_on(quick, tmp_path, capsys)
     assert quick["hardened"] == 3
     with pytest.raises(RequestError, match="holds a suite with judged=4, not 5; choose another --out"):
         hardening_suite(tmp_path, cells=replace(CELLS, judged=5), attributes=["light_azimuth"])
+
+
+def test_attacks_in_pixels_stay_those_that_a_folder_began_with(monkeypatch, tmp_path):
+    class Reached(Exception):
+        pass
+
+    def reached(*given, **options):
+        raise Reached
+
+    more = [False]
+    monkeypatch.setattr(baselines, "find_spec", lambda name: object() if more[0] or name == "art" else None)
+    monkeypatch.setattr(module, "Robustness", reached)
+    cells = replace(CELLS, by=("standard",), radii=(1 / 255,))
+    opened = []
+    monkeypatch.setattr(module, "require_same_suite", lambda out, settings, **given: opened.append(settings))
+    with pytest.raises(Reached):
+        hardening_suite(tmp_path, cells=cells)
+    (settings,) = opened
+    assert settings["pixel_attacks"] == ["APGD-CE", "DeepFool", "Square"]
+    old = {name: value for name, value in settings.items() if name != "pixel_attacks"}
+    write_json(tmp_path / SETTINGS, old)  # as older versions wrote it
+    monkeypatch.setattr(module, "require_same_suite", require_same_suite)
+    with pytest.raises(Reached):
+        hardening_suite(tmp_path, cells=cells)
+    more[0] = True
+    with pytest.raises(RequestError, match=r"pixel_attacks=\['APGD-CE', 'DeepFool', 'Square'\], not .*'FAB-T'"):
+        hardening_suite(tmp_path, cells=cells)
+    write_json(tmp_path / SETTINGS, settings)
+    with pytest.raises(RequestError, match="pixel_attacks="):
+        hardening_suite(tmp_path, cells=cells)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -141,6 +142,30 @@ def test_what_was_stopped_goes_on_to_the_same_weights(flat, tmp_path, monkeypatc
     monkeypatch.setattr(owner, name, stopping)
     hardened(tmp_path / "out")  # a finished one is not done again
     assert count[0] == 0
+
+
+@pytest.mark.parametrize("piece", ["drawing", "learning"])
+def test_the_seconds_of_interrupted_work_count(flat, tmp_path, monkeypatch, piece):
+    now = [0.0]
+    monkeypatch.setattr(teach, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    owner, name = {"drawing": (Faces, "draw"), "learning": (teach, "fit")}[piece]
+    plain = getattr(owner, name)
+
+    def slow(*given, **options):
+        now[0] += 100
+        (given[-1] if piece == "drawing" else options["progress"])(1, 2, "half")
+        return plain(*given, **options)
+
+    def stop(done, total, what):
+        if "round 2" in what and "half" in what:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(owner, name, slow)
+    with pytest.raises(KeyboardInterrupt):
+        hardened(tmp_path / "out", progress=stop)
+    found = hardened(tmp_path / "out")
+    other = {"drawing": "learning", "learning": "drawing"}[piece]
+    assert found.seconds == {piece: 300, other: 0}  # the first round, and both attempts at the second
 
 
 LAUNCH = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]

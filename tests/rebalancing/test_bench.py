@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from sia_gen.rebalancing.bench import QUICK, ROWS, Scale, imbalance_suite, scale
 from sia_gen.rebalancing.case_rows import CaseRows
 from sia_gen.rebalancing.faces_folder import Faces
 from sia_gen.rebalancing.long_tail import CHOSEN_ON, TESTED, Tail, split
+from sia_gen.rebalancing.rare_faces import TWICE
 from sia_gen.rebalancing.remedies import TAUS, plan
 from sia_gen.rebalancing.tally import difference, interval, tally
 from sia_gen.service.commands.bench_tables import show_imbalance
@@ -111,6 +113,9 @@ def test_what_is_asked_of_the_suite():
         scale_of(False, ratios=["a"])
 
 
+LIKE = [-1.0, 0.95, 0.6, 0.1, 0.2, 0.3, 0.95, *[0.1] * 5]  # the nearest before each of twelve people
+
+
 @pytest.fixture
 def suite(monkeypatch, renders):
     """Has noise in place of generated faces; gives what was made, and what was taught."""
@@ -123,7 +128,7 @@ def suite(monkeypatch, renders):
         labels = torch.tensor([number for number, count in plan.items() for _ in range(count)])
         rows = [{"likeness": 0.1, "hard": hard != "generated"} for _ in labels]
         pictures = torch.randint(0, 256, (len(labels), 3, 128, 128), dtype=torch.uint8)
-        return Faces(pictures, labels, rows, Counter(), 3.0), None
+        return Faces(pictures, labels, rows, Counter({TWICE: 3}), 3.0), None
 
     plain = CaseRows._taught
 
@@ -132,9 +137,9 @@ def suite(monkeypatch, renders):
         return plain(self, name, remedy, added)
 
     monkeypatch.setattr(bench, "fill", fill)
-    monkeypatch.setattr(bench._Suite, "_source", lambda self, tail: None)
-    monkeypatch.setattr(bench, "likeness_of", lambda cosines, source: {"twice": 0.0})
-    monkeypatch.setattr(bench, "nearest_before", lambda pictures, source: [0.1] * len(pictures))
+    judge = SimpleNamespace(alike=0.9, gate=SimpleNamespace(identity=SimpleNamespace(threshold=0.5)))
+    monkeypatch.setattr(bench._Suite, "_source", lambda self, tail: judge)
+    monkeypatch.setattr(bench, "nearest_before", lambda pictures, source: LIKE[: len(pictures)])
     monkeypatch.setattr(bench, "draw_people", lambda *given: None)
     monkeypatch.setattr(CaseRows, "_taught", counted)
     return made, taught
@@ -207,10 +212,21 @@ def test_a_generator_of_the_tail_is_asked_for_as_many_faces(monkeypatch, tmp_pat
     assert all(row["seconds"] >= 7 for row in found["rows"][1:])
     (told,) = found["faces"]
     assert (told["faces"], told["made"], told["read"], made) == ("generated-tail", 12, 0.75, [])
+    assert (told["filtered"], told["compared"], told["twice"]) == (False, 12, round(2 / 12, 4))
+
+
+def test_faces_that_were_refused_as_one_person_count_as_twice(monkeypatch, tmp_path, suite):
+    monkeypatch.setattr(bench, "people_of", lambda real: torch.arange(7))  # fewer than the faces
+    scale = replace(SMALL, remedies=("generated", "sia-joint"))
+    plain, hard = imbalance_suite(tmp_path, scale=scale)["faces"]
+    assert (plain["filtered"], plain["twice"], hard["twice"]) == (True, 3 / 15, round(3 / 9, 4))
+    assert (plain["compared"], plain["above_threshold"]) == (7, 0)
+    assert (hard["compared"], hard["renders"]["twice"]) == (6, round(1 / 6, 4))
+    assert (plain["renders"]["twice"], plain["renders"]["above_threshold"]) == (round(2 / 7, 4), round(3 / 7, 4))
 
 
 def test_each_row_learns_at_the_best_of_three_rates(monkeypatch, tmp_path, suite):
-    tried, scores, teach = [], iter((0.5, 0.7, 0.6)), case_rows.teach
+    tried, scores, teach = [], iter((0.5, 0.7, 0.6, 0.5, 0.6, 0.7)), case_rows.teach
 
     def taught(*given, rate, **named):
         tried.append((rate, teach(*given, rate=rate, **named)))
@@ -219,8 +235,8 @@ def test_each_row_learns_at_the_best_of_three_rates(monkeypatch, tmp_path, suite
     monkeypatch.setattr(case_rows, "teach", taught)
     monkeypatch.setattr(CaseRows, "_score", lambda self, model, remedy: next(scores))
     found = imbalance_suite(tmp_path, scale=replace(SMALL, remedies=("tau-normalised",), search=True))
-    assert [rate for rate, _ in tried] == [0.002, 0.001, 0.004]
-    assert [(row["remedy"], row["rate"]) for row in found["rows"]] == [("plain", 0.5), ("tau-normalised", 0.5)]
+    assert [rate for rate, _ in tried] == [0.002, 0.001, 0.004] * 2
+    assert [(row["remedy"], row["rate"]) for row in found["rows"]] == [("plain", 0.5), ("tau-normalised", 2.0)]
     kept, _ = read_tensors(tmp_path / "glasses-10-resnet-0" / "plain" / case_rows.WEIGHTS)
     assert all(torch.equal(kept[name], value) for name, value in tried[1][1].state_dict().items())
     with pytest.raises(RequestError, match=r"holds a suite with rates=\[1.0, 0.5, 2.0\], not None"):
@@ -230,12 +246,16 @@ def test_each_row_learns_at_the_best_of_three_rates(monkeypatch, tmp_path, suite
 def test_what_is_printed_says_how_rows_were_chosen_and_what_renders_give(capsys):
     told = {"case": "glasses-50-resnet-0", "faces": "generated-tail", "made": 12, "hard": 0, "a_minute": 5.0}
     told |= {"twice": 0.25, "above_threshold": 0.98, "renders": {"twice": 0.125, "above_threshold": 0.93}, "read": 0.8}
+    told |= {"filtered": False, "compared": 8}
+    other = told | {"faces": "generated", "filtered": True}
     table = tally([row("plain", ["11", "00"])])
-    show_imbalance({"table": table, "faces": [told], "settings": {"rates": [1.0, 0.5, 2.0]}})
+    show_imbalance({"table": table, "faces": [told, other], "settings": {"rates": [1.0, 0.5, 2.0]}})
     printed = " ".join(capsys.readouterr().out.split())
     assert "each row at the best of three learning rates" in printed
-    assert "25.0% look like one before, 98% by the identity model's own threshold" in printed
-    assert "(renders of different people: 12.5%, 93%); the verifier reads 80% as told" in printed
+    assert "25.0% look like one before; 98% of the first 8 by the identity model's own threshold" in printed
+    assert "(as many renders of different people: 12.5% look like one before, 93% by that threshold)" in printed
+    assert "threshold); the verifier reads 80% as told" in printed
+    assert "25.0% refused as one person twice; 98% of the first 8" in printed
     show_imbalance({"table": table, "faces": [], "settings": {}})
     assert "learning rates" not in capsys.readouterr().out
 

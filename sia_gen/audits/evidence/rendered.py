@@ -66,14 +66,29 @@ class StudioGenerator:
 
 
 class DrawnOnce(StudioGenerator):
-    """The same, of which each batch of faces is drawn once, and kept in 8 bits, however many targets are shown it."""
+    """The same; edited faces that are asked for while it is `keeping` are drawn once, and kept in 8 bits.
+
+    It is for what several targets are shown alike: of attacks, which differ with the target, none comes twice.
+    """
 
     def __init__(self, studio: Studio, device: torch.device | str = "cpu") -> None:
         super().__init__(studio, device)
         self._drawn: dict[bytes, tuple[Tensor, Tensor]] = {}
+        self._keeps = False
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """While it lasts, faces are kept."""
+        self._keeps = True
+        try:
+            yield
+        finally:
+            self._keeps = False
 
     def render(self, codes: Codes, edits: Tensor | None = None, space: str | None = None) -> Images:
-        key = (codes if edits is None else codes + edits).cpu().numpy().tobytes()
+        if edits is None or not self._keeps:
+            return super().render(codes, edits, space)
+        key = (codes + edits).cpu().numpy().tobytes()
         if key not in self._drawn:
             self._drawn[key] = to_bytes(super().render(codes, edits, space)).cpu(), self.landmarks
         images, self.landmarks = self._drawn[key]

@@ -88,7 +88,7 @@ def attack_table(
         row
         for judge in judges
         for row in _of_target(
-            judge, every(baselines, judge.target), epsilon, norm, steps, ablations,
+            judge, every(baselines, judge.target, norm), epsilon, norm, steps, ablations,
             [other for other in judges if transfer and other is not judge], progress,
         )
     ]  # fmt: skip

@@ -44,6 +44,7 @@ MORE: dict[str, str] = {
     "FAB-T": "to the nearest boundary of each other class (Croce & Hein, 2020), cut at the radius",
 }
 """Where torchattacks is installed, which pins an old requests: ``pip install --no-deps torchattacks``."""
+LINF_ALONE = ("DI²-FGSM", "TI-FGSM")
 
 
 class Logits(nn.Module):
@@ -63,20 +64,24 @@ def require_library() -> None:
         raise RequestError("the baselines need adversarial-robustness-toolbox; pip install 'sia-gen[baselines]'")
 
 
-def names(target: Target) -> list[str]:
-    """The baselines that a classifier can be attacked by here: one of two classes has no third logit."""
+def names(target: Target, norm: Norm = "linf", *, more: bool | None = None) -> list[str]:
+    """The baselines that a classifier can be attacked by here: one of two classes has no third logit.
+
+    ``more``: whether `MORE` are among them, by default where they are installed.
+    """
     assert isinstance(target.task, Classification)
     least = {"APGD-DLR": 3, "APGD-T": 4}
-    there = [*BASELINES, *(MORE if find_spec(MORE_LIBRARY) is not None else ())]
+    more = find_spec(MORE_LIBRARY) is not None if more is None else more
+    there = [name for name in (*BASELINES, *(MORE if more else ())) if norm == "linf" or name not in LINF_ALONE]
     return [name for name in there if len(target.task.classes) >= least.get(name, 2)]
 
 
-def ensemble(target: Target) -> list[str]:
-    """AutoAttack's standard ensemble (Croce & Hein, 2020), as far as it is at hand.
+def ensemble(target: Target, *, more: bool | None = None) -> list[str]:
+    """AutoAttack's standard ensemble (Croce & Hein, 2020) within linf, as far as it is at hand; ``more``: see `names`.
 
     In place of APGD-T stands APGD-DLR, in that of FAB-T DeepFool.
     """
-    there = names(target)
+    there = names(target, more=more)
     wanted = ("APGD-CE", "APGD-T" if "APGD-T" in there else "APGD-DLR", "FAB-T" if "FAB-T" in there else "DeepFool")
     return [name for name in (*wanted, "Square") if name in there]
 
@@ -90,7 +95,7 @@ def pixel_attack(
     Raises `RequestError` for another name, `WorkError` where the target fails.
     """
     require_library()
-    _require(name)
+    _require(name, norm)
     make = _by_torchattacks if name in MORE else _by_art
     with _quiet(), one_seed(seed), _numpy_seed(seed), torch.enable_grad():
         delta = make(name, target, images, labels, epsilon, norm, steps, random_start) - images
@@ -190,15 +195,17 @@ def _numpy_seed(seed: int) -> Iterator[None]:
         np.random.set_state(state)  # noqa: NPY002
 
 
-def every(wanted: Sequence[str] | None, target: Target) -> list[str]:
-    """The baselines asked for, all by default; raises `RequestError` for one that is none."""
-    known = names(target)
+def every(wanted: Sequence[str] | None, target: Target, norm: Norm = "linf") -> list[str]:
+    """The baselines asked for, all by default; raises `RequestError` for one that is none, or not of this ``norm``."""
+    known = names(target, norm)
     for name in wanted or ():
-        _require(name)
+        _require(name, norm)
     return known if wanted is None else [name for name in wanted if name in known]
 
 
-def _require(name: str) -> None:
+def _require(name: str, norm: Norm) -> None:
+    if name in LINF_ALONE and norm != "linf":
+        raise RequestError(f"'{name}' is for linf alone; leave it out with --norm {norm}")
     if name in MORE and find_spec(MORE_LIBRARY) is None:
         raise RequestError(f"the baseline '{name}' needs torchattacks; pip install --no-deps torchattacks")
     if name not in BASELINES and name not in MORE:

@@ -16,7 +16,7 @@ import torch
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.evidence.reference import VERIFIER, unfollowed
-from sia_gen.audits.evidence.rendered import DrawnOnce, Rendered, StudioGenerator
+from sia_gen.audits.evidence.rendered import DrawnOnce, Rendered
 from sia_gen.audits.evidence.statistics import wilson
 from sia_gen.audits.proof.baselines import ensemble, pixel_attack, require_library
 from sia_gen.audits.proof.corruptions import CORRUPTIONS, STRENGTHS, corrupted
@@ -108,11 +108,11 @@ class Robustness:
         self.radii, self.steps, self.confirm, self.seed, self.device = radii, steps, confirm, seed, device
         self.focus, self.corrupt = focus, corrupt
         self.once = remembered()
-        self._studio: StudioGenerator | None = None
+        self.studio: DrawnOnce | None = None
 
     def asked(self, target: str | Path | Target, progress: Progress | None) -> Report:
         """A model that can be measured; raises `RequestError` for another."""
-        drawn = self._studio is not None
+        drawn = self.studio is not None
         request = resolve(
             self.generator, target, self.attributes, faces=self.faces, seed=self.seed, attack=self.attack, towards=None,
             label=self.label, pairs=(), quick=False, confirm=False if drawn else self.confirm, verifier=VERIFIER,  # type: ignore[arg-type]
@@ -124,9 +124,9 @@ class Robustness:
         if self.radii and isinstance(asked.task, Classification):
             require_library()
         if request.rendered is not None:
-            self._studio = DrawnOnce(request.rendered.rendered.studio, request.device)
-        if self._studio is not None:
-            request = replace(request, rendered=Rendered(asked, self._studio))
+            self.studio = DrawnOnce(request.rendered.rendered.studio, request.device)
+        if self.studio is not None:
+            request = replace(request, rendered=Rendered(asked, self.studio))
         return Report(Judge(request, self.once), self, progress)
 
     @cached_property
@@ -210,8 +210,8 @@ class Report:
 
     def ends(self) -> dict[str, Any] | None:
         """People rendered at both ends of each attribute that the studio has."""
-        rendered, space = self.judge.job.rendered, self.request.audited
-        if rendered is None:
+        rendered, space, studio = self.judge.job.rendered, self.request.audited, self.measure.studio
+        if rendered is None or studio is None:
             return None
         found: dict[str, Any] = {}
         seeds = list(self.request.seeds[:EXTREME])
@@ -222,7 +222,8 @@ class Report:
             found[name] = {}
             for side, end in (("low", space.low), ("high", space.high)):
                 change = torch.full((len(seeds),), float(end.flatten()[index]))
-                right, failed = rendered.failures(seeds, {name: change})
+                with studio.keeping():
+                    right, failed = rendered.failures(seeds, {name: change})
                 of, count = int(right.sum()), int((right & failed).sum())
                 found[name][side] = {"of": of, "failed": count, "interval": wilson(count, of)}
         return found

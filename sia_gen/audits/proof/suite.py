@@ -12,13 +12,18 @@ from sia_gen.core.files import is_file, is_folder, read_json, writable_folder, w
 SETTINGS = "bench.json"
 
 
-def require_same_suite(out: Path, settings: Mapping[str, Any], besides: Sequence[str] = ()) -> None:
-    """Raise `RequestError` for a folder that holds another suite, or something else than what is called ``besides``."""
+def require_same_suite(
+    out: Path, settings: Mapping[str, Any], besides: Sequence[str] = (), absent: Mapping[str, Any] | None = None
+) -> None:  # fmt: skip
+    """Raise `RequestError` for a folder that holds another suite, or something else than what is called ``besides``.
+
+    ``absent``: what a setting was where the folder, of an older version, does not say.
+    """
     if not is_file(out / SETTINGS):
         if is_folder(out) and any(path.name not in besides and not path.name.startswith(".") for path in out.iterdir()):
             raise RequestError(f"'{out}' holds files that are no suite's; choose another --out or an empty folder")
         return
-    found = read_json(out / SETTINGS)
+    found = {**(absent or {}), **read_json(out / SETTINGS)}
     for name, value in settings.items():
         if found.get(name) != value:
             raise RequestError(
@@ -27,9 +32,11 @@ def require_same_suite(out: Path, settings: Mapping[str, Any], besides: Sequence
             )
 
 
-def open_suite(out: str | Path, settings: Mapping[str, Any], besides: Sequence[str] = ()) -> Path:
+def open_suite(
+    out: str | Path, settings: Mapping[str, Any], besides: Sequence[str] = (), absent: Mapping[str, Any] | None = None
+) -> Path:  # fmt: skip
     """The folder of a suite with these settings, new or to be gone on in; raises as `require_same_suite` does."""
-    require_same_suite(Path(out), settings, besides)
+    require_same_suite(Path(out), settings, besides, absent)
     folder = writable_folder(out)
     write_json(folder / SETTINGS, settings)
     return folder

@@ -64,9 +64,11 @@ def entangled(rows: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> st
         moved = zip(names, found["moved"][names.index(row["name"])], strict=True)
         dragged = sorted((-far, other) for other, far in moved if far >= MOVED and other != row["name"])
         if dragged:
-            parts = ", ".join(f"{other} by {-far:.1f} sd" for far, other in dragged[:NAMED])
+            parts = ", ".join(f"{other} by {-far:.1f}" for far, other in dragged[:NAMED])
             more = len(dragged) - NAMED
-            said.append(f"{row['name']} also moved {parts}{f' and {more} more' if more > 0 else ''}")
+            said.append(
+                f"{row['name']} also moved {parts} standard deviations{f' and {more} more' if more > 0 else ''}"
+            )
     if not said:
         return ""
     return f"As the verifier reads it, {'; '.join(said)}: part of the effect may be of these."

@@ -80,7 +80,8 @@ def attacks(
     norm: Annotated[str, typer.Option(help="Of the pixel residual: linf or l2.")] = "linf",
     steps: Steps = 10,
     baselines: Annotated[
-        str | None, typer.Option(help="Comma-separated, as FGSM,PGD; all by default, '' for none.")
+        str | None,
+        typer.Option(help="As FGSM,PGD; all by default, '' for none. More of them: pip install --no-deps torchattacks"),
     ] = None,
     ablations: Annotated[bool, typer.Option("--ablations", help="Show what the joint attack is made of, too.")] = False,
     transfer: Annotated[
@@ -178,17 +179,9 @@ def planted(
 
     with progress_bar(quiet=as_json) as progress:
         content = planted_suite(
-            out,
-            renders=renders,
-            makehuman=makehuman,
-            models=models,
-            generator=generator,
-            faces=faces,
-            steps=steps,
-            seed=seed,
-            device=resolve(device),
-            progress=progress,
-        )
+            out, renders=renders, makehuman=makehuman, models=models, generator=generator, faces=faces, steps=steps,
+            seed=seed, device=resolve(device), progress=progress,
+        )  # fmt: skip
     if as_json:
         print_json({**content, "out": str(out)})
         return
@@ -213,7 +206,11 @@ def imbalance(
     ] = None,
     tail_generator: Annotated[
         bool,
-        typer.Option("--tail-generator", help="Ask a generator taught on each long tail alone, too; minutes for each."),
+        typer.Option(
+            "--tail-generator",
+            help="Ask a generator taught on each long tail alone, told every factor and landmark of its pictures, too; "
+            "minutes for each.",
+        ),
     ] = False,
     search: Annotated[
         bool, typer.Option("--search", help="Choose a learning rate for each row, of three; three times as long.")

@@ -198,11 +198,26 @@ def show_imbalance(content: Mapping[str, Any]) -> None:
     for row in content["faces"]:
         print(
             f"{row['case']}, {row['faces']}: {row['made']} faces, {row['hard']} of them hard, "
-            f"{row['a_minute'] or 0:.0f} a minute; {row['twice']:.1%} look like one before, "
-            f"{row['above_threshold']:.0%} by the identity model's own threshold "
-            f"(renders of different people: {row['renders']['twice']:.1%}, {row['renders']['above_threshold']:.0%})"
+            f"{row['a_minute'] or 0:.0f} a minute; {row['twice']:.1%} "
+            f"{'refused as one person twice' if row['filtered'] else 'look like one before'}; "
+            f"{row['above_threshold']:.0%} of the first {row['compared']} by the identity model's own threshold "
+            f"(as many renders of different people: {row['renders']['twice']:.1%} look like one before, "
+            f"{row['renders']['above_threshold']:.0%} by that threshold)"
             + (f"; the verifier reads {row['read']:.0%} as told" if "read" in row else "")
         )
+
+
+LEGEND = (
+    "clean: share right on renders; worst group: the least of groups by age, sex, skin tone and the planted cause",
+    "cause, worst side: share right on renders of a class on the worse side of the planted cause",
+    "fail: of the faces read right unedited; stood: of all faces those read right unedited and attacked",
+    "semantic, joint: attributes moved, without and with pixels; valid: likely faces of the same person and label",
+    "confirmed: of the failures those that show on renders with the same changes, too",
+    "alone fail: faces on which one attribute moved from end to end suffices, mean over attributes",
+    "extremes fail: people rendered at an attribute's ends that are then read wrong, mean over attributes",
+    "corrupted: share right on corrupted renders, mean over corruptions and strengths",
+    "intervals: of the seed alone, not of the faces",
+)
 
 
 def show_hardening(content: Mapping[str, Any]) -> None:
@@ -210,18 +225,20 @@ def show_hardening(content: Mapping[str, Any]) -> None:
     table, settings = content["table"], content["settings"]
     shares = [name for name in table[0]["measures"] if name not in ("seconds", "times standard")]
     names = [name for name in shares if any(each["measures"][name]["mean"] is not None for each in table)]
-    runs = max(each["runs"] for each in table)
+    runs, tried = max(each["runs"] for each in table), settings["pixel_attacks"]
     show_table(
         f"'{settings['target']}' hardened over {runs} seeds, % (95 % interval of the mean over seeds); attacked on "
-        f"{settings['judged']} faces",
+        f"{settings['judged']} faces" + (f", in pixels by {', '.join(tried)}" if tried else ""),
         ["", *(f">{each['by']}" for each in table)],
         [
             *([name, *(_over_seeds(each["measures"][name], 100) for each in table)] for name in names),
-            ["seconds", *(_over_seeds(each["measures"]["seconds"], 1) for each in table)],
-            ["times standard", *(number(each["measures"]["times standard"]["mean"], ".1f") for each in table)],
+            ["drawing and learning, seconds", *(_over_seeds(each["measures"]["seconds"], 1) for each in table)],
+            ["seconds, times standard", *(number(each["measures"]["times standard"]["mean"], ".1f") for each in table)],
         ],
     )
-    print("\nfail: of the faces read right unedited; stood: of all faces those read right unedited and attacked")
+    print()
+    for words in LEGEND:
+        print(words)
     for each in table:
         told = [_more(each["measures"][name], name) for name in ("clean", "semantic stood", "joint stood")]
         if any(told):
