@@ -113,8 +113,8 @@ def test_baselines_are_those_that_are_installed_and_suit_the_classes(monkeypatch
 
 def test_a_table_holds_every_attack_of_every_target(tmp_path):
     content = attack_table(
-        ["smile-classifier"], faces=3, steps=2, baselines=["FGSM"], ablations=True, confirm=False,
-        out=tmp_path / "attacks.json",
+        ["smile-classifier"], attributes=["yaw", "age", "light_azimuth"], faces=3, steps=2, baselines=["FGSM"],
+        ablations=True, confirm=False, out=tmp_path / "attacks.json",
     )  # fmt: skip
     assert json.loads((tmp_path / "attacks.json").read_text()) == json.loads(json.dumps(content))
     rows = {row["attack"]: row for row in content["rows"]}

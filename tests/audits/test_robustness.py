@@ -9,6 +9,7 @@ from torch import nn
 
 from sia_gen import ModuleTarget, load_target
 from sia_gen.audits.evidence.rendered import DrawnOnce
+from sia_gen.audits.proof import baselines
 from sia_gen.audits.proof import robustness as module
 from sia_gen.audits.proof.attacks import attack_table
 from sia_gen.audits.proof.baselines import ensemble
@@ -48,6 +49,7 @@ def test_a_report_says_what_a_classifier_stands(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "CLEAN", 60)
     monkeypatch.setattr(module, "CORRUPTED", 24)
     monkeypatch.setattr(module, "EXTREME", 2)
+    monkeypatch.setattr(baselines, "QUERIES", 20)
     found = robustness(
         ["smile-classifier-planted"], attributes=["light_azimuth", "yaw"], faces=4, radii=[2 / 255], steps=2,
         out=tmp_path / "robustness.json",
