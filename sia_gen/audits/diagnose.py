@@ -69,7 +69,7 @@ def audit(
 
     ``out`` is the run folder. Each (chunk of faces, arm) is kept there as it finishes: after an error, a `Cancelled`
     from ``progress`` or a kill, the same call does what is missing and gives the same bytes. A chunk is
-    ``attack.batch`` faces; ``progress`` counts (chunk, arm) pairs.
+    ``attack.batch`` faces; ``progress`` counts (chunk, arm) pairs, after a call for the control.
 
     Raises `RequestError` for unknown names, settings other than those in ``out``, a place that cannot be written to, or
     where ``confirm`` is asked for and no studio can; `WorkError` when the target or the generator fails, naming the arm
@@ -82,7 +82,8 @@ def audit(
         pairs=pairs, quick=quick, confirm=confirm, verifier=verifier, device=device,
     )  # fmt: skip
     with _folder(out) as path, eval_mode(*request.modules):
-        done = run(plan(request, path), progress or (lambda done, total, what: None))
+        say = progress or (lambda done, total, what: None)
+        done = run(plan(request, path, say), say)
         report = AuditReport.load(done.folder.path if done.folder.told else tell(judge(done)))
     if out is None:
         weakref.finalize(report, shutil.rmtree, report.folder, ignore_errors=True)

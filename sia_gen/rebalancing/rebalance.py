@@ -24,6 +24,7 @@ from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.files import (
     is_file,
+    is_folder,
     read_json,
     read_tensors,
     require_place,
@@ -111,6 +112,7 @@ def rebalance(
     settings, place = settings or RebalancingSettings(), training_device(device)
     whole("seed", seed, 0, MAX_SEED)
     require_place(out)
+    _require_ours(Path(out))
     by = by or ("generated-rare" if target is None else "sia-semantic")
     chosen = remedy(by, GENERATED)
     if target is None and chosen.added != "generated":
@@ -269,13 +271,17 @@ def _student(model: Target, images: LabelledImages, meant: Label) -> Trainable:
     return student
 
 
-def _open(folder: Path, told: dict[str, Any]) -> None:
-    """Begin in a new folder, or go on in one of the same call; raises `RequestError` where it holds something else."""
-    writable_folder(folder)
-    if not is_file(folder / SETTINGS):
-        found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-        if found:
+def _require_ours(folder: Path) -> None:
+    """Raise `RequestError` for a folder that holds something else than what `rebalance` made."""
+    if is_folder(folder) and not is_file(folder / SETTINGS):
+        if found := sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")):
             raise RequestError(f"'{folder}' holds something else, '{found[0]}' for one; choose another --out")
+
+
+def _open(folder: Path, told: dict[str, Any]) -> None:
+    """Begin in a new folder, or go on in one of the same call; raises `RequestError` where it holds another."""
+    _require_ours(writable_folder(folder))
+    if not is_file(folder / SETTINGS):
         write_json(folder / SETTINGS, told)
     before = read_json(folder / SETTINGS)
     for name in {**before, **told}:

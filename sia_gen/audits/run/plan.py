@@ -47,8 +47,8 @@ class Plan:
     missing: Sequence[tuple[int, int]]
 
 
-def plan(request: Request, path: Path) -> Plan:
-    """Open the run folder at ``path`` and look at the target's first answers.
+def plan(request: Request, path: Path, progress: Progress) -> Plan:
+    """Open the run folder at ``path``, draw the control, and look at the target's first answers.
 
     Raises `RequestError` where another run lies there, `WorkError` where the target or the generator fails.
     """
@@ -56,7 +56,7 @@ def plan(request: Request, path: Path) -> Plan:
     with blame("the first face"):
         told = probe(generator, witness.target, request.seeds[0])
     folder = RunFolder(path, {**request.settings, MADE_OF: request.made_of}, told)
-    planned = arms(request.attack, audited, _control(folder, request), request.pairs, request.quick)
+    planned = arms(request.attack, audited, _control(folder, request, progress), request.pairs, request.quick)
     starts = range(0, len(request.seeds), request.attack.batch)
     missing = [
         (chunk, arm) for chunk in range(len(starts)) for arm in range(len(planned)) if not folder.has(chunk, arm)
@@ -113,11 +113,12 @@ def _look(request: Request) -> list[str]:
     return said
 
 
-def _control(folder: RunFolder, request: Request) -> AttributeSpace:
+def _control(folder: RunFolder, request: Request, progress: Progress) -> AttributeSpace:
     """The run's random directions, drawn once and kept, so that all of its faces meet the same ones."""
     generator, known, seed = request.generator, request.known, request.seed
 
     def draw() -> dict[str, Tensor]:
+        progress(0, 1, "the control: how far random directions change a picture")
         directions = random_directions(generator, known, seed)
         return {"directions": directions, "reach": reaches(generator, known, request.audited, directions, seed)}
 
