@@ -144,8 +144,7 @@ def rebalance(
     student = None if model is None else _student(model, images, meant).to(place)
     verified = replace(verified, thresholds=meant.thresholds)
     identity = identity_for(described(images.classes, meant), place)
-    attack = SemanticImageAttack(steps=settings.attack)
-    faces = RareFaces.of(source, space, verified, meant, attack, identity)
+    faces = RareFaces.of(source, space, verified, meant, SemanticImageAttack(steps=settings.attack), identity)
     folder = Path(out)
     once(lambda: _open(folder, told))
     if not is_file(folder / RESULT):
@@ -273,9 +272,10 @@ def _student(model: Target, images: LabelledImages, meant: Label) -> Trainable:
 
 def _require_ours(folder: Path) -> None:
     """Raise `RequestError` for a folder that holds something else than what `rebalance` made."""
-    if is_folder(folder) and not is_file(folder / SETTINGS):
-        if found := sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")):
-            raise RequestError(f"'{folder}' holds something else, '{found[0]}' for one; choose another --out")
+    if not is_folder(folder) or is_file(folder / SETTINGS):
+        return
+    if found := sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")):
+        raise RequestError(f"'{folder}' holds something else, '{found[0]}' for one; choose another --out")
 
 
 def _open(folder: Path, told: dict[str, Any]) -> None:
