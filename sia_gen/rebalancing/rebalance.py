@@ -280,7 +280,7 @@ def _require_ours(folder: Path) -> None:
 
 def _open(folder: Path, told: dict[str, Any]) -> None:
     """Begin in a new folder, or go on in one of the same call; raises `RequestError` where it holds another."""
-    _require_ours(writable_folder(folder))
+    writable_folder(folder)
     if not is_file(folder / SETTINGS):
         write_json(folder / SETTINGS, told)
     before = read_json(folder / SETTINGS)
