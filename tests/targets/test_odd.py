@@ -30,6 +30,7 @@ from tests.standins import colours
 
 CLASSES = Classification(("red", "not red"))
 ATTACK = SemanticImageAttack(steps=2, epsilon=0.01, batch=8, pairs=1)
+
 FINE = "as its twin"
 WEIGHTS = torch.tensor([[4.0, -4.0], [1.0, -1.0], [0.5, -0.5]])
 
@@ -228,6 +229,9 @@ def alone(monkeypatch):
     torch.set_grad_enabled(True)
 
 
+def quiet(*told): ...
+
+
 def made(name):
     answer, options, _ = ODD[name]
     return ModuleTarget(answer, CLASSES, name="odd", **options)
@@ -244,7 +248,7 @@ def audited(target, out):
         colours(), target, colours().attributes, faces=8, seed=0, attack=ATTACK, towards=None, label=None, pairs=(),
         quick=False, confirm=False, verifier="verifier", device="cpu",
     )  # fmt: skip
-    done = run(plan(request, out), lambda *told: None)
+    done = run(plan(request, out, quiet), quiet)
     return [done.folder.read(0, arm) for arm in range(len(done.arms))]
 
 
