@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.files import is_file, read_json, read_tensors, require_place, writable_folder, write_json
 from sia_gen.core.locate import locate
 from sia_gen.generators.generator import Generator
-from sia_gen.hardening.page import write_card, write_page
+from sia_gen.hardening.page import PAGE, write_card, write_page
 from sia_gen.hardening.regimens import HardeningSettings
 from sia_gen.hardening.resolve import Asked, resolve
 from sia_gen.hardening.teach import teach
@@ -99,7 +100,8 @@ def harden(
     comparison = _again(asked, mended, folder, device, progress) if again and asked.finished is not None else None
     kept = read_json(folder / TRAINING)
     found = kept["figures"]
-    return Hardened(folder, mended, found, comparison, _tell(asked, folder, found, comparison), kept.get("seconds"))
+    once(lambda: _tell(asked, folder, found, comparison))
+    return Hardened(folder, mended, found, comparison, folder / PAGE, kept.get("seconds"))
 
 
 def _open(out: str | Path, told: dict[str, Any]) -> Path:
@@ -156,17 +158,18 @@ def _again(asked: Asked, mended: Target, folder: Path, device: str, progress: Pr
     assert asked.finished is not None
     known = asked.finished.settings
     by = known[MADE_OF].get("verifier", VERIFIER)
-    second = audit(
-        known[MADE_OF]["generator"] or asked.faces.generator, mended, known["attributes"],
+    again = partial(
+        audit, known[MADE_OF]["generator"] or asked.faces.generator, mended, asked.finished.asked,
         faces=known["faces"], seed=known["seed"], attack=SemanticImageAttack(**known["attack"]), label=asked.label,
         towards=known["towards"], pairs=[tuple(pair.split("+")) for pair in known["pairs"]], out=folder / AUDIT,
         device=device, confirm="auto" if known["confirmed_by"] else False,
         quick=bool(known.get("quick")), verifier=None if by == NONE else by, progress=progress,
     )  # fmt: skip
-    return compare(asked.finished.report.folder, second.folder)
+    once(again)
+    return compare(asked.finished.report.folder, folder / AUDIT)
 
 
-def _tell(asked: Asked, folder: Path, found: Any, comparison: dict[str, Any] | None) -> Path:
+def _tell(asked: Asked, folder: Path, found: Any, comparison: dict[str, Any] | None) -> None:
     content = {
         "name": asked.model.name, "settings": asked.told, "words": asked.regimen.words, "figures": found,
         "comparison": comparison, "classes": list(getattr(asked.model.task, "classes", ["all faces"])),
@@ -175,4 +178,4 @@ def _tell(asked: Asked, folder: Path, found: Any, comparison: dict[str, Any] | N
     if asked.finished is not None and comparison is not None:
         content["finding_before"] = asked.finished.report.finding
         content["finding_after"] = AuditReport.load(folder / AUDIT).finding
-    return write_page(content, folder)
+    write_page(content, folder)

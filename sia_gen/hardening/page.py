@@ -31,8 +31,8 @@ def verdict(figures: Mapping[str, Any]) -> str:
     )
 
 
-def write_page(content: Mapping[str, Any], folder: Path) -> Path:
-    """Render ``content``, the figures of both models and the comparison of their audits, if any; gives the page."""
+def write_page(content: Mapping[str, Any], folder: Path) -> None:
+    """Render ``content``, the figures of both models and the comparison of their audits, if any."""
     picture = ""
     if content["comparison"] is not None and content["comparison"]["faces"]:
         _draw(content["comparison"], folder / FIGURE)
@@ -45,7 +45,6 @@ def write_page(content: Mapping[str, Any], folder: Path) -> Path:
         filters,
         {**content, "picture": picture, "verdict": verdict(content["figures"]) if content["figures"] else ""},
     )
-    return folder / PAGE
 
 
 def write_card(told: Mapping[str, Any], words: str, figures: Mapping[str, Any] | None, folder: Path) -> None:

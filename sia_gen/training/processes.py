@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import resolve_device
 from sia_gen.core.files import read_json
 
+PATIENCE = timedelta(days=2)  # of processes that wait while one draws faces or audits
 TRAINING = "training.json"  # settings and figures of a training, in its folder
 
 
@@ -43,7 +45,7 @@ def training_device(name: str) -> torch.device:
         return place
     from accelerate import PartialState
 
-    return PartialState(cpu=place.type == "cpu").device
+    return PartialState(cpu=place.type == "cpu", timeout=PATIENCE).device
 
 
 def require_alone(what: str) -> None:
@@ -54,13 +56,17 @@ def require_alone(what: str) -> None:
 
 
 def once(work: Callable[[], Any]) -> None:
-    """Have one process do ``work``, which leaves a file for all, and the others wait for it."""
+    """Have one process do ``work``, which leaves a file for all, and the others wait for it.
+
+    It begins once all are here, so that what one of them found undone before, all of them did.
+    """
     if not launched():
         work()
         return
     from accelerate import PartialState
 
     state = PartialState()
+    state.wait_for_everyone()
     if state.is_main_process:
         work()
     state.wait_for_everyone()

@@ -102,6 +102,16 @@ def test_other_attributes_of_the_same_names_are_refused(report, problem, tmp_pat
         export(report.folder, tmp_path / "data")
 
 
+def test_an_audit_that_was_given_some_of_the_attributes_is_found_again(problem, report, tmp_path):
+    some = problem.space.select(problem.space.names[1::-1])
+    attack = SemanticImageAttack(batch=4, steps=6, semantic_step=0.4, box=0.9)
+    part = audit(problem.generator, problem.target, some, faces=4, attack=attack, out=tmp_path / "part")
+    export(part.folder, tmp_path / "data")
+    assert set(rows_of(tmp_path / "data")["arm"]) <= {UNEDITED, "semantic", *some.names}
+    assert inputs.FinishedAudit.load(part.folder).asked.names == some.names
+    assert inputs.FinishedAudit.load(report.folder).audited.names == problem.space.names
+
+
 def test_nothing_is_written_over(report, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.txt").write_text("mine")

@@ -171,10 +171,13 @@ def test_the_seconds_of_interrupted_work_count(flat, tmp_path, monkeypatch, piec
 LAUNCH = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
 LAUNCH += ["--dynamo_backend", "no", "--main_process_port", "0"]
 SCRIPT = """
-import os, sys
+import os, sys, time
 from tests.hardening import test_harden as here
 here.Faces.draw = lambda self, seeds, *given: here.pictures(seeds)
-here.resolve.truth_of, here.module.shipped_renders = lambda *given: here.Reads(), lambda: None
+def late(*given):
+    time.sleep(2 * int(os.environ["RANK"]))  # one is ahead: what it has done, the other must not have found done before
+    return here.Reads()
+here.resolve.truth_of, here.module.shipped_renders = late, lambda: None
 found = here.hardened(sys.argv[1] + "/out")
 open(f"{sys.argv[1]}/told-{os.environ['RANK']}", "w").write(f"{os.environ['WORLD_SIZE']} {here.right(found.target)}")
 """

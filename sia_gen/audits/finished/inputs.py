@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,16 @@ from sia_gen.targets.target import Target, configured
 
 @dataclass(frozen=True)
 class FinishedAudit:
-    """A report, and the generator and the attributes that it is of."""
+    """A report, and the generator and the attributes that it is of.
+
+    ``asked`` is what an audit of the same attributes is given: their names, or the space that the first was given.
+    """
 
     report: AuditReport
     settings: dict[str, Any]
     generator: Generator
     audited: AttributeSpace
+    asked: Sequence[str] | AttributeSpace
 
     @classmethod
     def load(cls, run: str | Path, generator: str | Path | None = None, device: str = "cpu") -> FinishedAudit:
@@ -39,10 +44,12 @@ class FinishedAudit:
         settings = finished_settings(report)
         named = generator or settings[MADE_OF]["generator"] or settings["generator"]
         source, known = load_generator(named, device), load_attributes(named, str(resolve_device(device)))
+        known = known.select(settings.get("given", known.names))
         audited = known.select(settings["attributes"])
         if fingerprint(known, audited) != settings["edits"]:
             raise RequestError(f"the attributes of '{named}' have changed since '{run}' was made; audit again")
-        return cls(report, settings, source, audited)
+        asked = known if "given" in settings else settings["attributes"]
+        return cls(report, settings, source, audited, asked)
 
     def target(self, name: str | Path | None = None, device: str = "cpu") -> Target:
         """The audited target, ``name`` given where the run's does not find it again, as the audit asked it.

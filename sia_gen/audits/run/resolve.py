@@ -132,6 +132,7 @@ def resolve(
         "confirmed_by": None if rendered is None else f"studio, mesh {rendered.mesh}",
         "pairs": [arm_of(pair) for pair in pairs],
         **({"quick": True} if quick else {}),
+        **({"given": known.names} if isinstance(attributes, AttributeSpace) else {}),
         **witness.settings(),
         "edits": fingerprint(known, audited),
     }
