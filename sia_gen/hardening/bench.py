@@ -23,7 +23,8 @@ from sia_gen.targets.adapted import MARK
 from sia_gen.targets.task import Classification
 from sia_gen.training.processes import TRAINING, require_alone
 
-REGIMENS_MEASURED = (STANDARD, "random", "pgd", "trades", "sia-semantic", "sia-joint", "sia-joint-trades")
+SIA = ("sia-semantic", "sia-joint", "sia-joint-pgd", "sia-joint-trades")
+REGIMENS_MEASURED = (STANDARD, "random", "pgd", "trades", *SIA)
 RESULT, ROW, MODEL = "hardening.json", "row.json", "model"
 STEPS = 10  # of the attacks that measure
 

@@ -30,6 +30,9 @@ REGIMENS = {
     "trades": Regimen("TRADES in the pixels of every picture (Zhang et al., ICML 2019)", pixels="trades"),
     "sia-semantic": Regimen("the worst attributes that the attack finds", hard="semantic"),
     "sia-joint": Regimen("the worst attributes and pixels that the attack finds", hard="joint"),
+    "sia-joint-pgd": Regimen(
+        "the worst attributes, and PGD in the pixels of every picture", hard="semantic", pixels="pgd"
+    ),
     "sia-joint-trades": Regimen("both, and TRADES besides", hard="joint", pixels="trades"),
 }
 
