@@ -13,6 +13,7 @@ class WorkError(RuntimeError):
 
 
 FEW = 8  # names, of which one finds the right one by oneself
+MANY = 40  # names, of which more are not listed
 LONGEST = 80  # letters that are repeated of what was given
 
 
@@ -28,7 +29,8 @@ def unknown(kind: str, name: str, known: list[str], remedy: str = "choose one of
         known = [f"'{each}'" for each in known]
     near = get_close_matches(name, known, 1, cutoff=0.75) if len(known) > FEW else []
     meant = f", did you mean '{near[0]}'?" if near else ":"
-    return RequestError(f"unknown {kind} '{name}'{meant} there are {', '.join(known) or 'none'}; {remedy}")
+    more = f" … and {len(known) - MANY} more" if len(known) > MANY else ""
+    return RequestError(f"unknown {kind} '{name}'{meant} there are {', '.join(known[:MANY]) or 'none'}{more}; {remedy}")
 
 
 class Cancelled(Exception):

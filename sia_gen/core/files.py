@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,17 @@ def writable_folder(path: str | Path) -> Path:
         reason = "it is no folder" if isinstance(error, FileExistsError) else error.strerror
         raise RequestError(f"cannot write to '{path}' ({reason}); choose another --out") from None
     return path
+
+
+def require_own(folder: Path, mark: str | None = None, besides: Sequence[str] = ()) -> None:
+    """Raise `RequestError` for a folder that holds something, but no file ``mark``.
+
+    Hidden files do not count, nor what is called ``besides``.
+    """
+    if not is_folder(folder) or (mark is not None and is_file(folder / mark)):
+        return
+    if found := sorted(path.name for path in folder.iterdir() if path.name[0] != "." and path.name not in besides):
+        raise RequestError(f"'{folder}' holds something else, '{found[0]}' for one; choose another --out")
 
 
 def require_place(path: str | Path) -> Path:

@@ -45,6 +45,7 @@ class Cells:
 
     def __post_init__(self) -> None:
         whole("seeds", self.seeds, 1, 1000)
+        whole("judged", self.judged, 1, 100_000)
         if not self.by:
             raise RequestError("by='' names no regimen; name one, as sia-semantic")
         if len(set(self.by)) < len(self.by):

@@ -22,7 +22,7 @@ from sia_gen.audits.proof.figures import figures, measured
 from sia_gen.audits.run.run_folder import MADE_OF
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Precision, Progress
-from sia_gen.core.files import is_file, read_json, read_tensors, require_place, writable_folder, write_json
+from sia_gen.core.files import is_file, read_json, read_tensors, require_own, require_place, writable_folder, write_json
 from sia_gen.core.locate import locate
 from sia_gen.generators.generator import Generator
 from sia_gen.hardening.page import PAGE, write_card, write_page
@@ -107,11 +107,9 @@ def harden(
 def _open(out: str | Path, told: dict[str, Any]) -> Path:
     """The folder, new, or of the same hardening; raises `RequestError` for one that holds something else."""
     folder = writable_folder(out)
-    found = [path.name for path in folder.iterdir() if path.name != WORK]
     there = folder / TRAINING if is_file(folder / TRAINING) else folder / WORK / "settings.json"
     if not is_file(there):
-        if found:
-            raise RequestError(f"'{folder}' holds something else, '{sorted(found)[0]}' for one; choose another --out")
+        require_own(folder)
         once(lambda: write_json(writable_folder(folder / WORK) / "settings.json", told))
         return folder
     before = read_json(there)

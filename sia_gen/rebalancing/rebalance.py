@@ -24,9 +24,9 @@ from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.files import (
     is_file,
-    is_folder,
     read_json,
     read_tensors,
+    require_own,
     require_place,
     shipped,
     writable_folder,
@@ -112,7 +112,7 @@ def rebalance(
     settings, place = settings or RebalancingSettings(), training_device(device)
     whole("seed", seed, 0, MAX_SEED)
     require_place(out)
-    _require_ours(Path(out))
+    require_own(Path(out), SETTINGS)
     by = by or ("generated-rare" if target is None else "sia-semantic")
     chosen = remedy(by, GENERATED)
     if target is None and chosen.added != "generated":
@@ -268,14 +268,6 @@ def _student(model: Target, images: LabelledImages, meant: Label) -> Trainable:
     student = Trainable(model)
     same_order(model, images, meant)
     return student
-
-
-def _require_ours(folder: Path) -> None:
-    """Raise `RequestError` for a folder that holds something else than what `rebalance` made."""
-    if not is_folder(folder) or is_file(folder / SETTINGS):
-        return
-    if found := sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")):
-        raise RequestError(f"'{folder}' holds something else, '{found[0]}' for one; choose another --out")
 
 
 def _open(folder: Path, told: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ GROUPS = {
 }
 """Names, or what they begin with."""
 OTHER = "More"
-HOW_READ = "readings move less than the truth, changes make up for it"
+HOW_READ = "readings move less than the truth, the changes are corrected for that"
 
 
 def in_words(name: str) -> str:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.executors import Batches, Progress, resolve_device
-from sia_gen.core.files import atomic, is_file, is_folder, pretrained_folder, read_json, writable_folder, write_json
+from sia_gen.core.files import atomic, is_file, pretrained_folder, read_json, require_own, writable_folder, write_json
 from sia_gen.core.images import from_pil, to_bytes, to_pil
 from sia_gen.core.seeds import face_seeds
 from sia_gen.studio.factors import NAMES, PERSON, FaceSpec
@@ -117,9 +117,7 @@ def write_renders(
     settings |= {"spread": spread, "mesh": mesh}
     if is_file(out / SETTINGS) and read_json(out / SETTINGS) != settings:
         raise RequestError(f"'{out}' holds renders of other settings {read_json(out / SETTINGS)}; choose another --out")
-    there = out.iterdir() if is_folder(out) and not is_file(out / SETTINGS) else ()
-    if found := sorted(path.name for path in there if not path.name.startswith(".")):
-        raise RequestError(f"'{out}' holds something else, '{found[0]}' for one; choose another --out")
+    require_own(out, SETTINGS)
     people = [seeds[index - index % pictures] for index in range(faces)]
     chunks = [(start, seeds[start : start + CHUNK]) for start in range(0, faces, CHUNK)]
     parts = [out / "parts" / f"{start:06d}-{len(part):02d}.parquet" for start, part in chunks]

@@ -178,7 +178,7 @@ def test_a_suite_judged_by_another_rule_is_refused(suite, monkeypatch):
 def test_a_folder_of_something_else_is_refused(suite):
     suite.out.mkdir(parents=True)
     (suite.out / "histogram.json").write_text("{}")
-    with pytest.raises(RequestError, match=r"holds files that are no suite's; choose another --out or an empty folder"):
+    with pytest.raises(RequestError, match=r"holds something else, 'histogram\.json' for one; choose another"):
         suite(models=1)
     assert [path.name for path in suite.out.iterdir()] == ["histogram.json"]
 

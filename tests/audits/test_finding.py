@@ -166,3 +166,5 @@ def test_failures_that_count_in_no_confirmation_are_said_to():
     assert "of 13 failures, valid or not, with all attributes together, 11 (85%" in said
     assert said.endswith(" The other 2 of 15 do not count: the target is wrong on their renders as they are.")
     assert "The other" not in confirmed(10, 9, [0.6, 0.98])
+    said = confirmed(10, 8, [0.49, 0.94], every=every, successes=14, valid_successes=10)
+    assert said.endswith(" One more of 14 does not count: the target is wrong on its render as it is.")

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 from pydantic import Field
 
-from sia_gen.core.errors import RequestError
+from sia_gen.core.errors import RequestError, unknown
 from sia_gen.core.settings import settings
 
 
@@ -39,3 +39,9 @@ def test_a_bad_value_is_one_line(values, message):
     with pytest.raises(RequestError) as caught:
         Recipe(**values)
     assert str(caught.value) == message
+
+
+def test_of_very_many_names_the_first_are_listed():
+    said = str(unknown("column", "x", [f"factor_{number}" for number in range(100)]))
+    assert said.startswith("unknown column 'x': there are factor_0, factor_1, ")
+    assert said.endswith(", factor_39 … and 60 more; choose one of these")

@@ -164,7 +164,7 @@ def test_attacks_in_pixels_stay_those_that_a_folder_began_with(monkeypatch, tmp_
     ("options", "message"),
     [
         ({"by": ("magic",)}, "unknown regimen 'magic'"),
-        ({"judged": 0}, "faces=0 is outside"),
+        ({"judged": 0}, "judged=0 is outside"),
         ({"radii": (2.0,)}, "radius 2.0 is outside"),
     ],
     ids=str,

@@ -262,5 +262,5 @@ def test_what_is_printed_says_how_rows_were_chosen_and_what_renders_give(capsys)
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("")
-    with pytest.raises(RequestError, match="holds files that are no suite's"):
+    with pytest.raises(RequestError, match=r"holds something else, 'mine\.txt' for one; choose another --out"):
         imbalance_suite(tmp_path, scale=SMALL)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sia_gen.core.errors import RequestError
-from sia_gen.core.files import is_file, is_folder, read_json, writable_folder, write_json
+from sia_gen.core.files import is_file, read_json, require_own, writable_folder, write_json
 
 SETTINGS = "bench.json"
 
@@ -19,9 +19,8 @@ def require_same_suite(
 
     ``absent``: what a setting was where the folder, of an older version, does not say.
     """
+    require_own(out, SETTINGS, besides)
     if not is_file(out / SETTINGS):
-        if is_folder(out) and any(path.name not in besides and not path.name.startswith(".") for path in out.iterdir()):
-            raise RequestError(f"'{out}' holds files that are no suite's; choose another --out or an empty folder")
         return
     found = {**(absent or {}), **read_json(out / SETTINGS)}
     for name, value in settings.items():

@@ -147,6 +147,8 @@ def confirmation(content: Mapping[str, Any]) -> str:
         lead = f"The failing images are {'confirmed' if low > EVEN else 'not confirmed'}"
     left = made - told["of"]
     besides = f" The other {left} of {made} do not count: the target is wrong on their renders as they are."
+    if left == 1:
+        besides = f" One more of {made} does not count: the target is wrong on its render as it is."
     return (
         f"{lead}: of {told['of']} {kind} with {what}, {told['confirmed']} ({told['share']:.0%}, 95 % interval "
         f"{low:.0%} to {high:.0%}) fail, too, where the studio renders the same people with the same changes."

@@ -41,7 +41,7 @@ def show_audit(histogram: Mapping[str, Any]) -> None:
             ">95 %",
             ">valid",
             ">confirmed",
-            ">mean change (size)",
+            ">change at failure (size)",
             ">q",
         ],
         [
