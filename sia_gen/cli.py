@@ -155,8 +155,15 @@ def serve(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Serve the Gradio app until Ctrl-C."""
+    """Serve the Gradio app until Ctrl-C, and its API: /?view=api is its page, /gradio_api/openapi.json its schema."""
     from sia_gen.service.app.interface import launch
+
+    def announce(url: str) -> None:
+        if as_json:
+            print_json({"url": url})
+        else:
+            print(url, flush=True)
+            print(f"The API: {url}?view=api", file=sys.stderr)
 
     launch(
         host,
@@ -167,7 +174,7 @@ def serve(
         device=device,
         allow_models=allow_models,
         local=local,
-        announce=lambda url: print_json({"url": url}) if as_json else print(url, flush=True),
+        announce=announce,
     )
 
 

@@ -49,7 +49,7 @@ class EditPanel:
                     self.after = _image("After")
                 self.readings = gr.Dataframe(
                     headers=HEADINGS,
-                    column_widths=["31%", "15%", "15%", "14%", "25%"],
+                    column_widths=["26%", "17%", "16%", "19%", "22%"],
                     label=f"As the verifier reads both: {HOW_READ}",
                     interactive=False,
                     wrap=True,

@@ -55,8 +55,10 @@ STYLE = (
 input { text-overflow: ellipsis; }
 @media (max-width: 600px) {
   .beside { position: static; order: -1; }
-  .readings :is(th, td, td *) { padding: 2px !important; font-size: 12px; }
+  .readings * { font-size: 12px !important; }
 }
+.readings * { font-family: inherit !important; overflow-wrap: normal !important; word-break: normal !important; }
+.readings :is(th, th *, .cell-wrap) { padding: 2px !important; }
 .report iframe { width: 100%; min-height: 40rem; border: 0; background: white; }
 """
 )
