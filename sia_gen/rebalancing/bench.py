@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.load import load_attributes
@@ -21,8 +22,8 @@ from sia_gen.generators.load import load_generator
 from sia_gen.rebalancing.case_rows import CaseRows
 from sia_gen.rebalancing.faces_folder import Faces, fill
 from sia_gen.rebalancing.likeness import likeness_of, nearest_before, people_of
-from sia_gen.rebalancing.long_tail import CUTS, MOST, RATES, SIDE, TRIED, Split, Tail, as_target, split
-from sia_gen.rebalancing.meaning import described, reader
+from sia_gen.rebalancing.long_tail import LABELS, MOST, RATES, SIDE, TRIED, Split, Tail, as_target, split
+from sia_gen.rebalancing.meaning import reader
 from sia_gen.rebalancing.pictures import draw_lines, draw_people
 from sia_gen.rebalancing.rare_faces import TWICE, RareFaces
 from sia_gen.rebalancing.remedies import REMEDIES, TAIL, Remedy, plan
@@ -51,7 +52,7 @@ NEEDS = {
 class Scale:
     """How much the suite does."""
 
-    labels: tuple[str, ...] = tuple(CUTS)
+    labels: tuple[str, ...] = LABELS
     ratios: tuple[int, ...] = (10, 50, 100)
     architectures: tuple[str, ...] = ("resnet", "vit")
     remedies: tuple[str, ...] = tuple(ROWS)
@@ -63,7 +64,7 @@ class Scale:
 
     def __post_init__(self) -> None:
         for kind, names, known in (
-            ("label", self.labels, list(CUTS)), ("network", self.architectures, list(RATES)),
+            ("label", self.labels, list(LABELS)), ("network", self.architectures, list(RATES)),
             ("remedy", self.remedies, [*ROWS, *TAIL]),
         ):  # fmt: skip
             for name in names:
@@ -234,8 +235,8 @@ class _Suite:
         if tail.label not in self._sources:
             device = str(self.place)
             source, space = load_generator(self.generator, device), load_attributes(self.generator, device)
-            verified = replace(reader(tail.label, space, source, self.place), thresholds=tail.meant.thresholds)
-            identity = identity_for(described(tail.classes, tail.meant), self.place)
+            verified = tuple(reader(name, space, source, self.place) for name in tail.attributes)
+            identity = identity_for(as_target(nn.Identity(), tail), self.place)
             self._sources[tail.label] = RareFaces.of(source, space, verified, tail.meant, ATTACK, identity)
         return self._sources[tail.label]
 

@@ -19,7 +19,7 @@ from sia_gen.core.images import from_bytes, to_bytes
 from sia_gen.rebalancing.faces_folder import clock
 from sia_gen.rebalancing.learning import finished, teach
 from sia_gen.rebalancing.long_tail import RATES, SIDE, Seen, Split, Tail, network
-from sia_gen.rebalancing.measures import answers, measured
+from sia_gen.rebalancing.measures import answers, measured, of_each
 from sia_gen.rebalancing.remedies import REMEDIES, TAUS, Remedy
 from sia_gen.studio.factors import MIRRORED
 from sia_gen.training.network import network_input
@@ -85,7 +85,7 @@ class CaseRows:
             "seed": self.tail.seed, "remedy": name, "is": note, "counts": parts.counts,
             "added": 0 if added is None else len(added[1]), "tau": tau, **measured(probabilities, truth),
             "chosen_on": self._chosen_on(model), "seconds": round(before + clock(self.place) - begun, 1),
-            "right": marks,
+            "right": marks, "each": of_each(probabilities, truth, self.tail.meant),
         } | ({"rate": rate} if len(self.rates) > 1 else {})  # fmt: skip
 
     def _taught(self, name: str, remedy: Remedy, added: tuple[Tensor, Tensor] | None) -> tuple[nn.Module, float]:
@@ -101,7 +101,7 @@ class CaseRows:
                 network(self.tail, self.place), pictures, labels, len(self.tail.classes), remedy,
                 writable_folder(work / f"{times:g}"), steps=self.steps, batch=self.batch,
                 rate=times * RATES[self.tail.architecture], seed=self.tail.seed,
-                mirror=self.tail.label not in MIRRORED, settings={"case": repr(self.tail), "row": name},
+                mirror=not set(self.tail.attributes) & set(MIRRORED), settings={"case": repr(self.tail), "row": name},
             )  # fmt: skip
             found.append((self._score(made, remedy), made, times))
         _, best, rate = max(found, key=lambda one: one[0])

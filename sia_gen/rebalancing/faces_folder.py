@@ -178,7 +178,8 @@ def finish(folder: Path, classes: tuple[str, ...], made: Faces, card: Mapping[st
 
 def card_values(told: Mapping[str, Any], source: RareFaces, hard: Added, ours: bool) -> dict[str, Any]:
     """What the card says of how faces were made, by the settings ``told``; ``ours``: by a shipped generator."""
-    attribute = source.label.attribute
+    (label,) = source.meant.labels
+    attribute = label.attribute
     how = "nothing else was changed"
     if hard != "generated":
         what = "the other attributes" + (" and the pixels" if hard == "joint" else "")
@@ -188,7 +189,7 @@ def card_values(told: Mapping[str, Any], source: RareFaces, hard: Added, ours: b
         "data": Path(told["data"]).name,
         "attribute": attribute,
         "unit": source.space.attributes[source.space.names.index(attribute)].unit,
-        "cuts": ", ".join(f"{cut:g}" for cut in source.label.thresholds),
+        "cuts": ", ".join(f"{cut:g}" for cut in label.thresholds),
         "target": told["target"] or "no model",
         "generator": told["generator"],
         "seed": told["seed"],

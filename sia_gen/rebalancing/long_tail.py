@@ -15,15 +15,15 @@ from sia_gen.core.errors import RequestError
 from sia_gen.core.images import Images
 from sia_gen.core.modules import one_seed
 from sia_gen.core.seeds import stream
-from sia_gen.studio.factors import FACTORS, NAMES
+from sia_gen.rebalancing.meaning import Meant
 from sia_gen.studio.renders import RenderSet
 from sia_gen.targets.module import ModuleTarget
-from sia_gen.targets.target import Label, Target, classify
+from sia_gen.targets.target import Label, Target
 from sia_gen.targets.task import Classification
-from sia_gen.training.groups import class_names
 from sia_gen.training.network import make_resnet, make_vit, network_input
 
 CUTS: dict[str, tuple[float, ...]] = {"glasses": (0.5,), "smile": (0.5,), "age": (21, 37, 53, 69)}
+LABELS = (*CUTS, "glasses+smile")  # the last are two labels at once, each combination being a class
 SIDE, SIZES = 64, (16, 32, 64, 128)
 RATES = {"resnet": 2e-3, "vit": 1e-3}
 TRIED = (1.0, 0.5, 2.0)  # times these, where a search is asked for; of those alike the first
@@ -48,12 +48,16 @@ class Tail:
         return f"{self.label}-{self.ratio}-{self.architecture}-{self.seed}"
 
     @property
-    def meant(self) -> Label:
-        return Label(self.label, CUTS[self.label])
+    def attributes(self) -> list[str]:
+        return self.label.split("+")
+
+    @property
+    def meant(self) -> Meant:
+        return Meant(tuple(Label(name, CUTS[name]) for name in self.attributes))
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return tuple(class_names(self.label, CUTS[self.label], FACTORS[NAMES.index(self.label)].unit))
+        return self.meant.names
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def split(data: RenderSet, tail: Tail, faces: int) -> Split:
 
     What is measured and chosen on is the same for every ratio and seed. Raises `RequestError` for too few renders.
     """
-    labels = classify(data.value(tail.label), CUTS[tail.label])
+    labels = tail.meant.of(torch.stack([data.value(name) for name in tail.attributes], dim=1))
     fixed = [_shuffled(labels, number, 0, "bench") for number in range(len(tail.classes))]
     aside = TESTED + CHOSEN_ON
     most = min(MOST, min(map(len, fixed)) - aside)
@@ -121,5 +125,6 @@ def network(tail: Tail, device: torch.device) -> Seen:
 
 
 def as_target(model: nn.Module, tail: Tail) -> Target:
-    made = ModuleTarget(model, Classification(tail.classes), tail.name, tail.meant)
+    labels = tail.meant.labels
+    made = ModuleTarget(model, Classification(tail.classes), tail.name, labels[0] if len(labels) == 1 else None)
     return made  # type: ignore[return-value]  # a frozen one

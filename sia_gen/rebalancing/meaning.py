@@ -1,29 +1,97 @@
-"""What a data set's classes mean: which attribute they are cut from, where, and which of them is the lower."""
+"""What a data set's classes mean: which attributes they are cut from, where, and which of them is the lower.
+
+Letters: B faces, A attributes.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.evidence.reference import VERIFIER, VerifiedLabel, shipped_verifier
 from sia_gen.audits.evidence.witness import unfamiliar
 from sia_gen.core.errors import RequestError, unknown
 from sia_gen.core.files import slug
+from sia_gen.core.seeds import uniforms
 from sia_gen.generators.generator import Generator
 from sia_gen.hardening.labelled import LabelledImages
 from sia_gen.studio.factors import FACTORS, NAMES
 from sia_gen.targets.module import ModuleTarget
-from sia_gen.targets.target import Label, Target
+from sia_gen.targets.target import Label, Target, classify
 from sia_gen.targets.task import Classification
 from sia_gen.training.groups import class_names
 
+MARGIN = 0.02  # of the attribute's range: no face is asked for nearer to a cut, where its class is a matter of chance
+CLEAR = 0.15  # of the class's width, by which a reading has to lie within: on the brink glasses hardly show
 WITHOUT = ("no", "not", "non", "without")  # how the name of a lower class begins
+
+
+@dataclass(frozen=True)
+class Meant:
+    """A class is a part of each label's range; of several labels every combination is one, the last counts fastest."""
+
+    labels: tuple[Label, ...]
+
+    @property
+    def attributes(self) -> list[str]:
+        return [label.attribute for label in self.labels]
+
+    @property
+    def parts(self) -> list[tuple[int, ...]]:
+        """Of each class, which part of each label's range it is."""
+        return list(product(*(range(len(label.thresholds) + 1) for label in self.labels)))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the classes are called, as "no glasses, smile"."""
+        each = [
+            class_names(name, label.thresholds, FACTORS[NAMES.index(name)].unit)
+            for name, label in zip(self.attributes, self.labels, strict=True)
+        ]
+        return tuple(", ".join(named) for named in product(*each))
+
+    def of(self, values: Tensor) -> Tensor:
+        """The class ``[B]`` of faces by the values ``[B, A]`` of the attributes."""
+        made = torch.zeros(len(values), dtype=torch.int64, device=values.device)
+        for column, label in enumerate(self.labels):
+            made = made * (len(label.thresholds) + 1) + classify(values[:, column], label.thresholds)
+        return made
+
+    def ends(self, number: int, ranges: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+        """Between which values of each attribute, which lies in its range, faces of a class are asked for."""
+        found = []
+        for label, part, (low, high) in zip(self.labels, self.parts[number], ranges, strict=True):
+            cuts, margin = (-math.inf, *label.thresholds, math.inf), MARGIN * (high - low)
+            found.append((max(low, cuts[part] + margin), min(high, cuts[part + 1] - margin)))
+        return found
+
+    def clear(self, number: int, ranges: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+        """Between which readings a face is surely of a class; the lowest and the highest part are open at an end."""
+        found = []
+        for label, part, (low, high) in zip(self.labels, self.parts[number], ranges, strict=True):
+            cuts = (low, *label.thresholds, high)
+            margin = CLEAR * (cuts[part + 1] - cuts[part])
+            first, last = part == 0, part == len(label.thresholds)
+            found.append((-math.inf if first else cuts[part] + margin, math.inf if last else cuts[part + 1] - margin))
+        return found
+
+    def asked(self, seeds: Sequence[int], told: Tensor, ends: Sequence[tuple[float, float]]) -> Tensor:
+        """The values ``[B, A]`` that faces are asked to have: as ``told`` where that lies between, else from all."""
+        columns = []
+        for column, (low, high) in enumerate(ends):
+            purpose = "rebalance" + (f" {self.attributes[column]}" if column else "")
+            drawn = low + (high - low) * uniforms(seeds, (), purpose).to(told)
+            now = told[:, column]
+            columns.append(torch.where((now >= low) & (now <= high), now, drawn))
+        return torch.stack(columns, dim=1)
 
 
 def parted(text: str) -> tuple[str, tuple[float, ...]]:

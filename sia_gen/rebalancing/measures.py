@@ -14,6 +14,7 @@ from torch import Tensor
 from sia_gen.core.executors import Batches
 from sia_gen.core.images import Images, from_bytes
 from sia_gen.core.seeds import stream
+from sia_gen.rebalancing.meaning import Meant
 
 BATCH, BINS = 64, 15
 HELD_OUT, FEWEST = 5, 5  # one in so many pictures is measured on, of classes with no fewer
@@ -60,6 +61,18 @@ def measured(probabilities: Tensor, labels: Tensor) -> dict[str, Any]:
         round(float(recall), 4) if present else None for recall, present in zip(recalls, there.tolist(), strict=True)
     ]
     return rounded | {"pictures": len(labels)}
+
+
+def of_each(probabilities: Tensor, labels: Tensor, meant: Meant) -> dict[str, float]:
+    """The balanced accuracy of each attribute that classes are cut from, whatever the others are.
+
+    Probabilities ``[N, C]`` are added up over the classes that are alike in it.
+    """
+    found = {}
+    for label, parts in zip(meant.labels, torch.tensor(meant.parts).T, strict=True):
+        alone = probabilities.new_zeros(len(probabilities), len(label.thresholds) + 1)
+        found[label.attribute] = float(measured(alone.index_add(1, parts, probabilities), parts[labels])["balanced"])
+    return found
 
 
 def held_out(labels: Tensor, seed: int) -> Tensor:

@@ -90,7 +90,7 @@ def draw_people(made: Mapping[str, Tensor], real: Tensor, source: RareFaces, pat
 
 def _features(pictures: Tensor, source: RareFaces) -> Tensor:
     """The verifier's features of pictures, scaled as its gate scales them."""
-    verifier, gate = source.verified.verifier, source.gate
+    verifier, gate = source.verifier, source.gate
     device = verifier.mean.device
     parts = Batches(BATCH)(len(pictures), lambda part: verifier.look(from_bytes(pictures[part]).to(device))[1].float())
     return (torch.cat(list(parts)) - gate.mean) / gate.sd

@@ -1,6 +1,7 @@
-"""Faces of a class that is rare: its attribute is moved past the cuts, the others to where the model errs.
+"""Faces of a class that is rare: its attributes are moved past the cuts, the others to where the model errs.
 
-Letters: B faces, K attributes, C numbers of a code, E those of an edit, P faces before, R resolution.
+Letters: B faces, A attributes that classes are cut from, K attributes, C numbers of a code, E those of an edit, P faces
+before, R resolution.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ from sia_gen.audits.evidence.validity import COMPARED, Gate
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Batches, Progress
 from sia_gen.core.images import Images, from_bytes, quantise, to_bytes
-from sia_gen.core.seeds import seeds_apart, uniforms
+from sia_gen.core.seeds import seeds_apart
 from sia_gen.generators.generator import Codes, Generator
+from sia_gen.rebalancing.meaning import MARGIN, Meant
 from sia_gen.rebalancing.remedies import Added
 from sia_gen.studio.factors import FACTORS, NAMES
 from sia_gen.studio.sampling import sample
 from sia_gen.targets.identity import Identity
-from sia_gen.targets.target import Label, Target
+from sia_gen.targets.target import Target
+from sia_gen.targets.verifier import Verifier
 
 BATCH = 32
-MARGIN = 0.02  # of the attribute's range: no face is asked for nearer to a cut, where its class is a matter of chance
-CLEAR = 0.15  # of the class's width, by which a reading has to lie within: on the brink glasses hardly show
 OUT_OF_REACH, TWICE = "out of the attribute's range", "one person twice"  # why a face is refused
 USUAL = 0.99  # share of people of whom nobody looks more alike
 
@@ -81,29 +82,31 @@ class RareFaces:
 
     generator: Generator
     space: AttributeSpace
-    verified: VerifiedLabel
-    label: Label
+    verified: tuple[VerifiedLabel, ...]
+    meant: Meant
     attack: SemanticImageAttack
     gate: Gate
     alike: float
 
     def __post_init__(self) -> None:
-        for number in range(len(self.label.thresholds) + 1):
-            low, high = self.ends(number)
-            if low >= high:
-                cuts, (least, most) = ",".join(f"{cut:g}" for cut in self.label.thresholds), self._range()
-                raise RequestError(
-                    f"{self.label.attribute}:{cuts} leaves no room for class {number}: faces lie in {least:g}…{most:g} "
-                    f"and {MARGIN * (most - least):g} away from a cut; set cuts further apart"
-                )
+        for number, parts in enumerate(self.meant.parts):
+            for label, part, (low, high), (least, most) in zip(
+                self.meant.labels, parts, self.ends(number), self._ranges(), strict=True
+            ):
+                if low >= high:
+                    cuts = ",".join(f"{cut:g}" for cut in label.thresholds)
+                    raise RequestError(
+                        f"{label.attribute}:{cuts} leaves no room for class {part}: faces lie in {least:g}…{most:g} "
+                        f"and {MARGIN * (most - least):g} away from a cut; set cuts further apart"
+                    )
 
     @classmethod
     def of(
-        cls, generator: Generator, space: AttributeSpace, verified: VerifiedLabel, label: Label,
+        cls, generator: Generator, space: AttributeSpace, verified: tuple[VerifiedLabel, ...], meant: Meant,
         attack: SemanticImageAttack, identity: Identity | None,
     ) -> RareFaces:  # fmt: skip
         """With the reach of likely faces, and how alike people look, measured on unedited faces of the generator."""
-        verifier = verified.verifier
+        verifier = verified[0].verifier
         codes = generator.sample(seeds_apart(0, "gate", COMPARED))
 
         @torch.no_grad()
@@ -116,29 +119,33 @@ class RareFaces:
         alike = math.inf
         if identity is not None:
             alike = float((embedded @ embedded.T).fill_diagonal_(-1).amax(1).quantile(USUAL))
-        return cls(generator, space, verified, label, attack, Gate.of(verifier, identity, features), alike)
+        return cls(generator, space, verified, meant, attack, Gate.of(verifier, identity, features), alike)
 
-    def ends(self, number: int) -> tuple[float, float]:
-        """Between which values of the attribute faces of a class are asked for."""
-        return asked_between(self.label, number, *self._range())
+    @property
+    def verifier(self) -> Verifier:
+        return self.verified[0].verifier
 
-    def clear(self, number: int) -> tuple[float, float]:
-        """Between which readings a face is surely of a class; the lowest and the highest class are open at an end."""
-        low, high = self._range()
-        cuts = (low, *self.label.thresholds, high)
-        margin = CLEAR * (cuts[number + 1] - cuts[number])
-        last = len(self.label.thresholds)
-        return (
-            -math.inf if number == 0 else cuts[number] + margin,
-            math.inf if number == last else cuts[number + 1] - margin,
-        )
+    @property
+    def factors(self) -> list[int]:
+        """Where among the verifier's readings those of the classes' attributes are."""
+        return [each.factor for each in self.verified]
 
-    def _range(self) -> tuple[float, float]:
-        if self.label.attribute in NAMES:
-            factor = FACTORS[NAMES.index(self.label.attribute)]
-            return factor.low, factor.high
-        known = self.verified.verifier.factors[self.verified.factor]
-        return known.mean - 2 * known.sd, known.mean + 2 * known.sd
+    def ends(self, number: int) -> list[tuple[float, float]]:
+        """Between which values of each attribute faces of a class are asked for."""
+        return self.meant.ends(number, self._ranges())
+
+    def clear(self, number: int) -> list[tuple[float, float]]:
+        """Between which readings a face is surely of a class; the lowest and the highest part are open at an end."""
+        return self.meant.clear(number, self._ranges())
+
+    def _ranges(self) -> list[tuple[float, float]]:
+        found = []
+        for name, factor in zip(self.meant.attributes, self.factors, strict=True):
+            known = self.verifier.factors[factor]
+            drawn = FACTORS[NAMES.index(name)] if name in NAMES else None
+            span = (known.mean - 2 * known.sd, known.mean + 2 * known.sd)
+            found.append(span if drawn is None else (drawn.low, drawn.high))
+        return found
 
     def draw(
         self, seeds: Sequence[int], number: int, hard: Added, target: Target | None, before: Tensor,
@@ -146,10 +153,10 @@ class RareFaces:
     ) -> Drawn:  # fmt: skip
         """Faces of class ``number``, those of these seeds that pass; ``hard`` is "generated", "semantic" or "joint".
 
-        Each face's attribute stays where it lies within the class, else it is moved to a value drawn from all of the
-        class. What the attack then made of it is kept if it passes, else the face without. It passes if the verifier
-        clearly reads the class, if it is a likely face, and if nobody of ``before`` ``[P, 64]`` and of the others looks
-        as it does.
+        Each face's attributes stay where they lie within the class, else they are moved to values drawn from all of
+        the class. What the attack then made of it is kept if it passes, else the face without. It passes if the
+        verifier clearly reads the class, if it is a likely face, and if nobody of ``before`` ``[P, 64]`` and of the
+        others looks as it does.
         """
         codes, told = self._told(seeds)
         asked, reached = self._asked(seeds, told, number)
@@ -169,11 +176,14 @@ class RareFaces:
                 if reason:
                     continue
                 told_of = {name: values[row].item() for name, values in said.items()}
+                names, change = self.meant.attributes, asked - told
+                reads = ["read"] if len(names) == 1 else [f"read_{name}" for name in names]
                 rows.append(
                     {"seed": seed, "codes": _digest(codes[row]), "hard": version.hard}
-                    | {self.label.attribute: float(asked[row]), "read": float(version.value[row])}
+                    | dict(zip(names, asked[row].tolist(), strict=True))
+                    | dict(zip(reads, version.values[row].tolist(), strict=True))
                     | {"distance": float(version.distance[row]), "likeness": likeness}
-                    | {f"omega_{self.label.attribute}": float(asked[row] - told[row])}
+                    | {f"omega_{name}": float(moved) for name, moved in zip(names, change[row], strict=True)}
                     | {f"omega_{name}": float(moves[row]) for name, moves in version.omega.items()}
                     | told_of
                 )
@@ -188,23 +198,23 @@ class RareFaces:
         return Drawn(torch.stack(kept), torch.stack(vectors), rows, refused)
 
     def _asked(self, seeds: Sequence[int], told: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        """The value ``[B]`` that each face is asked to have, and whether the attribute reaches as far."""
-        low, high = self.ends(number)
-        asked = asked_values(seeds, told, low, high)
-        attribute = self.space.attributes[self.space.names.index(self.label.attribute)]
-        return asked, ((asked - told) >= attribute.low) & ((asked - told) <= attribute.high)
+        """The values ``[B, A]`` that each face is asked to have, and whether the attributes reach as far ``[B]``."""
+        asked = self.meant.asked(seeds, told, self.ends(number))
+        own, change = self.space.select(self.meant.attributes), asked - told
+        return asked, ((change >= own.low.cpu()) & (change <= own.high.cpu())).all(dim=1)
 
     def _versions(
         self, seeds: Sequence[int], codes: Codes, change: Tensor, number: int, hard: Added, target: Target | None,
         progress: Progress | None,
     ) -> tuple[list[_Version], dict[str, Tensor]]:  # fmt: skip
-        """The same faces, their attribute changed by so much ``[B]``: made hard, if that is asked, and as they are.
+        """The same faces, their attributes changed by so much ``[B, A]``: made hard, if that is asked, and as they are.
 
         And what the target says of them.
         """
-        own, others = self.space.select([self.label.attribute]), self.space.without(self.label.attribute)
+        own = self.space.select(self.meant.attributes)
+        others = self.space.select([name for name in self.space.names if name not in own.names])
         moved = Moved(self.generator, self.space.space, codes.shape[1:])
-        packed = moved.pack(codes, own.edits(change[:, None].to(own.directions)))
+        packed = moved.pack(codes, own.edits(change.to(own.directions)))
         every = torch.ones(len(codes), dtype=torch.bool)
         nothing = torch.zeros(len(codes), len(others.names))
         as_it_is = self._judged(self._plain(moved, packed), nothing, others, number, every, hard=False)
@@ -222,15 +232,15 @@ class RareFaces:
         return [changed, as_it_is], said
 
     def _told(self, seeds: Sequence[int]) -> tuple[Codes, Tensor]:
-        """Codes, and where the attribute of each face lies ``[B]``: as the generator was told, else as it is read."""
+        """Codes, and where the attributes of each face lie ``[B, A]``: as the generator was told, else as is read."""
         codes = self.generator.sample(seeds)
         if taught(self.generator):
-            return codes, sample(seeds).values[:, NAMES.index(self.label.attribute)]
+            return codes, sample(seeds).values[:, [NAMES.index(name) for name in self.meant.attributes]]
 
         @torch.no_grad()
         def read(part: slice) -> Tensor:
             images = quantise(self.generator.render(codes[part]).float())
-            return self.verified.verifier.read(images)[:, self.verified.factor]
+            return self.verifier.read(images)[:, self.factors]
 
         return codes, torch.cat(list(Batches(BATCH)(len(codes), read))).cpu()
 
@@ -244,21 +254,21 @@ class RareFaces:
         self, pictures: Tensor, omega: Tensor, others: AttributeSpace, number: int, there: Tensor, hard: bool
     ) -> _Version:
         """What the verifier, the gate and the identity model say of pictures uint8 ``[B, 3, R, R]``."""
-        verifier, identity = self.verified.verifier, self.gate.identity
+        verifier, identity = self.verifier, self.gate.identity
 
         def judge(part: slice) -> tuple[Tensor, ...]:
             images = from_bytes(pictures[part]).to(verifier.mean.device)
             read, features = verifier.look(images)
             embedded = images.new_zeros(len(images), 1) if identity is None else identity.embed(images)
-            return read[:, self.verified.factor].float(), self.gate.distance(features), embedded
+            return read[:, self.factors].float(), self.gate.distance(features), embedded
 
-        value, distance, embedded = (
+        values, distance, embedded = (
             torch.cat(parts).cpu() for parts in zip(*Batches(BATCH)(len(pictures), judge), strict=True)
         )
-        low, high = self.clear(number)
-        meant = (value >= low) & (value <= high)
+        low, high = torch.tensor(self.clear(number)).T
+        meant = ((values >= low) & (values <= high)).all(dim=1)
         moves = dict(zip(others.names, omega.T, strict=True))
-        return _Version(pictures, moves, there, hard, value, meant, distance, embedded)
+        return _Version(pictures, moves, there, hard, values, meant, distance, embedded)
 
     def _reason(self, version: _Version, row: int, likeness: float) -> str:
         """Why a face does not pass; nothing if it does."""
@@ -278,22 +288,10 @@ class _Version:
     omega: dict[str, Tensor]
     there: Tensor
     hard: bool
-    value: Tensor
+    values: Tensor
     meant: Tensor
     distance: Tensor
     embedding: Tensor
-
-
-def asked_between(label: Label, number: int, low: float, high: float) -> tuple[float, float]:
-    """Between which values of an attribute that lies in ``low``…``high`` faces of a class are asked for."""
-    cuts, margin = (-math.inf, *label.thresholds, math.inf), MARGIN * (high - low)
-    return max(low, cuts[number] + margin), min(high, cuts[number + 1] - margin)
-
-
-def asked_values(seeds: Sequence[int], told: Tensor, low: float, high: float) -> Tensor:
-    """The value ``[B]`` that each face is asked to have: as ``told`` where that lies between, else drawn from all."""
-    drawn = low + (high - low) * uniforms(seeds, (), "rebalance").to(told)
-    return torch.where((told >= low) & (told <= high), told, drawn)
 
 
 def _digest(codes: Tensor) -> str:

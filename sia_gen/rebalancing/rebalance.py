@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from sia_gen.hardening.labelled import LABEL, LabelledImages, read_labelled
 from sia_gen.hardening.trainable import Trainable
 from sia_gen.rebalancing.faces_folder import Faces, card_values, fill, finish
 from sia_gen.rebalancing.learning import teach
-from sia_gen.rebalancing.meaning import described, in_order, parted, reader, same_order, told_by, told_of
+from sia_gen.rebalancing.meaning import Meant, described, in_order, parted, reader, same_order, told_by, told_of
 from sia_gen.rebalancing.measures import answers, held_out, measured
 from sia_gen.rebalancing.model_card import write_model_card
 from sia_gen.rebalancing.rare_faces import RareFaces
@@ -142,9 +142,9 @@ def rebalance(
         notes.append("the classes are balanced already, so nothing was done; --force generates faces all the same")
         return Rebalanced(Path(out), images.classes, counts, [0] * len(counts), notes)
     student = None if model is None else _student(model, images, meant).to(place)
-    verified = replace(verified, thresholds=meant.thresholds)
     identity = identity_for(described(images.classes, meant), place)
-    faces = RareFaces.of(source, space, verified, meant, SemanticImageAttack(steps=settings.attack), identity)
+    attack = SemanticImageAttack(steps=settings.attack)
+    faces = RareFaces.of(source, space, (verified,), Meant((meant,)), attack, identity)
     folder = Path(out)
     once(lambda: _open(folder, told))
     if not is_file(folder / RESULT):

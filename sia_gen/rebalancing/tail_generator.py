@@ -25,11 +25,10 @@ from sia_gen.generators.stylegan2 import StyleGAN2
 from sia_gen.rebalancing.faces_folder import Faces, clock
 from sia_gen.rebalancing.learning import drawn
 from sia_gen.rebalancing.long_tail import Split, Tail
-from sia_gen.rebalancing.rare_faces import RareFaces, asked_between, asked_values
+from sia_gen.rebalancing.rare_faces import RareFaces
 from sia_gen.studio.factors import FACTORS, NAMES
 from sia_gen.studio.renders import RenderSet
 from sia_gen.studio.sampling import sample_latents
-from sia_gen.targets.target import classify
 from sia_gen.training.generators.stylegan2 import BATCH, paired, regress
 
 STEPS = 3000
@@ -78,21 +77,22 @@ def _teach(
 @torch.no_grad()
 def read_as_told(faces: Faces, source: RareFaces) -> float:
     """The share of faces that the verifier, which has no say in them, reads as of their class."""
-    verified, place = source.verified, source.space.directions.device
+    verifier, place = source.verifier, source.space.directions.device
     look = Batches(DRAWN)(
-        len(faces.pictures), lambda part: verified.verifier.read(from_bytes(faces.pictures[part]).to(place)).cpu()
+        len(faces.pictures), lambda part: verifier.read(from_bytes(faces.pictures[part]).to(place)).cpu()
     )
-    read = torch.cat(list(look))[:, verified.factor]
-    return round(float((classify(read, source.label.thresholds) == faces.labels).float().mean()), 4)
+    read = torch.cat(list(look))[:, source.factors]
+    return round(float((source.meant.of(read) == faces.labels).float().mean()), 4)
 
 
 @torch.no_grad()
 def _draw(model: StyleGAN2, tail: Tail, number: int, count: int) -> Tensor:
-    """Faces of people, uint8 ``[B, 3, R, R]``; the label's factor stays within the class or is drawn from all of it."""
-    column = NAMES.index(tail.label)
-    factor, seeds = FACTORS[column], seeds_apart(tail.seed, f"tail {number}", count)
-    latents = sample_latents(seeds)
-    low, high = asked_between(tail.meant, number, factor.low, factor.high)
-    latents[:, column] = factor.latent(asked_values(seeds, factor.value(latents[:, column]), low, high))
+    """Faces of people, uint8 ``[B, 3, R, R]``; the label's factors stay within the class or are drawn from it."""
+    seeds, columns = seeds_apart(tail.seed, f"tail {number}", count), [NAMES.index(name) for name in tail.attributes]
+    latents, own = sample_latents(seeds), [FACTORS[column] for column in columns]
+    told = torch.stack([factor.value(latents[:, column]) for factor, column in zip(own, columns, strict=True)], dim=1)
+    asked = tail.meant.asked(seeds, told, tail.meant.ends(number, [(factor.low, factor.high) for factor in own]))
+    for place, (factor, column) in enumerate(zip(own, columns, strict=True)):
+        latents[:, column] = factor.latent(asked[:, place])
     codes = model.codes(latents.to(next(model.parameters()).device))
     return torch.cat(list(Batches(DRAWN)(count, lambda part: to_bytes(model.render(codes[part])).cpu())))

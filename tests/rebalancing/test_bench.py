@@ -15,6 +15,7 @@ from sia_gen.rebalancing.bench import QUICK, ROWS, Scale, imbalance_suite, scale
 from sia_gen.rebalancing.case_rows import CaseRows
 from sia_gen.rebalancing.faces_folder import Faces
 from sia_gen.rebalancing.long_tail import CHOSEN_ON, TESTED, Tail, split
+from sia_gen.rebalancing.measures import of_each
 from sia_gen.rebalancing.rare_faces import TWICE
 from sia_gen.rebalancing.remedies import TAUS, plan
 from sia_gen.rebalancing.tally import difference, interval, tally
@@ -52,6 +53,26 @@ def test_bands_between_fall_off_geometrically(monkeypatch, renders):
     assert counts == [round(counts[0] / ratio) for ratio in (1, 2, 4, 8, 16)]
     with pytest.raises(RequestError, match="too few for a ratio of 500"):
         split(renders, Tail(label="age", ratio=500), 10)
+
+
+def test_two_labels_at_once_are_a_tail_of_four_classes_and_each_is_measured(monkeypatch, suite, tmp_path):
+    monkeypatch.setattr(long_tail, "TESTED", 20)
+    monkeypatch.setattr(long_tail, "CHOSEN_ON", 10)
+    scale = replace(SMALL, labels=("glasses+smile",), remedies=("plain", "generated"))
+    plain, generated = imbalance_suite(tmp_path, scale=scale)["rows"]
+    assert plain["counts"] == [round(plain["counts"][0] / 10 ** (number / 3)) for number in range(4)]
+    assert len(plain["recalls"]) == 4
+    assert {*plain["each"]} == {"glasses", "smile"}
+    assert generated["added"] == 24
+    right = torch.tensor([[int(mark) for mark in marks] for marks in plain["right"]]).float()
+    assert plain["balanced"] == pytest.approx(right.mean().item(), abs=1e-3)
+
+
+def test_each_label_is_right_whatever_the_other_is():
+    meant = Tail(label="glasses+smile", ratio=10).meant
+    found = of_each(torch.eye(4), torch.tensor([0, 3, 2, 1]), meant)
+    assert found == {"glasses": 0.5, "smile": 1.0}
+    assert of_each(torch.tensor([[0.3, 0.3, 0.4, 0.0]]), torch.tensor([1]), meant)["glasses"] == 1.0
 
 
 def test_how_many_faces_each_class_gets():

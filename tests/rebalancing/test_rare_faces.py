@@ -17,13 +17,13 @@ from sia_gen.hardening.labelled import read_labelled
 from sia_gen.rebalancing import faces_folder
 from sia_gen.rebalancing.faces_folder import PARTS, TABLE, fill, finish
 from sia_gen.rebalancing.likeness import likeness_of, nearest_before, people_of
-from sia_gen.rebalancing.meaning import described, reader
+from sia_gen.rebalancing.meaning import MARGIN, Meant, described, reader
 from sia_gen.rebalancing.pictures import draw_people
-from sia_gen.rebalancing.rare_faces import MARGIN, Drawn, Moved, RareFaces
+from sia_gen.rebalancing.rare_faces import Drawn, Moved, RareFaces
 from sia_gen.studio.renders import read_renders, shipped_renders
 from sia_gen.studio.sampling import drawn_evenly, sample
 from sia_gen.targets.load import load_target
-from sia_gen.targets.target import Label, classify
+from sia_gen.targets.target import Label
 from tests.standins import colours
 
 CPU = torch.device("cpu")
@@ -34,9 +34,9 @@ CLASSES = ("no glasses", "glasses")
 @pytest.fixture(scope="module")
 def source():
     generator, space = load_generator("faces-stylegan2"), load_attributes("faces-stylegan2")
-    verified = replace(reader("glasses", space, generator, CPU), thresholds=(0.5,))
+    verified, attack = (reader("glasses", space, generator, CPU),), SemanticImageAttack(steps=2, epsilon=1 / 255)
     identity = identity_for(described(CLASSES, GLASSES), CPU)
-    return RareFaces.of(generator, space, verified, GLASSES, SemanticImageAttack(steps=2, epsilon=1 / 255), identity)
+    return RareFaces.of(generator, space, verified, Meant((GLASSES,)), attack, identity)
 
 
 def test_codes_that_bring_an_edit_along_are_edited_from_there(source):
@@ -65,18 +65,38 @@ def test_faces_lie_in_their_class_as_asked_and_as_read(source):
         assert not row["hard"]
         if told[row["seed"]] >= 0.5 + MARGIN:
             assert row["omega_glasses"] == 0
-    read = source.verified.verifier.read(from_bytes(drawn.pictures))[:, source.verified.factor]
-    assert classify(read, (0.5,)).tolist() == [1] * len(drawn.rows)
+    read = source.verifier.read(from_bytes(drawn.pictures))[:, source.factors]
+    assert source.meant.of(read).tolist() == [1] * len(drawn.rows)
     assert any(row["omega_glasses"] > 0 for row in drawn.rows)
 
 
 def test_how_clearly_a_class_is_to_be_read(source):
-    assert source.clear(0) == (float("-inf"), 0.425)
-    assert source.clear(1) == (0.575, float("inf"))
-    ages = replace(source, label=Label("age", (21, 37, 53, 69)))
-    assert ages.clear(1) == pytest.approx((21 + 2.4, 37 - 2.4))
-    assert ages.ends(1) == pytest.approx((21 + 1.6, 37 - 1.6))
-    assert ages.ends(4) == pytest.approx((69 + 1.6, 85))
+    assert source.clear(0) == [(float("-inf"), 0.425)]
+    assert source.clear(1) == [(0.575, float("inf"))]
+    ages = replace(source, meant=Meant((Label("age", (21, 37, 53, 69)),)))
+    assert ages.clear(1)[0] == pytest.approx((21 + 2.4, 37 - 2.4))
+    assert ages.ends(1)[0] == pytest.approx((21 + 1.6, 37 - 1.6))
+    assert ages.ends(4)[0] == pytest.approx((69 + 1.6, 85))
+
+
+def test_a_class_of_several_attributes_is_each_of_them(source):
+    smile = reader("smile", source.space, source.generator, CPU)
+    meant = Meant((GLASSES, Label("smile", (0.5,))))
+    assert meant.names == ("no glasses, no smile", "no glasses, smile", "glasses, no smile", "glasses, smile")
+    assert meant.parts == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert meant.of(torch.tensor([[0.4, 0.6], [0.5, 0.5], [0.9, 0.1]])).tolist() == [1, 3, 2]
+    both = replace(source, verified=(*source.verified, smile), meant=meant)
+    drawn = both.draw(range(24), 1, "semantic", load_target("smile-classifier"), torch.empty(0, 64))
+    assert len(drawn.rows) >= 5
+    for row in drawn.rows:
+        assert row["glasses"] <= 0.5 - MARGIN
+        assert row["smile"] >= 0.5 + MARGIN
+        assert row["read_glasses"] <= 0.425
+        assert row["read_smile"] >= 0.575
+    assert meant.of(both.verifier.read(from_bytes(drawn.pictures))[:, both.factors]).tolist() == [1] * len(drawn.rows)
+    assert any(row["omega_glasses"] < 0 for row in drawn.rows)
+    assert any(row["omega_smile"] > 0 for row in drawn.rows)
+    assert "omega_yaw" in drawn.rows[0]
 
 
 @pytest.mark.parametrize("cuts", [(30, 31), (30, 60, 61), (5.5,), (84.5,)], ids=str)
@@ -84,7 +104,7 @@ def test_a_class_too_narrow_to_ask_for_is_refused(source, cuts):
     with pytest.raises(
         RequestError, match=f"age:{cuts[0]}.* leaves no room for class .: faces lie in 5…85 and 1.6 away"
     ):
-        replace(source, label=Label("age", cuts))
+        replace(source, meant=Meant((Label("age", cuts),)))
 
 
 def test_hard_faces_keep_their_class_and_are_worse_for_the_model(source):

@@ -55,11 +55,11 @@ def flat(monkeypatch):
     asked = []
 
     class Source:
-        label, space, alike = None, None, 0.7
+        meant, space, alike = None, None, 0.7
 
-    def of(generator, space, verified, label, attack, identity):
+    def of(generator, space, verified, meant, attack, identity):
         source = Source()
-        source.label, source.space = label, space
+        source.meant, source.space = meant, space
         return source
 
     def fill(place, source, plan, hard, target, told, *, round_number, seed, before, progress):

@@ -195,7 +195,7 @@ def imbalance(
         "runs/imbalance"
     ),
     quick: Annotated[bool, typer.Option("--quick", help="One label, ratio, network and seed; some minutes.")] = False,
-    labels: Annotated[str | None, typer.Option(help="Comma-separated: glasses, smile, age.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Comma-separated: glasses, smile, age, glasses+smile.")] = None,
     ratios: Annotated[str | None, typer.Option(help="Comma-separated, most frequent : rarest class, as 10,50.")] = None,
     networks: Annotated[str | None, typer.Option(help="Comma-separated: resnet, vit.")] = None,
     seeds: Annotated[int | None, typer.Option(help="How many of each.")] = None,
