@@ -1,5 +1,7 @@
 """The two ways a call can end badly; each message is one line: value, limit, remedy."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
@@ -10,6 +12,21 @@ class RequestError(ValueError):
 
 class WorkError(RuntimeError):
     """The request was right but the work failed (exit status 1): damaged weights, a target that returns NaN."""
+
+
+class DamageError(RequestError, WorkError):
+    """A file that the request names is damaged or refused (exit status 2)."""
+
+
+@contextmanager
+def named_file() -> Iterator[None]:
+    """Makes a `DamageError` of the `WorkError` of a block that reads nothing but what the request names."""
+    try:
+        yield
+    except RequestError:
+        raise
+    except WorkError as error:
+        raise DamageError(str(error)) from None
 
 
 FEW = 8  # names, of which one finds the right one by oneself

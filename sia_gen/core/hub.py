@@ -19,8 +19,8 @@ CARD, CONFIGS = "README.md", ("config.json", "model_index.json")
 def fetch(repository: str) -> Path:
     """The folder of ``owner/name`` or ``owner/name@revision`` in huggingface_hub's cache, fetched first if need be.
 
-    ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` are honoured. Raises `RequestError` for what is no hub id, `WorkError` where it
-    cannot be fetched.
+    ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` are honoured. Raises `RequestError` for what is no hub id and for what the hub
+    does not have or show, `WorkError` where it cannot be fetched.
     """
     from huggingface_hub import snapshot_download
 
@@ -46,14 +46,28 @@ def fetch_public(repository: str, check: Callable[[Mapping[str, int]], None]) ->
 
 @contextmanager
 def _in_one_line(repository: str) -> Iterator[None]:
-    from httpx import HTTPError
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         yield
+    except (RequestError, WorkError):  # of whoever looks at what would be fetched
+        raise
     except HFValidationError as error:
         raise RequestError(f"'hf:{repository}' is not a hub id ({error}); write hf:owner/name") from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, HTTPError, OSError) as error:
+    except GatedRepoError:
+        raise RequestError(f"'hf:{repository}' is shown to few; ask for it on its page, and set HF_TOKEN") from None
+    except RevisionNotFoundError:
+        raise RequestError(f"'hf:{repository}' has no such revision; name one that its page lists") from None
+    except RepositoryNotFoundError:
+        raise RequestError(
+            f"the hub shows no 'hf:{repository}'; mend the name or, if it is private, set HF_TOKEN"
+        ) from None
+    except Exception as error:  # of the hub, of the disk and of whichever library speaks HTTP
         reason = first_line(error)
         raise WorkError(f"cannot fetch 'hf:{repository}' ({reason}); go online once, or give a local folder") from None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from sia_gen.core.errors import RequestError
+from sia_gen.core.errors import RequestError, named_file
 from sia_gen.core.executors import resolve_device
 from sia_gen.core.files import is_file, read_config
 from sia_gen.core.locate import build, locate
@@ -53,8 +53,8 @@ def load_generator(name: str | Path, device: str = "cpu") -> Generator:
 
     Options may follow a name: ``"ffhq.pkl?psi=0.7&cutoff=8"`` truncates a StyleGAN, ``"./turbo?prompt=a man&steps=2"``
     says what a text-to-image model is to draw, in how many steps. The callable is called with ``device=`` if it takes
-    one, else with nothing. Raises `RequestError` that names what exists, `WorkError` for damaged or foreign weights and
-    for a callable that fails.
+    one, else with nothing. Raises `RequestError` that names what exists, its `DamageError` for damaged or foreign
+    weights, and `WorkError` for a callable that fails.
     """
     place = place_of(name)
     if not isinstance(place, Path):
@@ -65,12 +65,19 @@ def load_generator(name: str | Path, device: str = "cpu") -> Generator:
                 "edit_shapes, sample and render"
             )
         return made
+    with named_file():
+        loaded = _loaded(place, _kind(place), name)
+    return onto(loaded, resolve_device(device))
+
+
+def _kind(place: Path) -> Any:
+    """What the generator in a folder says that it is, an architecture or a pipeline's class; raises `RequestError`."""
     if is_file(place / INDEX):
-        return onto(_loaded(place, kind_of(place), name), resolve_device(device))
+        return kind_of(place)
     said = read_config(place / "config.json")["sia_gen"] if is_file(place / "config.json") else {}
     if said.get("kind", "generator") != "generator" or not said:
         raise RequestError(f"'{place}' holds no generator; name a folder of one, or a checkpoint of a StyleGAN")
-    return onto(_loaded(place, said.get("architecture"), name), resolve_device(device))
+    return said.get("architecture")
 
 
 def _loaded(place: Path, kind: Any, name: str | Path) -> Any:

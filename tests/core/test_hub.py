@@ -4,11 +4,18 @@ import json
 
 import huggingface_hub
 import pytest
-from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from sia_gen import push_to_hub
 from sia_gen.core.errors import RequestError, WorkError
-from sia_gen.core.hub import PLAIN, fetch
+from sia_gen.core.hub import PLAIN, fetch, fetch_public
 
 
 @pytest.fixture
@@ -79,3 +86,31 @@ def test_a_revision_is_asked_for(monkeypatch, tmp_path):
     assert asked == {"name": "me/mine", "revision": "v2", "allow_patterns": list(PLAIN)}
     fetch("me/mine")
     assert asked["revision"] is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "raised", "message"),
+    [
+        (
+            RepositoryNotFoundError,
+            RequestError,
+            "the hub shows no 'hf:me/mine'; mend the name or, if it is private, set",
+        ),
+        (GatedRepoError, RequestError, "'hf:me/mine' is shown to few; ask for it on its page, and set HF_TOKEN"),
+        (RevisionNotFoundError, RequestError, "'hf:me/mine' has no such revision; name one that its page lists"),
+        (HfHubHTTPError, WorkError, r"cannot fetch 'hf:me/mine' \(said\); go online once, or give a local folder"),
+        (type("ConnectError", (Exception,), {}), WorkError, r"cannot fetch 'hf:me/mine' \(said\); go online once"),
+    ],
+)
+def test_what_cannot_be_had_of_the_hub_is_one_line(monkeypatch, kind, raised, message):
+    error = kind.__new__(kind)
+    Exception.__init__(error, "said")
+
+    def refuse(*given, **options):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", refuse)
+    for get in (lambda: fetch("me/mine"), lambda: fetch_public("me/mine", dict)):
+        with pytest.raises(raised, match=f"^{message}"):
+            get()

@@ -21,7 +21,7 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
-from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.errors import DamageError, RequestError, WorkError
 from sia_gen.core.files import is_file, writable_folder
 from sia_gen.core.foreign import first_line
 from sia_gen.generators.foreign.mapped import Mapped
@@ -40,12 +40,12 @@ def convert(checkpoint: str | Path, out: str | Path, name: str | None = None) ->
     """Convert ``checkpoint`` (``.pkl`` or ``.pt``) into the folder ``out``, new or empty, and give the generator.
 
     ``name`` is the generator's, by default that of the folder. Nothing in the checkpoint is run. Raises `RequestError`
-    for a file of another kind and where ``out`` holds something, `WorkError` for a damaged one.
+    for a file of another kind and where ``out`` holds something, its `DamageError` for a damaged one.
     """
     checkpoint, out = Path(checkpoint), Path(out)
     if not checkpoint.is_file():
         raise RequestError(
-            f"'{checkpoint}' is no file; name a StyleGAN checkpoint (.pkl of NVIDIA's, .pt of rosinality's)"
+            f"'{checkpoint}' is no file; name a StyleGAN's checkpoint, NVIDIA's .pkl or rosinality's .pt"
         )
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     name = re.sub(r"[^\w-]+", "-", name or out.resolve().name)
@@ -55,10 +55,12 @@ def convert(checkpoint: str | Path, out: str | Path, name: str | None = None) ->
             made = of_rosinality(read_pt(checkpoint), name, {"sha256": digest, "licence": UNKNOWN})
         else:
             made = of_nvidia(read_pickle(checkpoint)["G_ema"], name, {"sha256": digest, "licence": NVIDIA})
-    except (RequestError, WorkError):
+    except RequestError:
         raise
+    except WorkError as error:
+        raise DamageError(str(error)) from None
     except (LookupError, AttributeError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise WorkError(f"'{checkpoint}' is damaged ({first_line(error)}); fetch it again") from None
+        raise DamageError(f"'{checkpoint}' is damaged ({first_line(error)}); fetch it again") from None
     folder = writable_folder(out)
     if any(folder.iterdir()):
         raise RequestError(f"'{folder}' is not empty; choose another folder")
