@@ -10,7 +10,10 @@ import torch
 from PIL import Image
 
 from sia_gen import cli
+from sia_gen.attributes.load import FILE
+from sia_gen.attributes.ways.unlabelled import by_sefa
 from sia_gen.core.errors import WorkError
+from sia_gen.generators.foreign.convert import convert
 from sia_gen.service.commands import terminal
 from tests.generators.stylegan2_reference import Generator as Reference
 from tests.generators.stylegan2_reference import persist
@@ -138,12 +141,29 @@ def test_a_wrong_request_is_one_line_and_status_2(run, arguments, message):
     assert err.count("\n") == 1
 
 
-def test_failed_work_is_one_line_and_status_1(run, tmp_path):
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "attributes.safetensors").write_bytes(b"short")
-    status, out, err = run("list", "attributes", "--generator", "broken")
-    assert (status, out, err.count("\n")) == (1, "", 1)
-    assert err.startswith("cannot read weights 'broken/attributes.safetensors'")
+def test_a_damaged_file_that_is_named_is_one_line_and_status_2(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("SIA_GEN_CACHE", str(tmp_path / "cache"))
+    torch.manual_seed(0)
+    persist({"G_ema": Reference()}, tmp_path / "net.pkl", "")
+    made = convert(tmp_path / "net.pkl", tmp_path / "mine")
+    by_sefa(made, 2).save(tmp_path / "mine" / FILE)
+    torch.save({"g_ema": {"a": torch.ones(99)}}, tmp_path / "net.pt")
+    harmed = {name: tmp_path / name for name in ("net.pkl", "net.pt")}
+    harmed |= {name: tmp_path / "mine" / name for name in ("model.safetensors", "config.json", FILE)}
+    for name, path in harmed.items():
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        named = str(path) if path.suffix in (".pkl", ".pt") else "./mine"
+        commands = [["edit", "--generator", named, "--out", "edit.png"]]
+        commands += [["convert", named, "new"]] if named != "./mine" else []
+        commands += [["find", "--by", "file", "--file", str(path), "--generator", "./mine"]] if name == FILE else []
+        for command in commands:
+            status, out, err = run(*command)
+            assert (status, out, err.count("\n")) == (2, "", 1), (command, err)
+            assert name in err or named in err
+        path.write_bytes(whole)
+    assert not {"new", "edit.png"} & {path.name for path in tmp_path.iterdir()}
+    assert not [*tmp_path.glob("cache/converted/*")]
 
 
 @pytest.mark.parametrize(

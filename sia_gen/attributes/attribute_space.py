@@ -49,12 +49,16 @@ class Attribute:
 
 @dataclass(frozen=True)
 class AttributeSpace:
-    """K attributes of one edit space of one generator; ``directions`` ``[K, E]`` are the edit per unit of each."""
+    """K attributes of one edit space of one generator; ``directions`` ``[K, E]`` are the edit per unit of each.
+
+    ``weights`` is the digest of those that they were found in, None where that is not known.
+    """
 
     generator: str
     space: str
     attributes: tuple[Attribute, ...]
     directions: Tensor
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.attributes) != len(self.directions):
@@ -117,6 +121,8 @@ class AttributeSpace:
             "space": self.space,
             "attributes": json.dumps([asdict(attribute) for attribute in self.attributes]),
         }
+        if self.weights is not None:
+            header["weights"] = self.weights
         write_tensors(path, {"directions": self.directions}, header)
 
     @classmethod
@@ -126,6 +132,6 @@ class AttributeSpace:
         try:
             entries = [entry | {"curve": tuple(entry.get("curve", ()))} for entry in json.loads(header["attributes"])]
             attributes = tuple(Attribute(**entry) for entry in entries)
-            return cls(header["generator"], header["space"], attributes, tensors["directions"])
+            return cls(header["generator"], header["space"], attributes, tensors["directions"], header.get("weights"))
         except (KeyError, TypeError, ValueError) as error:
             raise WorkError(f"'{path}' is no attribute space ({error!r}); fetch the file again") from None

@@ -16,6 +16,7 @@ from sia_gen.core.executors import Progress
 from sia_gen.core.images import Images, quantise
 from sia_gen.core.seeds import face_seeds
 from sia_gen.generators.generator import Codes, Generator
+from sia_gen.generators.weights import weights_digest
 
 READABLE = 0.3  # sd per sd: what answers less is not corrected, for it would go much too far
 POINTS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)  # of a response curve, in shares of the reach
@@ -106,7 +107,7 @@ def calibrated(
             )
         )
     per_unit = directions / labels.sd[columns].view(-1, *[1] * (directions.ndim - 1))
-    return AttributeSpace(generator.name, space, tuple(attributes), per_unit)
+    return AttributeSpace(generator.name, space, tuple(attributes), per_unit, weights_digest(generator))
 
 
 @torch.inference_mode()

@@ -5,27 +5,57 @@ from __future__ import annotations
 from pathlib import Path
 
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.core.errors import RequestError
+from sia_gen.core.errors import RequestError, named_file
 from sia_gen.core.files import is_file
 from sia_gen.core.locate import build
+from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import CHECKPOINTS, place_of
+from sia_gen.generators.weights import weights_digest
 
 FILE = "attributes.safetensors"
 
 
-def load_attributes(name: str | Path, device: str = "cpu") -> AttributeSpace:
+def load_attributes(name: str | Path, device: str = "cpu", of: Generator | None = None) -> AttributeSpace:
     """The attribute space of a generator: ``name`` is what `load_generator` takes, or a safetensors file of its own.
 
-    Raises `RequestError` that names what exists, `WorkError` on a damaged file.
+    Raises `RequestError` that names what exists, for attributes that are not those ``of`` a generator in hand, see
+    `fitting`, and, its `DamageError`, for a damaged file.
     """
-    if is_file(Path(name)) and Path(name).suffix not in CHECKPOINTS:
-        return AttributeSpace.load(name).to(device)
-    place = place_of(name)
-    if not isinstance(place, Path):
-        attributes = getattr(build("generator", name, place, device), "attributes", None)
-        if not isinstance(attributes, AttributeSpace):
-            raise RequestError(f"'{name}' has no attribute space; give what it returns one as .attributes")
-        return attributes
-    if not is_file(place / FILE):
-        raise RequestError(f"'{name}' has no {FILE}; find some with 'sia-gen find'")
-    return AttributeSpace.load(place / FILE).to(device)
+    space = _found(name, device).to(device)
+    return space if of is None else fitting(space, of)
+
+
+def fitting(space: AttributeSpace, generator: Generator) -> AttributeSpace:
+    """The same attributes; raises `RequestError` where their shape, or the weights they were found in, are another's.
+
+    Attributes that do not say what they were found in are taken by their shape alone.
+    """
+    shape = list(space.directions.shape[1:])
+    if list(generator.edit_shapes.get(space.space, ())) != shape:
+        known = ", ".join(f"{name} {list(shape)}" for name, shape in generator.edit_shapes.items())
+        raise RequestError(
+            f"the attributes of '{space.generator}' are of '{space.space}' {shape}, but '{generator.name}' has {known}"
+            "; find its own with 'sia-gen find'"
+        )
+    weights = weights_digest(generator)
+    if None not in (space.weights, weights) and space.weights != weights:
+        raise RequestError(
+            f"the attributes of '{space.generator}' were found in weights {space.weights}, but those of "
+            f"'{generator.name}' are {weights}; find its own with 'sia-gen find'"
+        )
+    return space
+
+
+def _found(name: str | Path, device: str) -> AttributeSpace:
+    with named_file():
+        if is_file(Path(name)) and Path(name).suffix not in CHECKPOINTS:
+            return AttributeSpace.load(name)
+        place = place_of(name)
+        if isinstance(place, Path):
+            if not is_file(place / FILE):
+                raise RequestError(f"'{name}' has no {FILE}; find some with 'sia-gen find'")
+            return AttributeSpace.load(place / FILE)
+    attributes = getattr(build("generator", name, place, device), "attributes", None)
+    if not isinstance(attributes, AttributeSpace):
+        raise RequestError(f"'{name}' has no attribute space; give what it returns one as .attributes")
+    return attributes

@@ -234,7 +234,8 @@ class _Suite:
     def _source(self, tail: Tail) -> RareFaces:
         if tail.label not in self._sources:
             device = str(self.place)
-            source, space = load_generator(self.generator, device), load_attributes(self.generator, device)
+            source = load_generator(self.generator, device)
+            space = load_attributes(self.generator, device, source)
             verified = tuple(reader(name, space, source, self.place) for name in tail.attributes)
             identity = identity_for(as_target(nn.Identity(), tail), self.place)
             self._sources[tail.label] = RareFaces.of(source, space, verified, tail.meant, ATTACK, identity)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.attributes.load import load_attributes
+from sia_gen.attributes.load import fitting, load_attributes
 from sia_gen.audits.evidence.rendered import class_of
 from sia_gen.audits.evidence.validity import identity_for
 from sia_gen.core.errors import RequestError
@@ -105,9 +105,8 @@ def rebalance(
     on. The same call goes on where one was stopped. A data set in which no class has more than 1.25 times the pictures
     of another is left alone unless ``force`` is set.
 
-    Raises `RequestError` for data that cannot be read, a label that no attribute moves or verifier reads, a target of
-    other classes or that cannot be trained, and a folder of something else; `OSError` where the disk is full, after
-    which what was written is kept.
+    Raises `RequestError` for data that cannot be read, a label that nothing moves or reads, a target of other classes
+    or that cannot be trained, and a folder of something else; `OSError` where the disk is full, which keeps the rest.
     """
     settings, place = settings or RebalancingSettings(), training_device(device)
     whole("seed", seed, 0, MAX_SEED)
@@ -118,7 +117,8 @@ def rebalance(
     if target is None and chosen.added != "generated":
         raise RequestError(f"by={by} makes faces hard for a model, but there is none; name one with --target")
     source = generator if isinstance(generator, Generator) else load_generator(generator, device)
-    space = attributes or load_attributes(source.name if isinstance(generator, Generator) else generator, device)
+    named = source.name if isinstance(generator, Generator) else generator
+    space = fitting(attributes or load_attributes(named, device), source)
     attribute, cuts = parted(label)
     verified = reader(attribute, space, source, place)
     model = None

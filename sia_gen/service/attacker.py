@@ -171,8 +171,8 @@ def _studio(resolution: int, device: torch.device) -> StudioGenerator:
 
 def load_attacker(generator: str, target: str, device: str = "cpu") -> Attacker:
     """By the names that `load_generator` and `load_target` take; raises `RequestError` that names what exists."""
-    made, attributes = load_generator(generator, device), load_attributes(generator, device)
-    return attacker_of(made, attributes, load_target(target, device), device)
+    made = load_generator(generator, device)
+    return attacker_of(made, load_attributes(generator, device, made), load_target(target, device), device)
 
 
 def attacker_of(

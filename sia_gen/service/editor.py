@@ -111,4 +111,5 @@ class Editor:
 def load_editor(name: str, device: str = "cpu") -> Editor:
     """The editor of a generator, by the names that `load_generator` takes."""
     verifier = load_verifier(VERIFIER, device) if VERIFIER in shipped("verifier") else None
-    return Editor(load_generator(name, device), load_attributes(name, device), verifier)
+    made = load_generator(name, device)
+    return Editor(made, load_attributes(name, device, made), verifier)

@@ -13,7 +13,7 @@ from threading import RLock
 from typing import Any
 
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.attributes.load import load_attributes
+from sia_gen.attributes.load import fitting, load_attributes
 from sia_gen.core.files import shipped
 from sia_gen.generators.load import load_generator
 from sia_gen.service.attacker import Attacker, attacker_of
@@ -53,7 +53,8 @@ class Models:
 
     def _editor(self, generator: str) -> Editor:
         verifier = load_verifier(VERIFIER, self.device) if VERIFIER in shipped("verifier") else None
-        return Editor(load_generator(generator, self.device), self.attributes(generator), verifier)
+        made = load_generator(generator, self.device)
+        return Editor(made, fitting(self.attributes(generator), made), verifier)
 
     def look(self, generator: str, target: str) -> None:
         """Look at the faces that say which are likely, as the first attack of a target would, with models of its own.
@@ -66,7 +67,8 @@ class Models:
         def once(name: str, make: Callable[[], Any]) -> Any:
             return self._once((name, generator), lambda: dict(make()))
 
-        made, attributes = made or self._generator(generator), self.attributes(generator)
+        made = made or self._generator(generator)
+        attributes = fitting(self.attributes(generator), made)
         return attacker_of(made, attributes, load_target(target, self.device), self.device, once)
 
     def _generator(self, name: str) -> Any:

@@ -3,12 +3,17 @@ import dataclasses
 import pytest
 import torch
 
+import sia_gen
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.attributes.load import load_attributes
+from sia_gen.attributes.load import FILE, fitting, load_attributes
+from sia_gen.attributes.ways.unlabelled import by_sefa
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import write_tensors
+from sia_gen.generators.foreign.stylegan2 import StyleGAN2ADA, StyleGAN2ADAConfig
+from sia_gen.generators.weights import weights_digest
 from tests.contracts import AttributeSpaceSuite
 from tests.problems import LinearGenerator, linear_space
+from tests.standins import colours
 
 
 @pytest.fixture
@@ -94,3 +99,53 @@ def test_a_generator_without_attributes_is_refused():
 
 def test_a_name_given_twice_counts_once(space):
     assert space.select(["a1", "a0", "a1"]).names == ["a1", "a0"]
+
+
+def stylegan(seed, **given):
+    torch.manual_seed(seed)
+    sizes = {"channels": (8, 8), "z_dim": 6, "w_dim": 6, "mapping": (6, 6)}
+    return StyleGAN2ADA(StyleGAN2ADAConfig(name=f"tiny-{seed}", **sizes, **given)).eval()
+
+
+def test_attributes_of_other_weights_are_refused(tmp_path):
+    mine, other = stylegan(0), stylegan(1)
+    for made in (mine, other):
+        (tmp_path / made.name).mkdir()
+        made.save(tmp_path / made.name)
+    by_sefa(mine, 2).save(tmp_path / mine.name / FILE)
+    assert load_attributes(tmp_path / mine.name, of=mine).names == ["sefa-1", "sefa-2"]
+    (tmp_path / other.name / FILE).write_bytes((tmp_path / mine.name / FILE).read_bytes())
+    said = (
+        rf"^the attributes of 'tiny-0' were found in weights {weights_digest(mine)}, but those of 'tiny-1' are "
+        rf"{weights_digest(other)}; find its own with 'sia-gen find'$"
+    )
+    with pytest.raises(RequestError, match=said):
+        load_attributes(tmp_path / other.name, of=other)
+    with pytest.raises(RequestError, match=said):
+        sia_gen.audit(other, "tests.standins:is_red", attributes=by_sefa(mine, 2), faces=1, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_attributes_that_do_not_say_what_they_are_of_are_taken_by_their_shape():
+    unsaid = dataclasses.replace(by_sefa(stylegan(0), 2), weights=None)
+    assert fitting(unsaid, stylegan(1)) is unsaid
+    wide = dataclasses.replace(unsaid, directions=torch.zeros(2, 4, 7))
+    with pytest.raises(RequestError) as caught:
+        fitting(wide, stylegan(1))
+    assert str(caught.value) == (
+        "the attributes of 'tiny-0' are of 'w' [4, 7], but 'tiny-1' has w [4, 6], s [40]; find its own with "
+        "'sia-gen find'"
+    )
+
+
+def test_weights_are_told_by_their_checkpoint_or_by_some_of_their_numbers():
+    one = weights_digest(stylegan(0))
+    assert one == weights_digest(stylegan(0)) == weights_digest(stylegan(0).half())
+    assert one == weights_digest(stylegan(0).to(memory_format=torch.channels_last))
+    assert one != weights_digest(stylegan(1))
+    moved = stylegan(0)
+    moved.mapping.layers[1].bias.data += 0.01
+    assert one != weights_digest(moved)
+    assert weights_digest(stylegan(0, source={"sha256": "ab" * 32})) == "ab" * 8
+    assert weights_digest(stylegan(0).to("meta")) is None
+    assert weights_digest(colours()) is None

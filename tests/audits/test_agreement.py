@@ -91,7 +91,7 @@ def run(generator, tmp_path, monkeypatch):
     """A finished audit of faces that the studio drew itself."""
     report = audit(generator, target(), space(), faces=12, attack=ATTACK, out=tmp_path / "run")
     monkeypatch.setattr(inputs, "load_generator", lambda name, device: Taught())
-    monkeypatch.setattr(inputs, "load_attributes", lambda name, device: space())
+    monkeypatch.setattr(inputs, "load_attributes", lambda name, device, of: space())
     monkeypatch.setattr(inputs, "load_target", lambda name, device: target())
     renders_as(monkeypatch, Stripes())
     return report

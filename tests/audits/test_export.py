@@ -19,7 +19,7 @@ from sia_gen.core.images import from_pil
 @pytest.fixture
 def report(problem, monkeypatch, tmp_path):
     monkeypatch.setattr(inputs, "load_generator", lambda name, device: problem.generator)
-    monkeypatch.setattr(inputs, "load_attributes", lambda name, device: problem.space)
+    monkeypatch.setattr(inputs, "load_attributes", lambda name, device, of: problem.space)
     attack = SemanticImageAttack(batch=4, steps=6, semantic_step=0.4, box=0.9)
     return audit(problem.generator, problem.target, problem.space, faces=10, attack=attack, out=tmp_path / "run")
 
@@ -97,7 +97,7 @@ def test_without_a_gate_no_failure_is_valid(report, tmp_path):
 def test_other_attributes_of_the_same_names_are_refused(report, problem, tmp_path, monkeypatch):
     other = problem.space.select(problem.space.names)
     object.__setattr__(other, "directions", 2 * other.directions)
-    monkeypatch.setattr(inputs, "load_attributes", lambda name, device: other)
+    monkeypatch.setattr(inputs, "load_attributes", lambda name, device, of: other)
     with pytest.raises(RequestError, match=r"the attributes of 'linear-generator' have changed since .*; audit again"):
         export(report.folder, tmp_path / "data")
 

@@ -67,7 +67,7 @@ def test_it_is_compared_with_a_whole_audit_in_what_both_have(runs):
 def test_its_failures_alone_are_exported(runs, tmp_path, monkeypatch):
     problem = planted_problem()
     monkeypatch.setattr(inputs, "load_generator", lambda name, device: problem.generator)
-    monkeypatch.setattr(inputs, "load_attributes", lambda name, device: problem.space)
+    monkeypatch.setattr(inputs, "load_attributes", lambda name, device, of: problem.space)
     count = export(runs[0].folder, tmp_path / "data")
     rows = pq.read_table(tmp_path / "data" / "metadata.parquet").to_pandas()
     assert len(rows) == count

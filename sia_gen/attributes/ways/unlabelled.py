@@ -14,6 +14,7 @@ from sia_gen.attributes.attribute_space import Attribute, AttributeSpace
 from sia_gen.core.errors import RequestError
 from sia_gen.core.seeds import seeds_apart
 from sia_gen.generators.generator import Generator, StyleGenerator
+from sia_gen.generators.weights import weights_digest
 
 SPREAD, REACH = 1024, 2.0  # faces that say how far codes vary; sd of theirs that a direction may go either way
 
@@ -73,7 +74,7 @@ def by_prompts(generator: Generator, prompts: Mapping[str, tuple[str, str]]) -> 
         Attribute(name, "prompts", -1.0, 1.0, sd=0.5, slope=1.0, leakage=0.0, negative=less, positive=more)
         for name, (more, less) in prompts.items()
     )
-    return AttributeSpace(generator.name, "text", attributes, directions)
+    return AttributeSpace(generator.name, "text", attributes, directions, weights_digest(generator))
 
 
 def scaled(generator: Generator, names: Sequence[str], directions: Tensor, seed: int) -> AttributeSpace:
@@ -86,4 +87,5 @@ def scaled(generator: Generator, names: Sequence[str], directions: Tensor, seed:
     flat = flat / flat.norm(dim=1, keepdim=True)
     sd = (codes @ flat.T).std(dim=0)  # [K]
     attributes = tuple(Attribute(name, "sd", -REACH, REACH, sd=1.0, slope=1.0, leakage=0.0) for name in names)
-    return AttributeSpace(generator.name, "w", attributes, (flat * sd[:, None]).view_as(directions).cpu())
+    edits = (flat * sd[:, None]).view_as(directions).cpu()
+    return AttributeSpace(generator.name, "w", attributes, edits, weights_digest(generator))

@@ -43,7 +43,8 @@ class FinishedAudit:
         report = AuditReport.load(run)
         settings = finished_settings(report)
         named = generator or settings[MADE_OF]["generator"] or settings["generator"]
-        source, known = load_generator(named, device), load_attributes(named, str(resolve_device(device)))
+        source = load_generator(named, device)
+        known = load_attributes(named, str(resolve_device(device)), source)
         known = known.select(settings.get("given", known.names))
         audited = known.select(settings["attributes"])
         if fingerprint(known, audited) != settings["edits"]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from sia_gen.attack.sia import SINGLE_STEPS, SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.attributes.load import load_attributes
+from sia_gen.attributes.load import fitting, load_attributes
 from sia_gen.audits.evidence.checks import in_training_mode
 from sia_gen.audits.evidence.control import EACH
 from sia_gen.audits.evidence.reference import NONE, VERIFIER, require_told
@@ -104,7 +104,7 @@ def resolve(
     seeds = face_seeds(seed, faces)
     where = resolve_device(device)
     source = generator if isinstance(generator, Generator) else load_generator(generator, device)
-    known, audited = _spaces(generator, attributes, where)
+    known, audited = _spaces(generator, attributes, source, where)
     generator = source
     target = configured(target if isinstance(target, Target) else load_target(target, device), label, towards)
     if label is not None:
@@ -152,13 +152,16 @@ def _require(name: str, value: Any, wanted: str, fine: bool) -> None:
 
 
 def _spaces(
-    generator: str | Path | Generator, attributes: Sequence[str] | AttributeSpace | None, device: torch.device
+    generator: str | Path | Generator,
+    attributes: Sequence[str] | AttributeSpace | None,
+    source: Generator,
+    device: torch.device,
 ) -> tuple[AttributeSpace, AttributeSpace]:
-    """All attributes that are known of the generator, and those that are asked for."""
+    """All attributes that are known of the generator, which ``source`` is, and those that are asked for."""
     if isinstance(attributes, AttributeSpace):
-        return attributes.to(device), attributes.to(device)
-    name = generator.name if isinstance(generator, Generator) else generator
-    known = load_attributes(name, str(device))
+        known = fitting(attributes, source).to(device)
+        return known, known
+    known = load_attributes(source.name if isinstance(generator, Generator) else generator, str(device), source)
     return known, known if attributes is None else known.select(attributes)
 
 

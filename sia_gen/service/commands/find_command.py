@@ -5,7 +5,7 @@ As in `sia_gen.cli`, everything heavy is imported inside the command that needs 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +16,6 @@ from sia_gen.core.errors import RequestError
 from sia_gen.service.commands.options import AsJson, Device, Generator, Seed, names_of, print_json, resolve
 
 if TYPE_CHECKING:
-    from sia_gen.attributes.attribute_space import AttributeSpace
     from sia_gen.attributes.ways.scorer import Scorer
 
 
@@ -69,14 +68,14 @@ def find(
     device: Device = "auto",
 ) -> None:
     """Find a generator's attributes, and write them where audit and edit look for them."""
-    from sia_gen.attributes.attribute_space import AttributeSpace
-    from sia_gen.attributes.load import FILE
+    from sia_gen.attributes.load import FILE, load_attributes
     from sia_gen.attributes.ways.channels import by_channels
     from sia_gen.attributes.ways.scorer import by_scorer, in_units
     from sia_gen.attributes.ways.unlabelled import by_contrast, by_prompts, by_sefa
     from sia_gen.core.files import require_place, shipped, writable_folder
     from sia_gen.core.seeds import face_seeds
     from sia_gen.generators.load import load_generator, place_of
+    from sia_gen.generators.weights import weights_digest
     from sia_gen.service.commands.terminal import progress_bar, show_entries
 
     face_seeds(seed, faces)  # refuses wrong numbers before anything is loaded
@@ -104,7 +103,7 @@ def find(
         else:
             if file is None:
                 raise RequestError("--by file wants --file, the attributes that somebody found; give it")
-            space = _fitting(AttributeSpace.load(file), source.name, source.edit_shapes)
+            space = replace(load_attributes(file, of=source), generator=source.name, weights=weights_digest(source))
         if scorer is not None and by not in (By.scorer, By.channels):
             space = in_units(source, space, _scorer(scorer, place), seed=seed, progress=progress)
     writable_folder(folder)
@@ -151,14 +150,3 @@ def _numbers(option: str, text: str) -> list[int]:
     if any(number < 0 for number in found):
         raise RequestError(f"--{option} {text} holds a number below 0; faces are counted from there")
     return found
-
-
-def _fitting(space: AttributeSpace, generator: str, shapes: Mapping[str, Sequence[int]]) -> AttributeSpace:
-    """The same attributes as this generator's; raises `RequestError` where their shape is another's."""
-    from dataclasses import replace
-
-    shape = list(space.directions.shape[1:])
-    if list(shapes.get(space.space, ())) != shape:
-        known = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
-        raise RequestError(f"the file's directions are of '{space.space}' {shape}, but '{generator}' has {known}")
-    return replace(space, generator=generator)
