@@ -481,3 +481,20 @@ def test_a_classifier_may_be_driven_towards_a_class(problem):
     assert report.histogram["correct"] == int((said == 0).sum())  # the others say so already
     joint = report.to_pandas().query("arm == 'joint' and success")
     assert set(joint["reference"]) == {0}
+
+
+def test_an_ascent_in_a_single_attribute_does_no_less_than_a_search_of_it(planted, monkeypatch):
+    generator, space = planted.generator, planted.space
+    into = torch.linalg.pinv(space.directions) @ torch.eye(len(space.attributes))  # codes → attributes
+    matrix, sample = torch.linalg.pinv(generator.matrix.detach()), generator.sample
+
+    def predict(images):
+        moved = (images.flatten(1) - generator.offset) @ matrix.T @ into
+        value = 4 * (moved[:, 1] - 0.4).relu() - 1  # no slope until far from the face
+        return torch.stack([-value, value], dim=1)
+
+    monkeypatch.setattr(planted.target, "predict", predict)
+    monkeypatch.setattr(generator, "sample", lambda seeds: 0.001 * sample(seeds))
+    report = run(dataclasses.replace(planted, space=space.select(["a1"])), faces=4)
+    assert [row["success"] for row in report.histogram["attributes"]] == [1.0]
+    assert [report.histogram["arms"][arm]["success"] for arm in ("joint", "semantic", "pixel")] == [1.0, 1.0, 0.0]

@@ -128,7 +128,8 @@ def _control(folder: RunFolder, request: Request, progress: Progress) -> Attribu
 
 
 def _alone(plan: Sequence[Arm], arm: Arm) -> list[int]:
-    """The places of those arms that move one attribute of several that ``arm`` moves; they come before it."""
-    if len(arm.columns) < 2:
-        return []
-    return [place for place, other in enumerate(plan) if len(other.columns) == 1 and {*other.columns} <= {*arm.columns}]
+    """The places of those arms that move alone an attribute that ``arm`` ascends in; they come before it."""
+    searched = [place for place, other in enumerate(plan) if other.attack.step == "sweep"]
+    return (
+        [] if arm.attack.step == "sweep" else [place for place in searched if {*plan[place].columns} <= {*arm.columns}]
+    )
