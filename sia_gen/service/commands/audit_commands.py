@@ -22,6 +22,7 @@ from sia_gen.service.commands.options import (
     Epsilon,
     Generator,
     InputRange,
+    Precision,
     Queries,
     RunGenerator,
     Seed,
@@ -46,6 +47,7 @@ def audit(
     budget: Budget = 1.0,
     epsilon: Epsilon = "1/255",
     queries: Queries = None,
+    precision: Precision = "no",
     size: Size = None,
     channels: Channels = None,
     input_range: InputRange = None,
@@ -78,7 +80,7 @@ def audit(
     from sia_gen.service.runs import RunStore
     from sia_gen.targets.adapted import asked_as
 
-    settings = attack_of(steps, box, budget, epsilon, queries)
+    settings = attack_of(steps, box, budget, epsilon, queries, precision)
     shown = {"size": size, "channels": channels, "input_range": input_range, "crop": crop, "classes": classes}
     target = asked_as(target, **shown)
     folder = out or RunStore().path(target)

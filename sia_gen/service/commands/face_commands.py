@@ -25,6 +25,7 @@ from sia_gen.service.commands.options import (
     Epsilon,
     Generator,
     InputRange,
+    Precision,
     Queries,
     Seed,
     Size,
@@ -55,6 +56,7 @@ def attack(
     budget: Budget = 1.0,
     epsilon: Epsilon = "1/255",
     queries: Queries = None,
+    precision: Precision = "no",
     size: Size = None,
     channels: Channels = None,
     input_range: InputRange = None,
@@ -73,7 +75,7 @@ def attack(
 
     require_png(out)
     wanted = _wanted(seed, face, faces)
-    settings = attack_of(steps, box, budget, epsilon, queries)
+    settings = attack_of(steps, box, budget, epsilon, queries, precision)
     shown = {"size": size, "channels": channels, "input_range": input_range, "crop": crop, "classes": classes}
     target = asked_as(target, **shown)
     with progress_bar(quiet=as_json) as progress:

