@@ -82,6 +82,7 @@ finally:
             ["audit", "--queries", "30"],
             "queries=30 is below 31, one pair a step; raise it or ask for fewer steps",
         ),
+        (["audit", "--precision", "bf8"], "precision='bf8' should be 'no', 'bf16' or 'fp16'"),
         (["audit", "--seed", "-1"], "seed=-1 is outside 0…2147483647; choose a number in that range"),
         (["edit", "--seed", "2147483648"], "seed=2147483648 is outside 0…2147483647; choose a number in that range"),
         (["serve", "--seed", "-1"], "seed=-1 is outside 0…2147483647; choose a number in that range"),
@@ -308,6 +309,9 @@ def test_a_checkpoint_is_converted_its_attributes_found_and_audited(run, tmp_pat
     status, out, _ = run("find", "--generator", "./mine", "--by", "sefa", "--count", "2", "--json")
     assert status == 0
     assert json.loads(out)["attributes"] == ["sefa-1", "sefa-2"]
+    status, out, _ = run("find", "--generator", "./mine", "--by", "sefa", "--count", "1")
+    assert out.startswith("1 attribute in 'w'\n")
+    assert "not measured" in out
     status, out, _ = run("find", "--generator", "./mine", "--by", "sefa", "--count", "2", "--scorer", IS_RED)
     assert status == 0
     assert out.startswith("2 attributes in 'w'\n")
@@ -318,6 +322,10 @@ def test_a_checkpoint_is_converted_its_attributes_found_and_audited(run, tmp_pat
     status, out, _ = run("audit", "--generator", "./mine", "--target", IS_RED, "--faces", "2", "--out", "run", "--json")
     assert status == 0
     assert {row["name"] for row in json.loads(out)["attributes"]} == {"sefa-1", "sefa-2"}
+    assert run("edit", "--generator", "./mine?psi=9")[::2] == (
+        2,
+        "psi=9 is outside 0…2; choose a truncation in that range\n",
+    )
     status, _, err = run("convert", "net.pkl", "mine")
     assert (status, err.count("\n")) == (2, 1)
     assert "'mine' is not empty; choose another folder" in err

@@ -129,7 +129,7 @@ def _control(folder: RunFolder, request: Request, progress: Progress) -> Attribu
 
 def _alone(plan: Sequence[Arm], arm: Arm) -> list[int]:
     """The places of those arms that move alone an attribute that ``arm`` ascends in; they come before it."""
+    if arm.attack.step == "sweep":
+        return []
     searched = [place for place, other in enumerate(plan) if other.attack.step == "sweep"]
-    return (
-        [] if arm.attack.step == "sweep" else [place for place in searched if {*plan[place].columns} <= {*arm.columns}]
-    )
+    return [place for place in searched if {*plan[place].columns} <= {*arm.columns}]

@@ -180,6 +180,8 @@ class Mapped(nn.Module):
             model = cls(cls.settings(**entries | lists | drawn))
             model.load_state_dict({name: value.float() for name, value in tensors.items()})
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            if drawn and isinstance(error, RequestError):
+                raise
             raise WorkError(
                 f"'{folder}' is no {cls.architecture} generator ({first_line(error)}); convert it again"
             ) from None

@@ -116,7 +116,7 @@ def _referee(histogram: Mapping[str, Any]) -> str:
     if histogram["reference"] != OWN:
         return "verifier, which reads it off the face"
     gate = histogram["gate"]
-    judged = gate is not None and gate["label"] is not None
+    judged = gate is None or gate["label"] is not None  # without a gate nothing is called valid at all
     return "model itself, of the unedited face" + ("" if judged else ": 'valid' does not judge the label")
 
 

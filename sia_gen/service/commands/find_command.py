@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sia_gen.core.errors import RequestError
+from sia_gen.core.errors import RequestError, named_file
 from sia_gen.service.commands.options import AsJson, Device, Generator, Seed, names_of, print_json, resolve
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def find(
     device: Device = "auto",
 ) -> None:
     """Find a generator's attributes, and write them where audit and edit look for them."""
-    from sia_gen.attributes.load import FILE, load_attributes
+    from sia_gen.attributes.attribute_space import AttributeSpace
+    from sia_gen.attributes.load import FILE, fitting
     from sia_gen.attributes.ways.channels import by_channels
     from sia_gen.attributes.ways.scorer import by_scorer, in_units
     from sia_gen.attributes.ways.unlabelled import by_contrast, by_prompts, by_sefa
@@ -103,7 +104,9 @@ def find(
         else:
             if file is None:
                 raise RequestError("--by file wants --file, the attributes that somebody found; give it")
-            space = replace(load_attributes(file, of=source), generator=source.name, weights=weights_digest(source))
+            with named_file():
+                theirs = AttributeSpace.load(file)
+            space = replace(fitting(theirs, source), generator=source.name, weights=weights_digest(source))
         if scorer is not None and by not in (By.scorer, By.channels):
             space = in_units(source, space, _scorer(scorer, place), seed=seed, progress=progress)
     writable_folder(folder)
@@ -114,10 +117,17 @@ def find(
         )
     else:
         rows = [
-            {"name": a.name, "unit": a.unit, "low": a.low, "high": a.high, "up": a.positive, "leakage": a.leakage}
+            {
+                "name": a.name,
+                "unit": a.unit,
+                "low": a.low,
+                "high": a.high,
+                "up": a.positive,
+                "leakage": a.leakage if a.curve else "not measured",
+            }
             for a in space.attributes
         ]
-        show_entries(f"{len(space.names)} attributes in '{space.space}'", rows)
+        show_entries(f"{len(rows)} attribute{'' if len(rows) == 1 else 's'} in '{space.space}'", rows)
         print(f"\nWritten to {folder / FILE}")
 
 
