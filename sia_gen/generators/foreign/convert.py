@@ -44,9 +44,7 @@ def convert(checkpoint: str | Path, out: str | Path, name: str | None = None) ->
     """
     checkpoint, out = Path(checkpoint), Path(out)
     if not checkpoint.is_file():
-        raise RequestError(
-            f"'{checkpoint}' is no file; name a StyleGAN's checkpoint, NVIDIA's .pkl or rosinality's .pt"
-        )
+        raise RequestError(f"'{checkpoint}' is no file; name a StyleGAN's, NVIDIA's .pkl or rosinality's .pt")
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     name = re.sub(r"[^\w-]+", "-", name or out.resolve().name)
     made: Mapped
