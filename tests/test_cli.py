@@ -83,6 +83,7 @@ finally:
             "queries=30 is below 31, one pair a step; raise it or ask for fewer steps",
         ),
         (["audit", "--precision", "bf8"], "precision='bf8' should be 'no', 'bf16' or 'fp16'"),
+        (["edit", "--precision", "bf8"], "precision=bf8 is none of no, bf16, fp16; choose one of these"),
         (["audit", "--seed", "-1"], "seed=-1 is outside 0…2147483647; choose a number in that range"),
         (["edit", "--seed", "2147483648"], "seed=2147483648 is outside 0…2147483647; choose a number in that range"),
         (["serve", "--seed", "-1"], "seed=-1 is outside 0…2147483647; choose a number in that range"),
@@ -125,7 +126,7 @@ finally:
         (["train", "target"], "Missing option '--renders'; see 'sia-gen train target --help'"),
         (
             ["train", "generator", "--renders", "r", "--out", "o", "--precision", "fp8"],
-            "precision=fp8 is neither no nor bf16; choose one of these",
+            "precision=fp8 is none of no, bf16; choose one of these",
         ),
         (["train", "all", "--makehuman", "m", "--out", "o", "--faces", "9"], "faces=9 are too few to train on; give"),
         (
@@ -371,7 +372,7 @@ def test_what_an_encoding_lacks_ends_nothing(run, monkeypatch, capsys):
         (["--target", IS_RED, "--faces", "2"], "faces=2 is outside 8"),
         (["--target", IS_RED, "--rate", "nan"], "rate=nan is outside"),
         (["--target", IS_RED, "--epsilon", "x"], "epsilon=x is no number"),
-        (["--target", IS_RED, "--precision", "fp8"], "precision=fp8 is neither"),
+        (["--target", IS_RED, "--precision", "fp8"], "precision=fp8 is none of no, bf16;"),
         (["--target", IS_RED, "--label", "smile:0.5,0.7"], "needs 1"),
     ],
 )
@@ -390,7 +391,7 @@ def test_a_wrong_hardening_is_one_line(run, arguments, message):
         (["--data", "."], "'.' holds neither images in a folder for each class nor"),
         (["--data", ".", "--by", "focal"], "unknown remedy 'focal'"),
         (["--data", ".", "--faces", "0"], "faces=0 is outside 1"),
-        (["--data", ".", "--precision", "fp8"], "precision=fp8 is neither"),
+        (["--data", ".", "--precision", "fp8"], "precision=fp8 is none of no, bf16;"),
     ],
 )
 def test_a_wrong_rebalancing_is_one_line(run, arguments, message):

@@ -14,9 +14,10 @@ from torch import Tensor
 from sia_gen.attack.edit import edit
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
+from sia_gen.core.executors import Precision, autocast
 from sia_gen.core.files import shipped
 from sia_gen.core.images import from_bytes, to_bytes
-from sia_gen.generators.generator import Generator
+from sia_gen.generators.generator import Codes, Generator
 from sia_gen.generators.load import load_generator
 from sia_gen.targets.verifier import Verifier, load_verifier
 
@@ -61,19 +62,20 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Editor:
-    """A generator with its attributes, and the verifier where one is shipped."""
+    """A generator with its attributes, and the verifier where one is shipped; faces are drawn in ``precision``."""
 
     generator: Generator
     space: AttributeSpace
     verifier: Verifier | None
+    precision: Precision = "no"
 
     @torch.inference_mode()
     def change(self, seeds: Sequence[int], changes: Mapping[str, float]) -> Edits:
         """Each face before and after ``changes`` (in units); raises `RequestError` outside a safe range."""
         omega = self.space.omega(dict(changes)).expand(len(seeds), -1)  # [B, K]
         codes = self.generator.sample(seeds)
-        before = to_bytes(edit(self.generator, self.space, codes))
-        after = to_bytes(edit(self.generator, self.space, codes, omega))
+        before = self._drawn(self.space, codes)
+        after = self._drawn(self.space, codes, omega)
         return Edits(before, after, self._compare(before, after))
 
     @torch.inference_mode()
@@ -85,10 +87,15 @@ class Editor:
         asked = (low, low / 2, 0.0, high / 2, high)
         omega = torch.tensor(asked, device=space.directions.device)[:, None]  # [5, 1]
         codes = self.generator.sample([seed] * len(asked))
-        images = to_bytes(edit(self.generator, space, codes, omega))
+        images = self._drawn(space, codes, omega)
         factor = self._known().get(name)
         read = () if factor is None else tuple(self.verifier.read(from_bytes(images))[:, factor].tolist())
         return Sweep(asked, images, read)
+
+    def _drawn(self, space: AttributeSpace, codes: Codes, omega: Tensor | None = None) -> Tensor:
+        with autocast(codes.device, self.precision):
+            images = edit(self.generator, space, codes, omega)
+        return to_bytes(images.float())
 
     def _known(self) -> dict[str, int]:
         """The attributes that the verifier reads: name → place among its factors."""
@@ -108,8 +115,8 @@ class Editor:
         )
 
 
-def load_editor(name: str, device: str = "cpu") -> Editor:
+def load_editor(name: str, device: str = "cpu", precision: Precision = "no") -> Editor:
     """The editor of a generator, by the names that `load_generator` takes."""
     verifier = load_verifier(VERIFIER, device) if VERIFIER in shipped("verifier") else None
     made = load_generator(name, device)
-    return Editor(made, load_attributes(name, device, made), verifier)
+    return Editor(made, load_attributes(name, device, made), verifier, precision)

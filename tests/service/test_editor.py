@@ -1,5 +1,6 @@
 """B faces, F factors."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -32,6 +33,20 @@ def test_reads_a_change_back_in_units(editor):
 def test_a_face_does_not_depend_on_its_batch(editor):
     together, alone = editor.change([3, 4], {"redness": 10.0}), editor.change([4], {"redness": 10.0})
     assert torch.equal(together.after[1:], alone.after)
+
+
+def test_faces_are_drawn_in_another_precision(editor, monkeypatch):
+    seen, plain = [], type(editor.generator).render
+    monkeypatch.setattr(
+        type(editor.generator), "render",
+        lambda self, *given: seen.append(torch.is_autocast_enabled("cpu")) or plain(self, *given),
+    )  # fmt: skip
+    exact, half = (
+        editor.change([3], {"redness": 10.0}),
+        replace(editor, precision="bf16").change([3], {"redness": 10.0}),
+    )
+    assert seen == [False, False, True, True]
+    assert (half.after.int() - exact.after.int()).abs().max() <= 2
 
 
 def test_no_change_is_the_face_itself(editor):

@@ -144,4 +144,4 @@ def test_an_unknown_precision_is_named(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 2
-    assert capsys.readouterr().err == "precision=fp8 is neither no nor bf16; choose one of these\n"
+    assert capsys.readouterr().err == "precision=fp8 is none of no, bf16; choose one of these\n"

@@ -23,6 +23,7 @@ from sia_gen.service.commands.options import (
     print_json,
     radii_of,
     radius,
+    require_precision,
     resolve,
 )
 
@@ -276,7 +277,6 @@ def hardening(
     from sia_gen.hardening.bench import REGIMENS_MEASURED, Cells, hardening_suite
     from sia_gen.hardening.regimens import HardeningSettings
     from sia_gen.service.commands.bench_tables import show_hardening
-    from sia_gen.service.commands.recipe_commands import require_precision
     from sia_gen.service.commands.terminal import progress_bar
 
     require_precision(precision)

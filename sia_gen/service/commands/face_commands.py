@@ -34,6 +34,7 @@ from sia_gen.service.commands.options import (
     attack_of,
     names_of,
     print_json,
+    require_precision,
     resolve,
 )
 
@@ -96,6 +97,7 @@ def edit(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="attribute=+20: a change in the attribute's unit; repeatable.")
     ] = None,
+    precision: Precision = "no",
     out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("edit.png"),
     as_json: AsJson = False,
     seed: Seed = 0,
@@ -114,7 +116,8 @@ def edit(
     require_png(out)
     wanted = _wanted(seed, face, faces)
     omega = _omega(changes or [])
-    editor = load_editor(generator, resolve(device))
+    require_precision(precision, "fp16")
+    editor = load_editor(generator, resolve(device), precision)  # type: ignore[arg-type]
     with progress_bar(quiet=as_json) as progress:
         sheet = change_sheet(editor, wanted, omega) if omega else sweep_sheet(editor, wanted, progress)
     sheet.save(out)

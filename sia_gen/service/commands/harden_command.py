@@ -19,6 +19,7 @@ from sia_gen.service.commands.options import (
     Seed,
     names_of,
     print_json,
+    require_precision,
     resolve,
 )
 
@@ -64,7 +65,6 @@ def harden(
     from sia_gen.hardening.harden import harden as work
     from sia_gen.hardening.regimens import HardeningSettings
     from sia_gen.service.commands.options import radius
-    from sia_gen.service.commands.recipe_commands import require_precision
     from sia_gen.service.commands.terminal import progress_bar
     from sia_gen.training.processes import is_first
 
@@ -146,7 +146,6 @@ def rebalance(
     """Generate faces of the rare classes of a data set, and train a classifier with both."""
     from sia_gen.rebalancing.rebalance import rebalance as work
     from sia_gen.rebalancing.remedies import RebalancingSettings
-    from sia_gen.service.commands.recipe_commands import require_precision
     from sia_gen.service.commands.terminal import progress_bar
     from sia_gen.training.processes import is_first
 

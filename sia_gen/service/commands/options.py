@@ -68,6 +68,12 @@ def resolve(device: str) -> str:
     return str(resolve_device(device))
 
 
+def require_precision(precision: str, *more: str) -> None:
+    known = ("no", "bf16", *more)
+    if precision not in known:
+        raise RequestError(f"precision={precision} is none of {', '.join(known)}; choose one of these")
+
+
 def names_of(attributes: str | None) -> list[str] | None:
     """What ``--attributes`` lists, None where it is left out."""
     return None if attributes is None else [name.strip() for name in attributes.split(",")]

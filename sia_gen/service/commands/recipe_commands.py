@@ -13,7 +13,17 @@ from typing import Annotated, Any
 import typer
 
 from sia_gen.core.errors import RequestError
-from sia_gen.service.commands.options import AsJson, Device, Generator, MakeHuman, Seed, names_of, print_json, resolve
+from sia_gen.service.commands.options import (
+    AsJson,
+    Device,
+    Generator,
+    MakeHuman,
+    Seed,
+    names_of,
+    print_json,
+    require_precision,
+    resolve,
+)
 
 train = typer.Typer(help="The recipes that make the shipped weights.", no_args_is_help=True)
 
@@ -204,11 +214,6 @@ def everything(
         return train_everything(makehuman, out, faces=faces, jobs=jobs, **common)
 
     run_recipe(work, out, as_json, seed, device)
-
-
-def require_precision(precision: str) -> None:
-    if precision not in ("no", "bf16"):
-        raise RequestError(f"precision={precision} is neither no nor bf16; choose one of these")
 
 
 def _train(
