@@ -49,7 +49,7 @@ def test_with_none_nothing_is_called_valid(problem, tmp_path):
 def test_a_finished_run_is_asked_as_it_was(problem, mine, tmp_path, monkeypatch):
     folder = run(problem, tmp_path / "run", verifier=mine).folder
     for name, found in (("generator", problem.generator), ("target", problem.target), ("attributes", problem.space)):
-        monkeypatch.setattr(inputs, f"load_{name}", lambda name, device, found=found: found)
+        monkeypatch.setattr(inputs, f"load_{name}", lambda *given, found=found: found)
     asked = []
     monkeypatch.setattr(inputs, "followed", lambda target, device, by: asked.append(by) or target)
     inputs.FinishedAudit.load(folder).target()
