@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from sia_gen import cli
 from sia_gen.attributes.load import FILE
 from sia_gen.attributes.ways.unlabelled import by_sefa
 from sia_gen.core.errors import WorkError
+from sia_gen.core.files import pretrained_folder
 from sia_gen.generators.foreign.convert import convert
 from sia_gen.service.commands import terminal
 from tests.generators.stylegan2_reference import Generator as Reference
@@ -166,6 +168,21 @@ def test_a_damaged_file_that_is_named_is_one_line_and_status_2(run, tmp_path, mo
         path.write_bytes(whole)
     assert not {"new", "edit.png"} & {path.name for path in tmp_path.iterdir()}
     assert not [*tmp_path.glob("cache/converted/*")]
+
+
+@pytest.mark.parametrize("name", ["smile-classifier/model.safetensors", "verifier/config.json", "net.onnx"])
+def test_a_damaged_target_or_verifier_is_one_line_and_status_2(run, tmp_path, name):
+    kind, harmed = name.split("/")[0], tmp_path / name
+    if harmed.suffix == ".onnx":
+        harmed.write_bytes(b"\x08\x07")
+    else:
+        shutil.copytree(pretrained_folder() / kind, tmp_path / kind)
+        harmed.write_bytes(harmed.read_bytes()[:1000])
+    told = ["--target", f"./{kind}"] if kind != "verifier" else ["--verifier", "./verifier"]
+    status, out, err = run("audit", "--faces", "2", *told, "--out", "run")
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert kind in err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

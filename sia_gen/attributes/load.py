@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.core.errors import RequestError, named_file
@@ -25,7 +26,9 @@ def load_attributes(name: str | Path, device: str = "cpu", of: Generator | None 
     return space if of is None else fitting(space, of)
 
 
-def fitting(space: AttributeSpace, generator: Generator) -> AttributeSpace:
+def fitting(
+    space: AttributeSpace, generator: Generator, remedy: str = "find its own with 'sia-gen find'"
+) -> AttributeSpace:
     """The same attributes; raises `RequestError` where their shape, or the weights they were found in, are another's.
 
     Attributes that do not say what they were found in are taken by their shape alone.
@@ -35,26 +38,32 @@ def fitting(space: AttributeSpace, generator: Generator) -> AttributeSpace:
         known = ", ".join(f"{name} {list(shape)}" for name, shape in generator.edit_shapes.items())
         raise RequestError(
             f"the attributes of '{space.generator}' are of '{space.space}' {shape}, but '{generator.name}' has {known}"
-            "; find its own with 'sia-gen find'"
+            f"; {remedy}"
         )
     weights = weights_digest(generator)
     if None not in (space.weights, weights) and space.weights != weights:
         raise RequestError(
             f"the attributes of '{space.generator}' were found in weights {space.weights}, but those of "
-            f"'{generator.name}' are {weights}; find its own with 'sia-gen find'"
+            f"'{generator.name}' are {weights}; {remedy}"
         )
     return space
 
 
 def _found(name: str | Path, device: str) -> AttributeSpace:
-    with named_file():
-        if is_file(Path(name)) and Path(name).suffix not in CHECKPOINTS:
-            return AttributeSpace.load(name)
+    file = Path(name)
+    if not is_file(file) or file.suffix in CHECKPOINTS:
         place = place_of(name)
-        if isinstance(place, Path):
-            if not is_file(place / FILE):
-                raise RequestError(f"'{name}' has no {FILE}; find some with 'sia-gen find'")
-            return AttributeSpace.load(place / FILE)
+        if not isinstance(place, Path):
+            return _brought(name, place, device)
+        file = place / FILE
+        if not is_file(file):
+            raise RequestError(f"'{name}' has no {FILE}; find some with 'sia-gen find'")
+    with named_file():
+        return AttributeSpace.load(file)
+
+
+def _brought(name: str | Path, place: Any, device: str) -> AttributeSpace:
+    """What a ``module:callable`` returns has as its attributes."""
     attributes = getattr(build("generator", name, place, device), "attributes", None)
     if not isinstance(attributes, AttributeSpace):
         raise RequestError(f"'{name}' has no attribute space; give what it returns one as .attributes")

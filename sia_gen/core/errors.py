@@ -11,7 +11,7 @@ class RequestError(ValueError):
 
 
 class WorkError(RuntimeError):
-    """The request was right but the work failed (exit status 1): damaged weights, a target that returns NaN."""
+    """The request was right but the work failed (exit status 1): no network, a target that returns NaN."""
 
 
 class DamageError(RequestError, WorkError):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.errors import Cancelled, RequestError, WorkError
 from sia_gen.core.files import is_file
 from sia_gen.core.foreign import first_line
 
@@ -37,7 +37,7 @@ def fetch_public(repository: str, check: Callable[[Mapping[str, int]], None]) ->
     from huggingface_hub import HfApi, snapshot_download
 
     name, _, revision = repository.partition("@")
-    with _in_one_line(repository):
+    with _in_one_line(repository, "only models that all may see are fetched here"):
         found = HfApi(token=False).model_info(name, revision=revision or None, files_metadata=True, timeout=60)
         sizes = {file.rfilename: file.size or 0 for file in found.siblings or [] if OWN.fullmatch(file.rfilename)}
         check(sizes)
@@ -45,7 +45,7 @@ def fetch_public(repository: str, check: Callable[[Mapping[str, int]], None]) ->
 
 
 @contextmanager
-def _in_one_line(repository: str) -> Iterator[None]:
+def _in_one_line(repository: str, private: str = "if it is private, set HF_TOKEN") -> Iterator[None]:
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -55,18 +55,16 @@ def _in_one_line(repository: str) -> Iterator[None]:
 
     try:
         yield
-    except (RequestError, WorkError):  # of whoever looks at what would be fetched
+    except (RequestError, WorkError, Cancelled):  # of whoever looks at what would be fetched
         raise
     except HFValidationError as error:
         raise RequestError(f"'hf:{repository}' is not a hub id ({error}); write hf:owner/name") from None
     except GatedRepoError:
-        raise RequestError(f"'hf:{repository}' is shown to few; ask for it on its page, and set HF_TOKEN") from None
+        raise RequestError(f"'hf:{repository}' is shown to few; ask for it on its page; {private}") from None
     except RevisionNotFoundError:
         raise RequestError(f"'hf:{repository}' has no such revision; name one that its page lists") from None
     except RepositoryNotFoundError:
-        raise RequestError(
-            f"the hub shows no 'hf:{repository}'; mend the name or, if it is private, set HF_TOKEN"
-        ) from None
+        raise RequestError(f"the hub shows no 'hf:{repository}'; mend the name; {private}") from None
     except Exception as error:  # of the hub, of the disk and of whichever library speaks HTTP
         reason = first_line(error)
         raise WorkError(f"cannot fetch 'hf:{repository}' ({reason}); go online once, or give a local folder") from None

@@ -31,6 +31,7 @@ from sia_gen.rebalancing.tail_generator import read_as_told, tail_faces
 from sia_gen.rebalancing.tally import BEST, BEST_GENERATED, BEST_SIA, tally
 from sia_gen.studio.renders import SHIPPED, RenderSet, read_renders, shipped_renders
 from sia_gen.training.network import shrunk
+from sia_gen.training.processes import require_alone
 
 RESULT = "imbalance.json"
 ATTACK = SemanticImageAttack(steps=6)
@@ -119,6 +120,7 @@ def imbalance_suite(
     each label and sheets of generated faces; returns the content of the former: "rows", and their "table", see
     `tally`. Raises `RequestError` for a folder of another suite and for what does not exist.
     """
+    require_alone("bench imbalance")
     scale = scale or Scale()
     whole("seed", seed, 0, MAX_SEED - scale.seeds)
     require_place(out)

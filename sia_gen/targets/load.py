@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sia_gen.core.errors import RequestError
+from sia_gen.core.errors import RequestError, named_file
 from sia_gen.core.executors import resolve_device
 from sia_gen.core.files import is_file, read_config
 from sia_gen.core.locate import build, locate
@@ -31,7 +31,7 @@ def load_target(name: str | Path | nn.Module, device: torch.device | str = "cpu"
     that turns images ``[B, 3, H, W]`` in [0, 1] into logits; such a module may also be given itself. A name may go on
     with how the model is shown pictures, or between which classes it decides, see `asked_as`. A `ModuleTarget`
     without a name of its own takes that of the callable. Raises
-    `RequestError` that names what exists, `WorkError` on damaged files and for a callable that fails.
+    `RequestError` that names what exists, its `DamageError` on damaged files, `WorkError` for a callable that fails.
     """
     device = resolve_device(str(device))
     if isinstance(name, nn.Module):
@@ -46,16 +46,12 @@ def load_target(name: str | Path | nn.Module, device: torch.device | str = "cpu"
     if text.startswith(PREFIX):
         return load_cascade(text)
     if text.endswith(SUFFIX) and is_file(Path(text)):
-        return load_onnx(Path(text), Path(text).name, device)
+        with named_file():
+            return load_onnx(Path(text), Path(text).name, device)
     place = locate("target", name, "identity")
     if isinstance(place, Path):
-        shown = text if text.startswith("hf:") else place.name
-        config = read_config(place / "config.json") if is_file(place / "config.json") else {"sia_gen": {}}
-        if config.get("model_type") == "vitpose":
-            return load_keypoints(place, shown, device)
-        if config["sia_gen"].get("kind") == "identity":
-            return as_target(load_identity(place, device), shown)
-        return load_classifier(place, shown, device)
+        with named_file():
+            return _of_folder(place, text if text.startswith("hf:") else place.name, device)
     made = build("target", text, place, device)
     if isinstance(made, ModuleTarget) and made.name == UNNAMED:
         return replace(made, name=text)
@@ -66,6 +62,15 @@ def load_target(name: str | Path | nn.Module, device: torch.device | str = "cpu"
     raise RequestError(f"target '{text}' gave a {type(made).__name__}; return a target or a torch.nn.Module")
 
 
+def _of_folder(place: Path, shown: str, device: torch.device) -> Target:
+    config = read_config(place / "config.json") if is_file(place / "config.json") else {"sia_gen": {}}
+    if config.get("model_type") == "vitpose":
+        return load_keypoints(place, shown, device)
+    if config["sia_gen"].get("kind") == "identity":
+        return as_target(load_identity(place, device), shown)
+    return load_classifier(place, shown, device)
+
+
 def _in_form(text: str, device: torch.device) -> Target:
     """A target whose name says how it is shown pictures."""
     name, form, classes = parted(text)
@@ -73,7 +78,8 @@ def _in_form(text: str, device: torch.device) -> Target:
         place = locate("target", name)
         if not isinstance(place, Path):
             raise RequestError(f"'{name}' is no folder of a CLIP or SigLIP model, which take classes; leave them out")
-        target: Target = load_zero_shot(place, text, classes, device)
+        with named_file():
+            target: Target = load_zero_shot(place, text, classes, device)
     else:
         target = load_target(name, device)
     return target if form is None else Adapted.of(target, form, text)

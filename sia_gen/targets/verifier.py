@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sia_gen.core.errors import RequestError, WorkError
+from sia_gen.core.errors import RequestError, WorkError, named_file
 from sia_gen.core.executors import resolve_device
 from sia_gen.core.images import Images
 from sia_gen.core.locate import locate
@@ -100,7 +100,8 @@ def load_verifier(name: str | Path = "verifier", device: torch.device | str = "c
     if not isinstance(place, Path):
         raise RequestError(f"verifier '{name}' must be a model folder; see 'sia-gen train verifier'")
     device = resolve_device(str(device))
-    model = load_image_model(place, device)
+    with named_file():
+        model = load_image_model(place, device)
     extra = model.config["sia_gen"]
     if extra.get("kind") != "verifier":
         raise RequestError(f"'{name}' is no verifier; train one with 'sia-gen train verifier'")

@@ -24,7 +24,7 @@ from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import resolve_device
 from sia_gen.core.files import read_json
 
-PATIENCE = timedelta(days=2)  # of processes that wait while one draws faces or audits
+PATIENCE = timedelta(days=2)  # of processes that wait for one another, also while one of them draws or audits
 TRAINING = "training.json"  # settings and figures of a training, in its folder
 
 

@@ -109,6 +109,12 @@ def test_an_audit_that_was_given_some_of_the_attributes_is_found_again(problem, 
     export(part.folder, tmp_path / "data")
     assert set(rows_of(tmp_path / "data")["arm"]) <= {UNEDITED, "semantic", *some.names}
     assert inputs.FinishedAudit.load(part.folder).asked.names == some.names
+    config = json.loads((part.folder / "config.json").read_text())
+    assert config.pop("given") == some.names
+    (part.folder / "config.json").write_text(json.dumps(config))  # as a run of before says it
+    (part.folder / "report.html").unlink()
+    again = audit(problem.generator, problem.target, some, faces=4, attack=attack, out=part.folder)
+    assert again.histogram == part.histogram
     assert inputs.FinishedAudit.load(report.folder).audited.names == problem.space.names
 
 

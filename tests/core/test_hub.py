@@ -94,9 +94,9 @@ def test_a_revision_is_asked_for(monkeypatch, tmp_path):
         (
             RepositoryNotFoundError,
             RequestError,
-            "the hub shows no 'hf:me/mine'; mend the name or, if it is private, set",
+            "the hub shows no 'hf:me/mine'; mend the name; {}",
         ),
-        (GatedRepoError, RequestError, "'hf:me/mine' is shown to few; ask for it on its page, and set HF_TOKEN"),
+        (GatedRepoError, RequestError, "'hf:me/mine' is shown to few; ask for it on its page; {}"),
         (RevisionNotFoundError, RequestError, "'hf:me/mine' has no such revision; name one that its page lists"),
         (HfHubHTTPError, WorkError, r"cannot fetch 'hf:me/mine' \(said\); go online once, or give a local folder"),
         (type("ConnectError", (Exception,), {}), WorkError, r"cannot fetch 'hf:me/mine' \(said\); go online once"),
@@ -111,6 +111,7 @@ def test_what_cannot_be_had_of_the_hub_is_one_line(monkeypatch, kind, raised, me
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", refuse)
-    for get in (lambda: fetch("me/mine"), lambda: fetch_public("me/mine", dict)):
-        with pytest.raises(raised, match=f"^{message}"):
+    ours, visitors = "if it is private, set HF_TOKEN", "only models that all may see are fetched here"
+    for get, private in ((lambda: fetch("me/mine"), ours), (lambda: fetch_public("me/mine", dict), visitors)):
+        with pytest.raises(raised, match=f"^{message.format(private)}"):
             get()

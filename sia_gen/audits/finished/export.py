@@ -21,7 +21,7 @@ from sia_gen.audits.finished.inputs import FinishedAudit
 from sia_gen.audits.run.results import UNEDITED, as_sampled_in, read_results, together
 from sia_gen.audits.run.run_folder import MADE_OF
 from sia_gen.core.errors import RequestError
-from sia_gen.core.executors import Progress
+from sia_gen.core.executors import Progress, autocast
 from sia_gen.core.files import HALF_WRITTEN, atomic, require_place, shipped, slug, writable_folder
 from sia_gen.core.images import to_bytes, to_pil
 
@@ -96,7 +96,7 @@ def export(
     whole = [arm for arm in together(settings) if arm == "semantic"]
     arms = [*whole, *(space.names if alone or not whole else [])]
     rows = _rows(report, arms, space.names, valid, as_sampled_in(settings))
-    done = 0
+    done, precision = 0, settings["attack"]["precision"]
     for part in np.array_split(np.arange(len(rows)), max(1, -(-len(rows) // BATCH))):
         chosen = [rows[index] for index in part]
         if not chosen:
@@ -104,7 +104,9 @@ def export(
         omega = torch.tensor([[row[f"omega_{name}"] for name in space.names] for row in chosen])
         with torch.inference_mode():
             codes = source.sample([row["face"] for row in chosen])
-            faces = to_bytes(edit(source, space, codes, omega.to(codes.device)).float()).cpu()
+            with autocast(codes.device, precision):
+                images = edit(source, space, codes, omega.to(codes.device))
+            faces = to_bytes(images.float()).cpu()
         for row, face in zip(chosen, faces, strict=True):
             to_pil(face).save(pictures / Path(row["file_name"]).name)
         done += len(chosen)

@@ -11,7 +11,7 @@ from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import load_attributes
 from sia_gen.audits.evidence.reference import VERIFIER, followed
 from sia_gen.audits.finished.audit_report import AuditReport, finished_settings
-from sia_gen.audits.run.run_folder import MADE_OF, fingerprint, probe, require_same_weights
+from sia_gen.audits.run.run_folder import GIVEN, MADE_OF, fingerprint, probe, require_same_weights
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import resolve_device
 from sia_gen.core.seeds import face_seeds
@@ -45,11 +45,11 @@ class FinishedAudit:
         named = generator or settings[MADE_OF]["generator"] or settings["generator"]
         source = load_generator(named, device)
         known = load_attributes(named, str(resolve_device(device)), source)
-        known = known.select(settings.get("given", known.names))
+        known = known.select(settings.get(GIVEN, known.names))
         audited = known.select(settings["attributes"])
         if fingerprint(known, audited) != settings["edits"]:
             raise RequestError(f"the attributes of '{named}' have changed since '{run}' was made; audit again")
-        asked = known if "given" in settings else settings["attributes"]
+        asked = known if GIVEN in settings else settings["attributes"]
         return cls(report, settings, source, audited, asked)
 
     def target(self, name: str | Path | None = None, device: str = "cpu") -> Target:

@@ -27,6 +27,7 @@ from sia_gen.generators.load import load_generator
 from sia_gen.studio.renders import SHIPPED, RenderSet, read_renders, shipped_renders, write_renders
 from sia_gen.training.network import shrunk
 from sia_gen.training.planted import PLANT, SIDE, Case, cases, train_case
+from sia_gen.training.processes import require_alone
 
 FRESH = "renders"  # those made in the suite's folder
 RENDERED = 5000  # fresh renders, as many as are shipped
@@ -76,6 +77,7 @@ def planted_suite(
     """
     if renders is not None and makehuman is not None:
         raise RequestError(f"renders='{renders}' and makehuman='{makehuman}' both say what to train on; give one")
+    require_alone("bench planted")
     planned = cases(models)
     highest = MAX_SEED - 2 * FAR - 2 * models  # so that the last audit has a seed of its own
     if not 0 <= seed <= highest:

@@ -20,7 +20,7 @@ from sia_gen.audits.evidence.rendered import Rendered, taught
 from sia_gen.audits.evidence.witness import Witness
 from sia_gen.audits.run.pairs import Pair, arm_of, checked
 from sia_gen.audits.run.results import ARMS, CONTROL, UNEDITED, is_control
-from sia_gen.audits.run.run_folder import fingerprint
+from sia_gen.audits.run.run_folder import GIVEN, fingerprint
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import resolve_device
 from sia_gen.core.locate import lasting
@@ -132,7 +132,7 @@ def resolve(
         "confirmed_by": None if rendered is None else f"studio, mesh {rendered.mesh}",
         "pairs": [arm_of(pair) for pair in pairs],
         **({"quick": True} if quick else {}),
-        **({"given": known.names} if isinstance(attributes, AttributeSpace) else {}),
+        **({GIVEN: known.names} if isinstance(attributes, AttributeSpace) else {}),
         **witness.settings(),
         "edits": fingerprint(known, audited),
     }

