@@ -24,8 +24,9 @@ ATTACKED = ("sia-semantic", "sia-joint", BEST_SIA)
 
 
 def tally(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each label, ratio and remedy: the measures' means, "interval" of balanced accuracy, "gain": which share of
-    what the oracle gains over plain, "above_without" and "above_generated": see `difference`; "runs", "seconds"."""
+    """For each label, ratio and remedy: the measures' means, "interval" of balanced accuracy, "each": that of each
+    attribute that the classes are cut from, "gain": which share of what the oracle gains over plain, "above_without"
+    and "above_generated": see `difference`; "runs", "seconds"."""
     found = []
     cases = dict.fromkeys((row["label"], row["ratio"]) for row in rows)
     for label, ratio in cases:
@@ -49,6 +50,8 @@ def tally(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             entry["above_without"] = difference(some, by[rival]) if attacked and rival else None
             entry["above_generated"] = difference(some, by[beside]) if attacked and beside in by else None
             entry["rival"] = rival
+            several = [row.get("each", {}) for row in some]
+            entry["each"] = {part: round(float(np.mean([row[part] for row in several])), 4) for part in several[0]}
             found.append(entry)
     return found
 

@@ -279,6 +279,13 @@ def test_what_is_printed_says_how_rows_were_chosen_and_what_renders_give(capsys)
     assert "25.0% refused as one person twice; 98% of the first 8" in printed
     show_imbalance({"table": table, "faces": [], "settings": {}})
     assert "learning rates" not in capsys.readouterr().out
+    two = [
+        row("plain", ["11", "00"], seed=seed) | {"each": {"glasses": 0.5 + seed / 5, "smile": 0.75}} for seed in (0, 1)
+    ]
+    show_imbalance({"table": tally(two), "faces": [], "settings": {}})
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "balanced 95 % glasses smile worst" in printed
+    assert "60.0% 75.0%" in printed
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

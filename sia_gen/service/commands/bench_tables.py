@@ -167,15 +167,28 @@ def show_imbalance(content: Mapping[str, Any]) -> None:
     """Print what every remedy reached, best first, a table for each label and ratio."""
     for label, ratio in dict.fromkeys((row["label"], row["ratio"]) for row in content["table"]):
         rows = [row for row in content["table"] if (row["label"], row["ratio"]) == (label, ratio)]
+        each = [*rows[0]["each"]] if len(rows[0]["each"]) > 1 else []  # of several labels
         show_table(
             f"{label}, 1 : {ratio}, {rows[0]['runs']} runs; measures on balanced held-out renders"
             + ("; each row at the best of three learning rates" if content["settings"].get("rates") else ""),
-            ["remedy", ">balanced", ">95 %", ">worst", ">F1", ">ECE", ">AUROC", ">of oracle", ">s"],
+            [
+                "remedy",
+                ">balanced",
+                ">95 %",
+                *(f">{name}" for name in each),
+                ">worst",
+                ">F1",
+                ">ECE",
+                ">AUROC",
+                ">of oracle",
+                ">s",
+            ],
             [
                 [
                     row["remedy"],
                     f"{row['balanced']:.1%}",
                     "{:.1%}–{:.1%}".format(*row["interval"]),
+                    *(f"{row['each'][name]:.1%}" for name in each),
                     f"{row['worst']:.0%}",
                     f"{row['f1']:.3f}",
                     f"{row['ece']:.3f}",
