@@ -26,6 +26,18 @@ def load_attributes(name: str | Path, device: str = "cpu", of: Generator | None 
     return space if of is None else fitting(space, of)
 
 
+def known_attributes(
+    named: str | Path | Generator, source: Generator, given: object, device: str = "cpu"
+) -> AttributeSpace:
+    """What is ``given``, if that is a space, else all attributes of the generator, which ``source`` is, by its name.
+
+    Raises as `load_attributes` does.
+    """
+    if isinstance(given, AttributeSpace):
+        return fitting(given, source)
+    return load_attributes(source.name if isinstance(named, Generator) else named, device, source)
+
+
 def fitting(
     space: AttributeSpace, generator: Generator, remedy: str = "find its own with 'sia-gen find'"
 ) -> AttributeSpace:
@@ -40,8 +52,8 @@ def fitting(
             f"the attributes of '{space.generator}' are of '{space.space}' {shape}, but '{generator.name}' has {known}"
             f"; {remedy}"
         )
-    weights = weights_digest(generator)
-    if None not in (space.weights, weights) and space.weights != weights:
+    weights = None if space.weights is None else weights_digest(generator)
+    if weights is not None and space.weights != weights:
         raise RequestError(
             f"the attributes of '{space.generator}' were found in weights {space.weights}, but those of "
             f"'{generator.name}' are {weights}; {remedy}"

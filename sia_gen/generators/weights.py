@@ -17,9 +17,8 @@ def weights_digest(generator: Generator) -> str | None:
     """A digest of a generator's weights, None where it shows none.
 
     A converted one has that of its checkpoint. Of others each weight's name, shape and some of its numbers count, these
-    as float16, so that a copy
-    that is stored so has the same. What is no module, and what is brought over part by part, shows
-    no weights.
+    as float16, so that a copy that is stored so has the same. What is no module, and what is brought over part by part,
+    shows no weights.
     """
     if isinstance(generator, Mapped) and generator.config.source and "sha256" in generator.config.source:
         return str(generator.config.source["sha256"])[:16]

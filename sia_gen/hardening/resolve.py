@@ -11,7 +11,7 @@ import torch
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.attributes.load import fitting, load_attributes
+from sia_gen.attributes.load import known_attributes
 from sia_gen.audits.evidence.reference import VERIFIER, unfollowed
 from sia_gen.audits.finished.inputs import FinishedAudit
 from sia_gen.audits.run.run_folder import MADE_OF
@@ -142,7 +142,7 @@ def _faces_of(
 ) -> tuple[Generator, AttributeSpace]:
     named = generator or GENERATOR
     source = named if isinstance(named, Generator) else load_generator(named, device)
-    if isinstance(attributes, AttributeSpace):
-        return source, fitting(attributes, source)
-    space = load_attributes(source.name if isinstance(named, Generator) else named, device, source)
-    return source, space if attributes is None else space.select(attributes)
+    space = known_attributes(named, source, attributes, device)
+    if attributes is None or isinstance(attributes, AttributeSpace):
+        return source, space
+    return source, space.select(attributes)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.attributes.load import fitting, load_attributes
+from sia_gen.attributes.load import known_attributes
 from sia_gen.audits.evidence.rendered import class_of
 from sia_gen.audits.evidence.validity import identity_for
 from sia_gen.core.errors import RequestError
@@ -117,8 +117,7 @@ def rebalance(
     if target is None and chosen.added != "generated":
         raise RequestError(f"by={by} makes faces hard for a model, but there is none; name one with --target")
     source = generator if isinstance(generator, Generator) else load_generator(generator, device)
-    named = source.name if isinstance(generator, Generator) else generator
-    space = fitting(attributes or load_attributes(named, device), source)
+    space = known_attributes(generator, source, attributes, device)
     attribute, cuts = parted(label)
     verified = reader(attribute, space, source, place)
     model = None

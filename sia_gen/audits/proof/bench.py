@@ -10,7 +10,7 @@ import numpy as np
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.attributes.load import fitting, load_attributes
+from sia_gen.attributes.load import known_attributes
 from sia_gen.audits.diagnose import audit
 from sia_gen.audits.evidence.statistics import CONFIDENCE, ROUNDING, wilson
 from sia_gen.audits.finished.audit_report import AuditReport
@@ -87,10 +87,8 @@ def planted_suite(
     face_seeds(seed, faces)  # every fault of the request shows before anything is trained
     require_place(out)
     source = generator if isinstance(generator, Generator) else load_generator(generator, device)
-    if isinstance(attributes, AttributeSpace):
-        space = fitting(attributes, source)
-    else:
-        space = load_attributes(source.name if isinstance(generator, Generator) else generator, device, source)
+    space = known_attributes(generator, source, attributes, device)
+    if not isinstance(attributes, AttributeSpace):
         space = space.select([name for name in ATTRIBUTES if name in space.names] if attributes is None else attributes)
     settings: dict[str, Any] = {"faces": faces, "steps": steps, "seed": seed, "attributes": space.names}
     settings |= {"generator": source.name, "edits": fingerprint(space), "plant": PLANT, "format": FORMAT, "rule": RULE}

@@ -12,7 +12,7 @@ from torch import nn
 
 from sia_gen.attack.sia import SINGLE_STEPS, SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
-from sia_gen.attributes.load import fitting, load_attributes
+from sia_gen.attributes.load import known_attributes
 from sia_gen.audits.evidence.checks import in_training_mode
 from sia_gen.audits.evidence.control import EACH
 from sia_gen.audits.evidence.reference import NONE, VERIFIER, require_told
@@ -158,11 +158,10 @@ def _spaces(
     device: torch.device,
 ) -> tuple[AttributeSpace, AttributeSpace]:
     """All attributes that are known of the generator, which ``source`` is, and those that are asked for."""
-    if isinstance(attributes, AttributeSpace):
-        known = fitting(attributes, source).to(device)
+    known = known_attributes(generator, source, attributes, str(device)).to(device)
+    if attributes is None or isinstance(attributes, AttributeSpace):
         return known, known
-    known = load_attributes(source.name if isinstance(generator, Generator) else generator, str(device), source)
-    return known, known if attributes is None else known.select(attributes)
+    return known, known.select(attributes)
 
 
 def _confirmer(

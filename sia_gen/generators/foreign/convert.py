@@ -21,7 +21,7 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
-from sia_gen.core.errors import DamageError, RequestError, WorkError
+from sia_gen.core.errors import RequestError, WorkError, named_file
 from sia_gen.core.files import is_file, writable_folder
 from sia_gen.core.foreign import first_line
 from sia_gen.generators.foreign.mapped import Mapped
@@ -48,17 +48,16 @@ def convert(checkpoint: str | Path, out: str | Path, name: str | None = None) ->
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     name = re.sub(r"[^\w-]+", "-", name or out.resolve().name)
     made: Mapped
-    try:
-        if saved_by_torch(checkpoint):
-            made = of_rosinality(read_pt(checkpoint), name, {"sha256": digest, "licence": UNKNOWN})
-        else:
-            made = of_nvidia(read_pickle(checkpoint)["G_ema"], name, {"sha256": digest, "licence": NVIDIA})
-    except RequestError:
-        raise
-    except WorkError as error:
-        raise DamageError(str(error)) from None
-    except (LookupError, AttributeError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise DamageError(f"'{checkpoint}' is damaged ({first_line(error)}); fetch it again") from None
+    with named_file():
+        try:
+            if saved_by_torch(checkpoint):
+                made = of_rosinality(read_pt(checkpoint), name, {"sha256": digest, "licence": UNKNOWN})
+            else:
+                made = of_nvidia(read_pickle(checkpoint)["G_ema"], name, {"sha256": digest, "licence": NVIDIA})
+        except (RequestError, WorkError):
+            raise
+        except (LookupError, AttributeError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+            raise WorkError(f"'{checkpoint}' is damaged ({first_line(error)}); fetch it again") from None
     folder = writable_folder(out)
     if any(folder.iterdir()):
         raise RequestError(f"'{folder}' is not empty; choose another folder")
