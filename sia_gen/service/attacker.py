@@ -77,6 +77,8 @@ class Attacker:
     ) -> Attacked:
         """Attack each face, beginning at the worst point of one attribute alone, so that together they never do less.
 
+        An attack that stops at the first failure begins at the face, as it seeks the nearest one, not the worst.
+
         ``attributes`` are names, by default all but the one that the target predicts.
         """
         space = self.space if attributes is None else self.known.select(attributes)
@@ -85,7 +87,7 @@ class Attacker:
         rendered, reference = as_sampled(self.generator, space, codes, self.witness.verified, attack.precision)
         attack = attack.suited(target)
         start, queries = None, torch.zeros(len(seeds), dtype=torch.int64)
-        if attack.box > 0:
+        if attack.box > 0 and attack.stop == "never":
             start, queries = self._alone(attack, space, seeds, codes, rendered, reference, progress)
         result = attack(
             self.generator, space, target, codes, reference,

@@ -120,6 +120,17 @@ def test_stops_at_the_first_success_and_reports_it():
     torch.testing.assert_close(spent.omega_needed, stopped.omega_needed)
 
 
+def test_a_gentle_attack_ends_nearer_to_the_face():
+    problem = linear_problem()
+    attack = SemanticImageAttack(steps=10, budget=10.0, epsilon=0.01)
+    worst, nearest = run(problem, attack), run(problem, attack.gentle())
+    assert nearest.success.sum() >= 3
+    assert (worst.success >= nearest.success).all()
+    found = nearest.success
+    assert (nearest.omega[found].norm(dim=1) < worst.omega[found].norm(dim=1)).all()
+    assert (nearest.queries[found] < worst.queries[found]).all()
+
+
 def test_faces_that_fail_unedited_are_not_attacked():
     problem = linear_problem()
     own = run(problem, SemanticImageAttack()).reference

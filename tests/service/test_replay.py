@@ -57,6 +57,16 @@ def test_an_attack_ends_as_that_of_several_faces_does(models):
     assert torch.equal(together.queries[1:], alone.queries)
 
 
+def test_a_gentle_attack_starts_at_the_face(models):
+    attacker, attack = models.attacker(COLOURS, IS_RED), SemanticImageAttack(budget=3.0)
+    gentle = attacker.attack([3, 4], None, attack.gentle())
+    assert torch.equal(gentle.queries, gentle.result.queries)
+    worst = attacker.attack([3, 4], None, attack)
+    assert (worst.queries > worst.result.queries).all()
+    asked = AttackRequest(generator=COLOURS, target=IS_RED, face=4, gentle=True)
+    assert asked.run(models, None, lambda done, total, what: None).queries <= 1 + asked.steps
+
+
 def test_reads_what_it_wrote(shown, tmp_path):
     shown.save(tmp_path)
     again = Replay.load(tmp_path)

@@ -194,7 +194,7 @@ def test_a_trial_is_told_of_and_can_be_stopped(tab, tmp_path, monkeypatch):
         with gr.Blocks():
             if tab == "attack":
                 panel = AttackPanel({COLOURS: ["redness"]}, offer, Models(), jobs)
-                events = panel.attack(COLOURS, OWN, 4, ["redness"], 1, 0, 2, visitor)
+                events = panel.attack(COLOURS, OWN, 4, ["redness"], 1, 0, 2, False, visitor)
             elif tab == "audit":
                 panel = AuditPanel({COLOURS: ["redness"]}, offer, store, jobs, Models())
                 events = panel.audit(COLOURS, OWN, ["redness"], 2, 0, 2, 1, 0, True, visitor)

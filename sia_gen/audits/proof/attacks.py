@@ -153,7 +153,10 @@ def _baseline(
 
 
 def _ours(judge: Judge, ablations: bool) -> list[tuple[str, str, Callable[[], AttackResult | Tensor]]]:
-    """This attack's rows: each starts, as in an audit, at the worst point of one attribute alone."""
+    """This attack's rows: each starts, as in an audit, at the worst point of one attribute alone.
+
+    The gentle ones start at the face, see `SemanticImageAttack.gentle`.
+    """
     attack, space = judge.request.attack, judge.request.audited
     known: dict[str, Tensor] = {}
 
@@ -179,6 +182,8 @@ def _ours(judge: Judge, ablations: bool) -> list[tuple[str, str, Callable[[], At
         ("pixels (ours, box 0)", "pixels", lambda: judge.run(replace(attack, box=0.0))),
         ("semantic", "attributes", of(replace(attack, epsilon=0.0))),
         ("joint", "both", of(attack)),
+        ("semantic, gentle", "attributes", lambda: judge.run(replace(attack, epsilon=0.0).gentle())),
+        ("joint, gentle", "both", lambda: judge.run(attack.gentle())),
     ]
     if ablations:
         rows += [

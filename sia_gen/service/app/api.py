@@ -87,17 +87,20 @@ class Api:
         budget: float = 1.0,
         epsilon: float = 1.0,
         steps: int = 10,
+        gentle: bool = False,
     ) -> dict:
         """Attack one synthetic face: move its attributes, and add a pixel residual, so that the target model fails.
 
         face is its number from 0; attributes are names (see /attributes), all by default; budget is how far they may go
-        together (1: one at an end of its range); epsilon is the residual in 8-bit steps. Gives whether the target
-        failed, whether the picture is valid and whether an independent render confirms it, every step's probabilities,
-        loss and changes in units, and four pictures: before, semantic, adversarial, residual.
+        together (1: one at an end of its range); epsilon is the residual in 8-bit steps; a gentle attack takes small
+        steps to the first failure, which is more often valid, instead of seeking the worst one. Gives whether the
+        target failed, whether the picture is valid and whether an independent render confirms it, every step's
+        probabilities, loss and changes in units, and four pictures: before, semantic, adversarial, residual.
         """
         asked = AttackRequest(
             generator=self.offered.generator(generator), target=self.offered.known(target), face=face,
-            attributes=_names(attributes), budget=budget, epsilon=epsilon, steps=steps, seed=self.seed,
+            attributes=_names(attributes), budget=budget, epsilon=epsilon, steps=steps, gentle=gentle,
+            seed=self.seed,
         )  # fmt: skip
         work = partial(asked.run, self.models, None, find=self.offered.target)
         shown = self.jobs.start(uuid4().hex, work, "attack").result()

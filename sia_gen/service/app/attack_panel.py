@@ -75,6 +75,9 @@ class AttackPanel:
                 self.epsilon = gr.Slider(
                     0, MAX_EPSILON, 1, step=0.5, label="Residual ε", info="8-bit steps (1/255) per pixel; 0: none"
                 )
+                self.gentle = gr.Checkbox(
+                    False, label="Gentle", info="Small steps to the first failure: more often valid than the worst one"
+                )
                 with gr.Row():
                     self.start = gr.Button("Attack", variant="primary", size="md", min_width=120)
                     self.stop = gr.Button("Stop", variant="stop", interactive=False, size="md", min_width=80)
@@ -101,7 +104,7 @@ class AttackPanel:
                 self.result = gr.HTML(page(first) if first else NOTHING, elem_id="attack", container=False)
                 examples = self._examples(targets)
         inputs = [
-            self.generator, self.target, self.face, self.chosen, self.budget, self.epsilon, self.steps
+            self.generator, self.target, self.face, self.chosen, self.budget, self.epsilon, self.steps, self.gentle
         ]  # fmt: skip
         outputs = [self.status, self.start, self.stop, self.result, self.download]
         told = {
@@ -112,7 +115,7 @@ class AttackPanel:
         another.click(next_face, self.face, self.face, **QUIET).then(**told)
         anyone.click(any_face, None, self.face, **QUIET).then(**told)
         for button, values in examples.items():
-            settings = [self.target, self.face, self.chosen, self.budget, self.epsilon, self.steps]
+            settings = [self.target, self.face, self.chosen, self.budget, self.epsilon, self.steps, self.gentle]
             button.click(partial(self._set, values), self.generator, settings, **QUIET).then(**told)
         self.stop.click(self.halt, None, None, queue=False, **QUIET)
         self.generator.change(self._offer, self.generator, self.chosen, **QUIET)
@@ -135,8 +138,8 @@ class AttackPanel:
     def _set(self, values: Mapping[str, Any], generator: str) -> list[Any]:
         """What an example sets, in the order of its outputs."""
         names = known(self.models, self.offer, generator)
-        plain = {"attributes": names, "budget": 1, "epsilon": 1, "steps": 10} | values
-        return [plain[name] for name in ("target", "face", "attributes", "budget", "epsilon", "steps")]
+        plain = {"attributes": names, "budget": 1, "epsilon": 1, "steps": 10, "gentle": False} | values
+        return [plain[name] for name in ("target", "face", "attributes", "budget", "epsilon", "steps", "gentle")]
 
     def _offer(self, generator: str) -> gr.CheckboxGroup:
         names = known(self.models, self.offer, generator)
@@ -151,6 +154,7 @@ class AttackPanel:
         budget: float,
         epsilon: float,
         steps: int,
+        gentle: bool,
         visitor: gr.Request,
     ) -> Iterator[dict[gr.components.Component, Any]]:
         """Attack, showing each step as it comes; the last value is the result."""
@@ -164,6 +168,7 @@ class AttackPanel:
                 budget=budget,
                 epsilon=epsilon,
                 steps=steps,
+                gentle=gentle,
                 seed=self.seed,
             )
             work = partial(asked.run, self.models, live.append, find=self.offer.target)

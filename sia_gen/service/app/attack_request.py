@@ -28,7 +28,8 @@ MAX_BUDGET = 5.0  # half ranges: about as far as all attributes at once
 class AttackRequest:
     """``epsilon`` is in 8-bit steps; a value out of range raises a `RequestError` that names it.
 
-    ``attributes`` are names, by default all; the one that the target predicts is left out.
+    ``attributes`` are names, by default all; the one that the target predicts is left out. ``gentle``: see
+    `SemanticImageAttack.gentle`.
     """
 
     generator: str = "faces-stylegan2"
@@ -38,6 +39,7 @@ class AttackRequest:
     budget: float = Field(1.0, gt=0, le=MAX_BUDGET)
     epsilon: float = Field(1.0, ge=0, le=MAX_EPSILON)
     steps: int = Field(10, ge=1, le=MAX_STEPS)
+    gentle: bool = False
     seed: int = Field(0, ge=0, le=MAX_SEED)
 
     def __post_init__(self) -> None:
@@ -61,6 +63,7 @@ class AttackRequest:
         attacker = models.attacker(self.generator, self.target)
         names = attacker.space.names if self.attributes is None else require_attributes(attacker, self.attributes)
         attack = SemanticImageAttack(steps=self.steps, budget=self.budget, epsilon=self.epsilon / 255)
+        attack = attack.gentle() if self.gentle else attack
         seed = face_seeds(self.seed, self.face + 1)[-1]
         return replay(attacker, self.face, seed, names, attack, show, progress)
 

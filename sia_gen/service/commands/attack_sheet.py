@@ -33,7 +33,8 @@ def attack_sheet(
 ) -> Sheet:
     """Attack ``faces`` (number → seed), each held against the same reference as in an audit.
 
-    As there, it begins at the worst point of one attribute alone, so that together they never do less.
+    As there, it begins at the worst point of one attribute alone, so that together they never do less; a gentle one at
+    the face.
     ``attributes`` are names, by default all but the one that the target predicts. ``replays`` is a folder for the steps
     of each face, see `Replay.save`.
     """

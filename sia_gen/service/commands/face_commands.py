@@ -57,6 +57,9 @@ def attack(
     box: Box = 1.0,
     budget: Budget = 1.0,
     epsilon: Epsilon = "1/255",
+    gentle: Annotated[
+        bool, typer.Option("--gentle", help="From the face in small steps to its first failure, not to its worst one.")
+    ] = False,
     queries: Queries = None,
     precision: Precision = "no",
     size: Size = None,
@@ -77,7 +80,7 @@ def attack(
 
     require_png(out)
     wanted = _wanted(seed, face, faces)
-    settings = attack_of(steps, box, budget, epsilon, queries, precision)
+    settings = attack_of(steps, box, budget, epsilon, queries, precision, gentle)
     shown = {"size": size, "channels": channels, "input_range": input_range, "crop": crop, "classes": classes}
     target = asked_as(target, **shown)
     with progress_bar(quiet=as_json) as progress:

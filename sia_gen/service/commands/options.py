@@ -100,7 +100,7 @@ def radii_of(radii: str) -> tuple[float, ...]:
 
 
 def attack_of(
-    steps: int, box: float, budget: float, epsilon: str, queries: int | None, precision: str
+    steps: int, box: float, budget: float, epsilon: str, queries: int | None, precision: str, gentle: bool = False
 ) -> SemanticImageAttack:
     """The attack that these options ask for; raises `RequestError` for values that are none."""
     from sia_gen.attack.sia import SemanticImageAttack
@@ -112,4 +112,5 @@ def attack_of(
         epsilon=radius(epsilon),
         precision=precision,  # type: ignore[arg-type]
     )
+    attack = attack.gentle() if gentle else attack
     return attack if queries is None else attack.within(queries)
