@@ -34,7 +34,7 @@ from sia_gen.training.network import shrunk
 from sia_gen.training.processes import require_alone
 
 RESULT = "imbalance.json"
-ATTACK = SemanticImageAttack(steps=6)
+ATTACK = SemanticImageAttack(steps=6).gentle()
 ALONE = [name for name, row in REMEDIES.items() if row.added == "no" and row.after == "no"]
 AFTER = [name for name, row in REMEDIES.items() if row.after != "no"]
 BALANCING = [name for name in (*ALONE, *AFTER) if REMEDIES[name].augment == "no" and name != "plain"]
@@ -130,7 +130,7 @@ def imbalance_suite(
     full = read_renders(named)
     settings = {
         "faces": scale.faces, "steps": scale.steps, "batch": scale.batch, "generator": generator,
-        "renders": full.settings, "side": SIDE, "attack": ATTACK.steps,
+        "renders": full.settings, "side": SIDE, "attack": f"{ATTACK.steps} gentle steps",
         "rates": list(TRIED) if scale.search else None,
     }  # fmt: skip
     folder = open_suite(out, settings)

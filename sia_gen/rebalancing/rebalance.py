@@ -131,10 +131,11 @@ def rebalance(
     images = in_order(images, attribute, cuts or usual, known=bool(classes or names))
     meant = Label(attribute, tuple(cuts or usual))
     counts, notes = images.counts, told_of(images)
+    attack = SemanticImageAttack(steps=settings.attack).gentle()
     told = {
         "data": str(Path(data).resolve()), "attribute": attribute, "cuts": list(meant.thresholds),
         "classes": list(images.classes), "counts": counts, "pictures": images.digest, "by": by, **asdict(settings),
-        "seed": seed, "precision": precision, "generator": _lasting("generator", generator),
+        "moved": asdict(attack), "seed": seed, "precision": precision, "generator": _lasting("generator", generator),
         "attributes": space.names, "target": None if target is None else _lasting("target", target),
     }  # fmt: skip
     if max(counts) <= BALANCED * min(counts) and not force:
@@ -142,7 +143,6 @@ def rebalance(
         return Rebalanced(Path(out), images.classes, counts, [0] * len(counts), notes)
     student = None if model is None else _student(model, images, meant).to(place)
     identity = identity_for(described(images.classes, meant), place)
-    attack = SemanticImageAttack(steps=settings.attack)
     faces = RareFaces.of(source, space, (verified,), Meant((meant,)), attack, identity)
     folder = Path(out)
     once(lambda: _open(folder, told))
