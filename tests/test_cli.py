@@ -285,6 +285,9 @@ def test_attacks_a_few_faces(run, tmp_path):
         assert row["changes"]["redness"] > 0
         assert row["changes"]["blueness"] == 0
         assert row["after"] == ("red" if row["success"] else "not red")
+    gentle = json.loads(run(*arguments, "--gentle", "--json")[1])
+    for row, before in zip(gentle["faces"], result["faces"], strict=True):
+        assert row["queries"] == row["steps"] + 1 < before["queries"]
 
 
 def test_leaves_out_what_the_target_predicts(run):

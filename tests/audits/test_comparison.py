@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sia_gen.audits.evidence.statistics import mean_interval
-from sia_gen.audits.finished.comparison import compare
+from sia_gen.audits.finished.comparison import compare, finding
 from sia_gen.audits.run.results import CONTROL
 from sia_gen.audits.verdict.chance import typical
 from sia_gen.core.errors import RequestError
@@ -36,6 +36,15 @@ def test_a_repair_shows_as_a_sure_difference(runs):
     assert content["finding"].startswith(f"repaired follows {PLANTED} less than linear-classifier: moved alone, it")
     back = compare(*reversed(runs))["attributes"][0]
     assert back["change_difference"] == pytest.approx(-row["change_difference"])
+
+
+def test_a_sentence_names_a_few_of_many_differences(runs):
+    content = compare(*runs)
+    names = ["smile", "age", "sex", "yaw", "roll", "pitch"]
+    content["attributes"] = [content["attributes"][0] | {"name": name} for name in names]
+    assert finding(content).endswith("; they differ in age, sex, yaw and 2 others too.")
+    content["attributes"] = content["attributes"][:3]
+    assert finding(content).endswith("; they differ in age, sex too.")
 
 
 def test_the_differences_are_those_of_faces_that_both_got_right(runs, planted):

@@ -19,6 +19,7 @@ from sia_gen.audits.verdict.chance import typical
 from sia_gen.audits.verdict.finding import LARGEST_Q
 from sia_gen.core.errors import RequestError
 
+NAMED = 3  # attributes beside the first that a sentence names
 SAME = (
     "format", "generator", "seed", "attributes", "edits", "attack", "single", "towards", "task", "reference",
     "thresholds", "verifier", "gate",
@@ -130,8 +131,8 @@ def finding(content: dict[str, Any]) -> str:
         return f"Between {first} and {second} no attribute differs for sure on {content['faces']} faces."
     row = sure[0]
     way = "more" if row["change_difference"] > 0 else "less"
-    more = [other["name"] for other in sure[1:]]
-    rest = f"; they differ in {', '.join(more)} too" if more else ""
+    named, others = [other["name"] for other in sure[1 : 1 + NAMED]], len(sure) - 1 - NAMED
+    rest = f"; they differ in {', '.join(named)}{f' and {others} others' if others > 0 else ''} too" if named else ""
     return (
         f"{second} follows {row['name']} {way} than {first}: moved alone, it changes the output by "
         f"{row['change_second']:.2g} instead of {row['change_first']:.2g} on average, and "
