@@ -47,7 +47,8 @@ class SemanticImageAttack(AttackSettings):
     def gentle(self) -> SemanticImageAttack:
         """This attack in half as long steps of attributes, which leaves each face at its first failure.
 
-        From the face itself it so ends nearer to it, and what it finds is more often valid.
+        It starts at the face, so that it ends nearer to it, and what it finds is more often valid. With the usual step,
+        fewer than 10 steps do not use the whole budget.
         """
         return replace(self, semantic_step=self.semantic_step / 2, stop="success")
 

@@ -130,10 +130,10 @@ def imbalance_suite(
     full = read_renders(named)
     settings = {
         "faces": scale.faces, "steps": scale.steps, "batch": scale.batch, "generator": generator,
-        "renders": full.settings, "side": SIDE, "attack": f"{ATTACK.steps} gentle steps",
+        "renders": full.settings, "side": SIDE, "attack": ATTACK.steps, "gentle": True,
         "rates": list(TRIED) if scale.search else None,
     }  # fmt: skip
-    folder = open_suite(out, settings)
+    folder = open_suite(out, settings, absent={"gentle": False})
     suite = _Suite(folder, scale, full, shrunk(full, SIDE), generator, resolve_device(device), progress)
     cases = [
         Tail(label=label, ratio=ratio, architecture=architecture, seed=seed + number)  # type: ignore[arg-type]

@@ -184,7 +184,7 @@ def card_values(told: Mapping[str, Any], source: RareFaces, hard: Added, ours: b
     if hard != "generated":
         what = "the other attributes" + (" and the pixels" if hard == "joint" else "")
         how = f"{what} were moved by gradient ascent on the error of '{told['target']}'"
-        how += f" (up to {told['attack']} steps, to its first failure)"
+        how += f", up to {told['attack']} steps and no further than where it errs"
     return {
         "licence": "license: apache-2.0\n" if ours else "",
         "data": Path(told["data"]).name,

@@ -135,9 +135,9 @@ def rebalance(
     told = {
         "data": str(Path(data).resolve()), "attribute": attribute, "cuts": list(meant.thresholds),
         "classes": list(images.classes), "counts": counts, "pictures": images.digest, "by": by, **asdict(settings),
-        "moved": asdict(attack), "seed": seed, "precision": precision, "generator": _lasting("generator", generator),
+        "seed": seed, "precision": precision, "generator": _lasting("generator", generator),
         "attributes": space.names, "target": None if target is None else _lasting("target", target),
-    }  # fmt: skip
+    } | ({"gentle": True} if chosen.added != "generated" else {})  # fmt: skip
     if max(counts) <= BALANCED * min(counts) and not force:
         notes.append("the classes are balanced already, so nothing was done; --force generates faces all the same")
         return Rebalanced(Path(out), images.classes, counts, [0] * len(counts), notes)

@@ -100,8 +100,8 @@ class RebalancingSettings:
     steps     training steps a round
     batch     pictures of a step
     rate      learning rate at its highest
-    attack    steps of the attack on each face, which ends at its first failure: its worst point is a less likely face,
-              and teaches less
+    attack    steps of the attack on each face, which ends where the model first errs: worst points are less likely
+              faces, and teach less
     """
 
     faces: int = 1000

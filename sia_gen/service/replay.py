@@ -74,6 +74,12 @@ class Replay:
         return self.steps[0].semantic.shape[-1]
 
     @property
+    def end(self) -> str:
+        """What the step is called that the attack gives."""
+        gentle = self.about["attack"].get("stop") == "success"
+        return "the first failure" if gentle and self.failed else "the worst"
+
+    @property
     def gain(self) -> int:
         """By how much the residual is enlarged, to be seen; 0 where there is none."""
         levels = self.about["attack"]["epsilon"] * 255

@@ -234,6 +234,7 @@ def test_a_shipped_model_learns_from_faces_made_hard_for_it(tmp_path, monkeypatc
     card = (tmp_path / "out" / FACES / "README.md").read_text()
     assert "8 faces for 'data', which has few pictures of some classes" in card
     assert "the other attributes and the pixels were moved by gradient ascent on the error of" in card
+    assert "up to 1 steps and no further than where it errs" in card
     assert "$" not in card
     rows = pq.read_table(tmp_path / "out" / FACES / "metadata.parquet").to_pylist()
     assert all((tmp_path / "out" / FACES / row["file_name"]).is_file() for row in rows)

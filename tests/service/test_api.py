@@ -68,6 +68,10 @@ def test_attacks_a_face_by_name(client):
     told = client.predict(**MODELS, face=4, budget=2, epsilon=0, api_name="/attack")
     assert (told["about"]["face"], told["about"]["target"], told["correct"]) == (4, "is-red", True)
     assert told["about"]["attack"]["budget"] == 2
+    assert told["about"]["attack"]["stop"] == "never"
+    gentle = client.predict(**MODELS, face=4, budget=2, epsilon=0, gentle=True, api_name="/attack")
+    assert gentle["about"]["attack"]["stop"] == "success"
+    assert gentle["queries"] < told["queries"]
     first, worst = told["steps"][0], told["steps"][told["worst"]]
     assert set(first["shares"]) == {"red", "not red"}
     assert first["changes"] == {"redness": 0.0, "blueness": 0.0}

@@ -64,7 +64,10 @@ def test_a_gentle_attack_starts_at_the_face(models):
     worst = attacker.attack([3, 4], None, attack)
     assert (worst.queries > worst.result.queries).all()
     asked = AttackRequest(generator=COLOURS, target=IS_RED, face=4, gentle=True)
-    assert asked.run(models, None, lambda done, total, what: None).queries <= 1 + asked.steps
+    found = asked.run(models, None, lambda done, total, what: None)
+    assert found.failed
+    assert found.queries == len(found.steps) <= 1 + asked.steps
+    assert f"(the first failure is {found.worst})" in page(found)
 
 
 def test_reads_what_it_wrote(shown, tmp_path):
@@ -94,6 +97,7 @@ def test_the_page_holds_every_step_and_says_what_is_known(shown):
     assert text.count("<div data-step=") == len(shown.steps)
     assert text.count(" hidden>") == len(shown.steps) - 1
     assert "Residual × 63" in text
+    assert f"(the worst is {shown.worst})" in text
     assert "+20 points" in text
     assert "redder" in text
 

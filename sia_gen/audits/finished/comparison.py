@@ -131,8 +131,10 @@ def finding(content: dict[str, Any]) -> str:
         return f"Between {first} and {second} no attribute differs for sure on {content['faces']} faces."
     row = sure[0]
     way = "more" if row["change_difference"] > 0 else "less"
-    named, others = [other["name"] for other in sure[1 : 1 + NAMED]], len(sure) - 1 - NAMED
-    rest = f"; they differ in {', '.join(named)}{f' and {others} others' if others > 0 else ''} too" if named else ""
+    more = [other["name"] for other in sure[1:]]
+    if len(more) > NAMED + 1:
+        more = [*more[: NAMED - 1], f"{more[NAMED - 1]} and {len(more) - NAMED} others"]
+    rest = f"; they differ in {', '.join(more)} too" if more else ""
     return (
         f"{second} follows {row['name']} {way} than {first}: moved alone, it changes the output by "
         f"{row['change_second']:.2g} instead of {row['change_first']:.2g} on average, and "

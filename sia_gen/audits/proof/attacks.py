@@ -57,9 +57,10 @@ def attack_table(
     verifier reads. Per row: "attempted", "successes", "success" with its "interval"; "valid", of attacks that move
     attributes as the gate says, of those in pixels alone every success, since the face below is as it was;
     "confirmed" by renders where a studio is at hand; "seconds" a face; "similarity" (SSIM) and "distance" (in the
-    verifier's features, in standard deviations) of all pictures from the unedited ones. With ``ablations`` what the
-    joint attack is made of stands beside it, with ``transfer`` what the same pictures do to the other targets, see
-    `transferred`. Written to ``out`` where that is given.
+    verifier's features, in standard deviations) of all pictures from the unedited ones. Our attacks go to the worst
+    point, or gently to the first failure. With ``ablations`` what the joint attack is made of stands beside it, with
+    ``transfer`` what the same pictures do to the other targets, see `transferred`. Written to ``out`` where that is
+    given.
 
     Raises `RequestError` for targets that are no classifiers with gradients, for ``transfer`` among fewer than two or
     of several labels, and without the extra "baselines".

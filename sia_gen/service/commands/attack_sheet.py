@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ def attack_sheet(
 ) -> Sheet:
     """Attack ``faces`` (number → seed), each held against the same reference as in an audit.
 
-    As there, it begins at the worst point of one attribute alone, so that together they never do less; a gentle one at
-    the face.
+    As there, it begins at the worst point of one attribute alone, so that together they never do less.
+    A gentle attack begins at the face.
     ``attributes`` are names, by default all but the one that the target predicts. ``replays`` is a folder for the steps
     of each face, see `Replay.save`.
     """
@@ -71,6 +72,7 @@ def attack_sheet(
         "generator": generator.name,
         "target": target.name,
         "reference": reference_name(target, attacker.witness.verified),
+        "attack": asdict(attack),
         "units": {attribute.name: attribute.unit for attribute in space.attributes},
         "faces": rows,
     }

@@ -58,7 +58,7 @@ def attack(
     budget: Budget = 1.0,
     epsilon: Epsilon = "1/255",
     gentle: Annotated[
-        bool, typer.Option("--gentle", help="From the face in small steps to its first failure, not to its worst one.")
+        bool, typer.Option("--gentle", help="Take small steps, and stop where the target first errs.")
     ] = False,
     queries: Queries = None,
     precision: Precision = "no",
