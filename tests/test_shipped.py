@@ -98,7 +98,7 @@ def test_the_ten_lines_of_the_readme_run(tmp_path, capsys):
     assert "faces=32" in code
     code = code.replace("faces=32", "faces=3").replace("runs/mine", str(tmp_path / "mine"))
     exec(compile(code, "README.md", "exec"), {})
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert len(capsys.readouterr().out.splitlines()) == 4
 
 
 def test_the_attributes_are_there_with_units_and_ranges(space):
