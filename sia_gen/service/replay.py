@@ -55,6 +55,7 @@ class Step:
 class Replay:
     """A face's steps, the first being the face as sampled, and the verdict on the ``worst`` of them.
 
+    A gentle attack has its first failure in that place, where there was one.
     ``valid`` and ``confirmed`` are None where nothing judged that; ``doubts`` say why it is not valid.
     """
 
@@ -92,7 +93,7 @@ class Replay:
         return to_pil((128 + self.gain * change).clamp(0, 255).to(torch.uint8))
 
     def pictures(self) -> dict[str, Image.Image]:
-        """The face before, and at its worst step, by name."""
+        """The face before, and where the attack ended, by name."""
         worst = self.steps[self.worst]
         named = {"before": to_pil(self.steps[0].semantic)} | {kind: to_pil(getattr(worst, kind)) for kind in KINDS}
         return named | ({"residual": self.residual(self.worst)} if self.gain else {})
@@ -118,7 +119,7 @@ class Replay:
         write_json(folder / NUMBERS, self.content())
 
     def pack(self, path: Path) -> None:
-        """Zip the pictures at the worst step as PNG, and the numbers of all steps."""
+        """Zip the pictures from before and of where the attack ended as PNG, and the numbers of all steps."""
         with atomic(path) as partial, zipfile.ZipFile(partial, "w") as archive:
             for name, picture in self.pictures().items():
                 with archive.open(f"{name}.png", "w") as file:

@@ -92,6 +92,17 @@ def test_who_succeeds_stops_asking():
     assert problem.target.asked == result.queries.sum() < 6 * 100
 
 
+def test_a_gentle_attack_without_a_gradient_keeps_to_its_budget_and_to_the_first_failure():
+    gentle = replace(EVOLVE, epsilon=0.01).gentle().within(100)
+    problem, _, nearest = run(gentle)
+    assert nearest.success.all()
+    assert problem.target.asked == nearest.queries.sum()
+    assert nearest.queries.max() <= 100
+    _, _, worst = run(replace(gentle, stop="never"))
+    assert (nearest.queries < worst.queries).all()
+    assert (nearest.omega.norm(dim=1) < worst.omega.norm(dim=1)).all()
+
+
 def quadratic(points):
     return -(points["omega"] - 3).square().sum(dim=1)
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
+from sia_gen.service.app.attack_panel import AttackPanel
 from sia_gen.service.app.audit_request import AuditRequest
 from sia_gen.service.app.compare_panel import HEADINGS, NO_RUNS, ComparePanel
 from sia_gen.service.app.faces import known
@@ -48,6 +49,16 @@ def test_two_targets_are_attacked_on_the_same_face(store, jobs):
     assert "<h3>tests.standins:is_blue</h3>" in second
     with pytest.raises(gr.Error, match="unknown target 'os:getcwd'"):
         list(panel.both(COLOURS, "os:getcwd", IS_BLUE, 4, 5, 0, VISITOR))
+
+
+def test_a_gentle_attack_shows_the_first_failure(jobs):
+    offer = Offer([COLOURS], [IS_RED])
+    with gr.Blocks():
+        panel = AttackPanel({COLOURS: ["redness"]}, offer, Models(), jobs)
+    asked = COLOURS, IS_RED, 4, ["redness"], 3, 0, 10
+    worst, first = (list(panel.attack(*asked, gentle, VISITOR))[-1][panel.result] for gentle in (False, True))
+    assert "(the worst is " in worst
+    assert "(the first failure is " in first
 
 
 def test_two_audits_are_compared(store, jobs, tmp_path):

@@ -164,11 +164,13 @@ def _of_classes(task: Classification, prediction: Tensor, reference: Tensor | No
         said.append(f"it says '{name}' of all {len(decided)} unedited faces; check its weights and its normalisation")
     if reference is not None and len(reference) >= FEWEST:
         count, right = len(reference), int((decided == reference.to(prediction.device)).sum())
-        guessing = int(torch.bincount(reference).amax()) / count
+        commonest = int(torch.bincount(reference).amax())
+        guessing = commonest / count
         if guessing < 1 and right < (1 + guessing) / 2 * count and _tail(right, count, guessing) > UNLIKELY:
             said.append(
-                f"it is right on {right} of {count} unedited faces, hardly better than always saying the commonest "
-                "class; check its normalisation and the order of its classes, unless it was taught on other faces"
+                f"it is right on {right} of {count} unedited faces, where naming the commonest class each time would "
+                f"be right on {commonest}; check its normalisation and the order of its classes, unless it was taught "
+                "on other faces"
             )
     return said
 
