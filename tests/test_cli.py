@@ -4,8 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -15,8 +18,10 @@ from sia_gen.attributes.load import FILE
 from sia_gen.attributes.ways.unlabelled import by_sefa
 from sia_gen.core.errors import WorkError
 from sia_gen.core.files import pretrained_folder
+from sia_gen.core.images import to_pil
 from sia_gen.generators.foreign.convert import convert
 from sia_gen.service.commands import terminal
+from sia_gen.studio.renders import read_renders, shipped_renders
 from tests.generators.stylegan2_reference import Generator as Reference
 from tests.generators.stylegan2_reference import persist
 
@@ -385,8 +390,9 @@ def test_what_an_encoding_lacks_ends_nothing(run, monkeypatch, capsys):
     ("arguments", "message"),
     [
         (["--target", COLOURS], "'tests.standins:colours' gave a"),
-        ([], "give a finished audit or a target, one of the two"),
-        (["--run", "none", "--target", IS_RED], "give a finished audit or a target, one of the two"),
+        ([], "give a finished audit or a target"),
+        (["--run", "none", "--target", IS_RED], "'none' holds no finished audit"),
+        (["--run", "none", "--attributes", "redness"], "the audit 'none' has its own attributes and label; leave"),
         (["--run", "none"], "'none' holds no finished audit"),
         (["--target", IS_RED, "--by", "magic"], "unknown regimen 'magic'"),
         (["--target", IS_RED, "--faces", "2"], "faces=2 is outside 8"),
@@ -418,6 +424,30 @@ def test_a_wrong_rebalancing_is_one_line(run, arguments, message):
     status, out, err = run("rebalance", "--class", "glasses", "--out", "mended", *arguments)
     assert (status, out) == (2, "")
     assert message in err.splitlines()[-1]
+
+
+def test_a_model_learns_from_faces_of_a_rare_class(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("sia_gen.rebalancing.rebalance.JUDGED", 60)
+    renders = read_renders(shipped_renders(), 60)
+    worn = (renders.value("glasses") >= 0.5).long().tolist()
+    feature = {"info": {"features": {"label": {"names": ["no glasses", "glasses"], "_type": "ClassLabel"}}}}
+    pictures = []
+    for image in renders.images:
+        to_pil(image).save(data := BytesIO(), format="PNG")
+        pictures.append({"bytes": data.getvalue(), "path": None})
+    kept = [index for index, label in enumerate(worn) if not label or sum(worn[: index + 1]) <= 3]
+    table = pa.table({"image": [pictures[index] for index in kept], "label": [worn[index] for index in kept]})
+    (tmp_path / "data").mkdir()
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(feature)}), tmp_path / "data" / "a.parquet")
+    few = ["--faces", "4", "--rounds", "1", "--steps", "2", "--batch", "8", "--by", "generated"]
+    arguments = ["rebalance", "--data", "data", "--class", "glasses", "--target", "glasses-classifier", *few]
+    status, out, _ = run(*arguments, "--out", "more")
+    assert status == 0
+    assert "balanced accuracy" in out
+    assert "without 'glasses': of fewer than 5" in out
+    told = json.loads(run(*arguments, "--out", "more", "--json")[1])
+    assert told["added"] == [4, 4]
+    assert set(told["figures"]["renders"]) == {"before", "after"}
 
 
 def test_a_data_set_that_is_balanced_is_told_so(run, tmp_path):

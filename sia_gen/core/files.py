@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,7 +132,10 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors and string metadata as safetensors, atomically."""
-    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, dict(metadata or {}))
+    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    places = Counter(tensor.data_ptr() for tensor in own.values())
+    own = {name: tensor.clone() if places[tensor.data_ptr()] > 1 else tensor for name, tensor in own.items()}  # tied
+    data = save(own, dict(metadata or {}))
     with atomic(path) as partial:
         partial.write_bytes(data)
 

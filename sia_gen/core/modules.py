@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,6 +34,15 @@ def one_seed(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Tells a module's weights from others."""
+    found = hashlib.sha256()
+    for name, values in module.state_dict().items():
+        found.update(name.encode())
+        found.update(values.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -15,6 +15,7 @@ from sia_gen.core.errors import RequestError, unknown
 from sia_gen.targets.target import classify
 
 NONE = -1.0  # what `datasets` writes for a row without a class
+NO_YES = {-1.0: 0.0, 1.0: 1.0}  # as some data sets write whether a face has something
 MOST_CLASSES = 100
 
 
@@ -30,6 +31,8 @@ def classed(
     values = [_plain(value) for value in given]
     if names is not None:  # what a number means is told
         values = [_named(value, names) for value in values]
+    if names is None and not own and {value for value in values if value is not None} == set(NO_YES):
+        values = [None if value is None else NO_YES[value] for value in values]  # type: ignore[index]
     numbers = [value for value in values if isinstance(value, float)]
     told = [value for value in values if value is not None]
     if numbers and len(numbers) != len(told):
@@ -55,7 +58,12 @@ def classed(
     named = tuple(classes or names or sorted({str(value) for value in told}))
     strange = sorted({str(value) for value in told} - set(named))
     if strange:
-        raise unknown("class", strange[0], list(named), f"name all classes of '{folder}' with --classes, low to high")
+        raise unknown(
+            "class",
+            strange[0],
+            list(named),
+            f"name all classes of '{folder}' with --classes, low to high, or rename it",
+        )
     return [None if value is None else named.index(str(value)) for value in values], named
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,27 +18,22 @@ from sia_gen.audits.diagnose import audit
 from sia_gen.audits.evidence.reference import NONE, VERIFIER
 from sia_gen.audits.finished.audit_report import AuditReport
 from sia_gen.audits.finished.comparison import compare
-from sia_gen.audits.proof.figures import figures, measured
+from sia_gen.audits.proof.figures import JUDGED, figures, measured
 from sia_gen.audits.run.run_folder import MADE_OF
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Precision, Progress
-from sia_gen.core.files import is_file, read_json, read_tensors, require_own, require_place, writable_folder, write_json
-from sia_gen.core.locate import locate
+from sia_gen.core.files import is_file, read_json, require_own, require_place, writable_folder, write_json
 from sia_gen.generators.generator import Generator
 from sia_gen.hardening.page import PAGE, write_card, write_page
 from sia_gen.hardening.regimens import HardeningSettings
 from sia_gen.hardening.resolve import Asked, resolve
 from sia_gen.hardening.teach import teach
 from sia_gen.studio.renders import read_renders, shipped_renders
-from sia_gen.targets.adapted import MARK
-from sia_gen.targets.formats.pretrained import WEIGHTS
-from sia_gen.targets.load import load_target
 from sia_gen.targets.target import Target, configured
 from sia_gen.training.processes import TRAINING, once
 
 WORK = ".harden"
 AUDIT = "audit"  # folder of the second audit
-JUDGED = 2000  # shipped renders that a model is measured on before and after
 DEFAULT = "sia-semantic"
 
 
@@ -77,11 +72,13 @@ def harden(
 
     ``run`` is a finished audit: its target, generator, attributes and label are taken, half of the faces are moved
     along what stood out alone, and unless ``again`` is False the hardened model is audited as the first was, and both
-    are compared. Otherwise ``target`` is named, as for `audit`: a classifier, a multi-label one, a regression or a
-    detector of 68 landmarks. ``by`` is a row of `REGIMENS`. The faces are others than those of audits. What is right of
-    them is what the generator was told where it was, and what the verifier reads; of several labels what the model
-    said of the unedited face. No picture from outside is used, unless ``data`` is a folder of labelled ones, as
-    `read_labelled` reads it, which a classifier then learns from besides.
+    are compared; ``target`` and ``generator`` then say where these lie now, if not where they did. Without a run
+    ``target`` is named, as for `audit`: a classifier, a multi-label one, a regression or a detector of 68 landmarks.
+    ``by`` is a row of `REGIMENS`. The faces are others than those of audits. What is right of them is what the
+    generator was told where it was, and what the verifier reads; of several labels what the model said of the unedited
+    face. No picture from outside is used, unless ``data`` is a folder of labelled ones, as `read_labelled` reads it,
+    which a classifier then learns from besides. Of "faces-renders" the first 2000 are left out: it is measured on
+    those.
 
     Interrupted, the same call goes on, and on a CPU ends with the same weights. Several processes share the steps, see
     `sia_gen.training.processes`. Raises `RequestError` for a target that cannot be trained or has no label that the
@@ -96,7 +93,7 @@ def harden(
     if not is_file(folder / TRAINING):
         took = teach(asked, folder / WORK, progress)
         once(lambda: _finish(asked, folder, took))
-    mended = configured(_mended(asked, folder, device), asked.label, None)
+    mended = configured(asked.student.found_again(folder, asked.model, device), asked.label, None)
     comparison = _again(asked, mended, folder, device, progress) if again and asked.finished is not None else None
     kept = read_json(folder / TRAINING)
     found = kept["figures"]
@@ -124,11 +121,9 @@ def _open(out: str | Path, told: dict[str, Any]) -> Path:
 
 def _finish(asked: Asked, folder: Path, seconds: dict[str, float]) -> None:
     """Save the model with its figures, and leave nothing of the work."""
-    named, model = asked.named, asked.model
-    bare = named.partition(MARK)[0] if isinstance(named, str) else named
-    source = locate("target", bare) if isinstance(bare, str | Path) else None
+    model = asked.model
     asked.student.eval()
-    asked.student.save(folder, source if isinstance(source, Path) else None)
+    asked.student.save(folder)
     found: dict[str, Any] | None = None
     measure = measured(model)
     if (renders := shipped_renders()) is not None and measure is not None:
@@ -141,23 +136,13 @@ def _finish(asked: Asked, folder: Path, seconds: dict[str, float]) -> None:
     shutil.rmtree(folder / WORK, ignore_errors=True)
 
 
-def _mended(asked: Asked, folder: Path, device: str) -> Target:
-    """The hardened model as it is found again: by its folder, shown pictures as its original was, or as in hand."""
-    named, student = asked.named, asked.student
-    if not is_file(folder / "config.json"):
-        student.load_state_dict({f"network.{name}": value for name, value in read_tensors(folder / WEIGHTS)[0].items()})
-        return replace(student.put_into(asked.model), name=folder.name)  # type: ignore[type-var]
-    _, mark, form = named.partition(MARK) if isinstance(named, str) else ("", "", "")
-    return load_target(f"{folder.resolve()}{mark}{form}" if mark else folder, device)
-
-
 def _again(asked: Asked, mended: Target, folder: Path, device: str, progress: Progress | None) -> dict[str, Any]:
     """Audit the hardened model as the first was, and compare both."""
     assert asked.finished is not None
     known = asked.finished.settings
     by = known[MADE_OF].get("verifier", VERIFIER)
     again = partial(
-        audit, known[MADE_OF]["generator"] or asked.faces.generator, mended, asked.finished.asked,
+        audit, asked.told["made_of"]["generator"] or asked.faces.generator, mended, asked.finished.asked,
         faces=known["faces"], seed=known["seed"], attack=SemanticImageAttack(**known["attack"]), label=asked.label,
         towards=known["towards"], pairs=[tuple(pair.split("+")) for pair in known["pairs"]], out=folder / AUDIT,
         device=device, confirm="auto" if known["confirmed_by"] else False,

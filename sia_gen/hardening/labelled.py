@@ -30,6 +30,7 @@ from sia_gen.core.files import is_file, is_folder
 from sia_gen.core.foreign import first_line
 from sia_gen.core.images import from_pil, to_bytes
 from sia_gen.hardening.classed import classed
+from sia_gen.studio.renders import SHIPPED, shipped_renders
 
 METADATA = ("metadata.parquet", "metadata.csv", "metadata.jsonl")
 TRAIN, LABEL, FILE, IMAGE = "train", "label", "file_name", "image"
@@ -77,15 +78,15 @@ def read_labelled(
 ) -> LabelledImages:
     """Read a labelled data set, each picture upright, in RGB on white, its middle square at ``side`` pixels.
 
-    The first of the ``columns`` that is there holds the labels. ``classes`` names them in their order, also such as
-    have no picture; unless told these are the data set's own names, or those found in sorted order. Numbers that are no
-    classes yet are cut at ``cuts``: those in the column of the ``attribute``, the first but "label" unless told, and
-    fractions and numbers above the classes in any. Rows without a label, and pictures that cannot be read, are left
-    out and counted.
+    It is a folder, or "faces-renders", which is shipped. The first of the ``columns`` that is there holds the labels.
+    ``classes`` names them in their order, also such as have no picture; unless told these are the data set's own names,
+    or those found in sorted order. Numbers that are no classes yet are cut at ``cuts``: those in the column of the
+    ``attribute``, the first but "label" unless told, and fractions and numbers above the classes in any. -1 and 1 alone
+    are no and yes. Rows without a label, and pictures that cannot be read, are left out and counted.
 
     Raises `RequestError` for a folder that holds no such data set, and for a column or class that is not there.
     """
-    folder = Path(folder)
+    folder = data_folder(folder)
     if not is_folder(folder):
         raise RequestError(f"data '{folder}' is no folder; name one of images a class, or of a Hugging Face data set")
     own = attribute or next((name for name in columns if name != LABEL), None)
@@ -111,6 +112,18 @@ def read_labelled(
         raise RequestError(f"'{folder}' has no labelled picture that can be read ({told or 'it is empty'}); see --data")
     left = {why: many for why, many in left_out.items() if many}
     return LabelledImages(images[:count], labels[:count], named, left)
+
+
+def data_folder(folder: str | Path) -> Path:
+    """The folder, or that of the shipped renders where it is their name."""
+    shipped = shipped_renders()
+    return shipped if str(folder) == SHIPPED and shipped is not None and not is_folder(Path(folder)) else Path(folder)
+
+
+def is_shipped(folder: str | Path) -> bool:
+    """Whether these are the renders that models are measured on."""
+    shipped = shipped_renders()
+    return shipped is not None and data_folder(folder).resolve() == shipped.resolve()
 
 
 def upright(picture: Image.Image, side: int) -> Image.Image:
@@ -243,7 +256,9 @@ def _chosen(wanted: Sequence[str], columns: Sequence[str]) -> str:
     for name in wanted:
         if name in columns:
             return name
-    raise unknown("column", wanted[0], list(columns), "name that of the labels with --column")
+    raise unknown(
+        "column", wanted[0], list(columns), f"name that of the labels with --column, or call it '{wanted[0]}'"
+    )
 
 
 def _class_names(schema: Any, label: str) -> tuple[str, ...] | None:

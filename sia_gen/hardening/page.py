@@ -10,6 +10,7 @@ from sia_gen.audits.pages.figure import new_figure
 from sia_gen.audits.pages.page import data_uri
 from sia_gen.audits.pages.page import write_page as fill
 from sia_gen.core.files import atomic
+from sia_gen.hardening.regimens import regimen
 from sia_gen.training.card import CARD, table
 
 PAGE, FIGURE, TEMPLATE = "before_after.html", "before_after.png", "before_after.html.jinja"
@@ -43,7 +44,12 @@ def write_page(content: Mapping[str, Any], folder: Path) -> None:
         "sia_gen.hardening",
         TEMPLATE,
         filters,
-        {**content, "picture": picture, "verdict": verdict(content["figures"]) if content["figures"] else ""},
+        {
+            **content,
+            "picture": picture,
+            "without": without(content["settings"]),
+            "verdict": verdict(content["figures"]) if content["figures"] else "",
+        },
     )
 
 
@@ -67,13 +73,26 @@ def write_card(told: Mapping[str, Any], words: str, figures: Mapping[str, Any] |
         "words": words,
         "figures": found,
         "known": told["truth"],
-        "outside": f"{told['data'][0] if told['data'] else 'No'} {OUTSIDE[bool(told['data'])]}",
-        "attributes": ", ".join(told["attributes"]),
-        "focus": f", half of them along {', '.join(told['focus'])} alone" if told["focus"] else "",
+        "outside": f"{told['data'][0] if told['data'] else 'No'} {OUTSIDE[bool(told['data'])]}{without(told)}",
+        "moved": _moved(told),
     }
     text = (Path(__file__).parent / "card.md").read_text(encoding="utf-8").format(**values)
     with atomic(folder / CARD) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def without(told: Mapping[str, Any]) -> str:
+    """Which labelled pictures were left out, as a sentence."""
+    left = ", ".join(f"{count} {why}" for why, count in told.get("left_out", {}).items())
+    return f" Left out: {left}." if left else ""
+
+
+def _moved(told: Mapping[str, Any]) -> str:
+    """What faces were moved along."""
+    if regimen(told["by"]).hard == "no":
+        return "No face is moved"
+    focus = f", half of them along {', '.join(told['focus'])} alone" if told["focus"] else ""
+    return f"Moved along {', '.join(told['attributes'])}{focus}"
 
 
 def _draw(comparison: Mapping[str, Any], path: Path) -> None:

@@ -14,15 +14,17 @@ from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import known_attributes
 from sia_gen.audits.evidence.reference import VERIFIER, unfollowed
 from sia_gen.audits.finished.inputs import FinishedAudit
+from sia_gen.audits.proof.figures import JUDGED
 from sia_gen.audits.run.run_folder import MADE_OF
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.locate import lasting
+from sia_gen.core.modules import weights_digest
 from sia_gen.core.seeds import MAX_SEED, whole
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
 from sia_gen.hardening.faces import Faces
-from sia_gen.hardening.labelled import LABEL, LabelledImages, read_labelled
+from sia_gen.hardening.labelled import LABEL, LabelledImages, is_shipped, read_labelled
 from sia_gen.hardening.regimens import HardeningSettings, Regimen, regimen
 from sia_gen.hardening.trainable import Trainable
 from sia_gen.hardening.truth import truth_of
@@ -37,13 +39,12 @@ GENERATOR = "faces-stylegan2"
 
 @dataclass(frozen=True)
 class Asked:
-    """A hardening that can begin: the ``model`` as it is, what it was ``named``, and the ``student``, its copy.
+    """A hardening that can begin: the ``model`` as it is, and the ``student``, its copy.
 
     ``told`` is what the folder is known by; ``finished`` the audit that it starts from, ``clean`` labelled pictures
     that are learnt from besides, if any.
     """
 
-    named: str | Path | Target
     model: Target
     student: Trainable
     faces: Faces
@@ -75,8 +76,10 @@ def resolve(
     """Find all that is named; arguments as for `harden`, which says what is refused."""
     chosen = regimen(by)
     whole("seed", seed, 0, MAX_SEED)
-    if (run is None) == (target is None):
-        raise RequestError("give a finished audit or a target, one of the two")
+    if run is None and target is None:
+        raise RequestError("give a finished audit or a target")
+    if run is not None and not (attributes is None and label is None):
+        raise RequestError(f"the audit '{run}' has its own attributes and label; leave yours out")
     place = training_device(device)
     finished, attack, focus, by_whom = None, SemanticImageAttack(), (), VERIFIER
     made_of = {
@@ -84,17 +87,20 @@ def resolve(
         "generator": lasting("generator", generator) if isinstance(generator, str | Path) else None,
     }
     if run is not None:
-        finished = FinishedAudit.load(run, generator if isinstance(generator, str) else None, device)
+        if isinstance(generator, Generator):
+            raise RequestError(f"the audit '{run}' has its own generator; name where it lies now, or leave yours out")
+        finished = FinishedAudit.load(run, generator, device)
         known = finished.settings
-        named: Any = known[MADE_OF]["target"] or known["target"]
-        model, source, space = finished.target(device=device), finished.generator, finished.audited
+        model, source, space = finished.target(target, device), finished.generator, finished.audited
         label = known["label"]
         focus = tuple(row["name"] for row in finished.report.histogram["attributes"] if row["stands_out"])
         attack = SemanticImageAttack(**known["attack"])
-        made_of, by_whom = known[MADE_OF], known[MADE_OF].get("verifier", VERIFIER)
+        attack = attack if attack.epsilon else replace(attack, epsilon=settings.epsilon)
+        made_of = known[MADE_OF] | {kind: name for kind, name in made_of.items() if name is not None}
+        by_whom = made_of.get("verifier", VERIFIER)
     else:
-        named = target
-        model = target if isinstance(target, Target) else load_target(named, device)
+        assert target is not None
+        model = target if isinstance(target, Target) else load_target(target, device)
         source, space = _faces_of(generator, attributes, device)
         attack = replace(attack, epsilon=settings.epsilon)
     model = _plain(configured(model, label, None))
@@ -108,13 +114,14 @@ def resolve(
     attack = replace(attack, steps=settings.attack, stop="never", restarts=1).suited(model)
     told = {
         "recipe": "harden", "by": by, **asdict(settings), "made_of": made_of, "moved": asdict(attack),
-        "seed": seed, "precision": precision, "target": model.name,
+        "seed": seed, "precision": precision, "target": model.name, "weights": weights_digest(student),
         "generator": source.name, "attributes": space.names, "focus": list(focus), "label": label,
         "truth": truth.words, "data": None if clean is None else [len(clean.labels), clean.digest],
+        "left_out": {} if clean is None else clean.left_out,
     }  # fmt: skip
     faces = Faces(source, space, truth, attack, focus, settings.attacked, by_whom, precision)
     return Asked(
-        named, model, student, faces, chosen, settings, seed, precision, place, label, finished, clean, told
+        model, student, faces, chosen, settings, seed, precision, place, label, finished, clean, told
     )  # fmt: skip
 
 
@@ -126,7 +133,11 @@ def _clean(data: str | Path, model: Target, side: int, progress: Progress | None
     cuts: tuple[float, ...] = ()
     if model.label is not None:
         columns, cuts = [model.label.attribute, LABEL], model.label.thresholds
-    return read_labelled(data, side, columns=columns, classes=model.task.classes, cuts=cuts, progress=progress)
+    found = read_labelled(data, side, columns=columns, classes=model.task.classes, cuts=cuts, progress=progress)
+    if not is_shipped(data):
+        return found
+    kept, left_out = slice(JUDGED, None), found.left_out | {"measured on": JUDGED}
+    return replace(found, images=found.images[kept], labels=found.labels[kept], left_out=left_out)
 
 
 def _plain(target: Target) -> Target:

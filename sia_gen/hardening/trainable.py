@@ -15,13 +15,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from sia_gen.core.errors import RequestError
-from sia_gen.core.files import is_file, write_tensors
-from sia_gen.core.foreign import quiet_transformers
+from sia_gen.core.files import is_file, read_tensors, write_tensors
+from sia_gen.core.foreign import one_line, quiet_transformers
 from sia_gen.core.images import Images
-from sia_gen.targets.adapted import Adapted
+from sia_gen.targets.adapted import MARK, Adapted
 from sia_gen.targets.formats.classifier import Classifier
 from sia_gen.targets.formats.keypoints import KeypointNetwork, prepared
 from sia_gen.targets.formats.pretrained import NEW_PROCESSOR, PROCESSOR, WEIGHTS
+from sia_gen.targets.load import load_target
 from sia_gen.targets.module import ModuleTarget, as_prediction
 from sia_gen.targets.target import Target, within
 
@@ -41,19 +42,22 @@ class Trainable(nn.Module):
                 f"'{target.name}' gives no gradients, so it cannot be trained; give its weights as a model"
             )
         self.prepare: Any = None
+        self.source: Path | None = None  # a folder in transformers' format that it comes from
         if isinstance(asked, Classifier):
             network: Any = asked.model.network
-            self.prepare = asked.model.preprocessing
+            self.prepare, self.source = asked.model.preprocessing, asked.model.folder
         elif isinstance(asked, KeypointNetwork):
             network = asked.network
             self.prepare = partial(prepared, size=asked.size, mean=asked.mean, std=asked.std)
+            self.source = asked.folder
         elif isinstance(asked, ModuleTarget) and isinstance(asked.module, nn.Module):
             network = asked.module
         else:
             raise RequestError(f"'{target.name}' is no network that can be trained; give a model's folder or a module")
         self.form, self.task = target.form if isinstance(target, Adapted) else None, asked.task
-        self.network = deepcopy(network).float().requires_grad_(True)
-        if not any(True for _ in self.network.parameters()):
+        self.network = deepcopy(network).float()
+        learnt = [each.requires_grad_(True) for each in self.network.parameters() if each.is_floating_point()]
+        if not learnt:
             raise RequestError(f"'{target.name}' has no parameters to train; give another model")
 
     def forward(self, images: Images) -> Tensor:
@@ -74,15 +78,26 @@ class Trainable(nn.Module):
         assert isinstance(target, ModuleTarget)
         return replace(target, module=network)
 
-    def save(self, folder: Path, source: Path | None) -> None:
-        """Write the network in its own format: transformers' with the processor of ``source``, or its tensors."""
-        if hasattr(self.network, "save_pretrained"):
-            with quiet_transformers():
-                self.network.save_pretrained(folder)
-            for name in (PROCESSOR, NEW_PROCESSOR):
-                if source is not None and is_file(source / name):
-                    shutil.copyfile(source / name, folder / name)
-        else:
-            write_tensors(
-                folder / WEIGHTS, {name: value.contiguous() for name, value in self.network.state_dict().items()}
-            )
+    def save(self, folder: Path) -> None:
+        """Write the network in its own format: transformers' with the processor beside it, or its tensors alone."""
+        if self.source is None:
+            write_tensors(folder / WEIGHTS, self.network.state_dict())
+            return
+        saved: Any = self.network
+        with quiet_transformers(), one_line(f"writing the model to '{folder}'"):
+            saved.save_pretrained(folder)
+        for name in (PROCESSOR, NEW_PROCESSOR):
+            if is_file(self.source / name):
+                shutil.copyfile(self.source / name, folder / name)
+
+    def found_again(self, folder: Path, target: Target, device: str) -> Target:
+        """``target`` as `save` wrote it to ``folder``, shown pictures as before; one that was in hand stays in hand."""
+        if self.source is None:
+            state, _ = read_tensors(folder / WEIGHTS)
+            self.network.load_state_dict(state)
+            return replace(self.put_into(target), name=folder.name)  # type: ignore[type-var]
+        if not isinstance(target, Adapted):
+            return load_target(folder, device)
+        _, mark, form = target.name.partition(MARK)
+        name = f"{folder.resolve()}{mark}{form}" if mark else folder.name
+        return Adapted.of(load_target(folder, device), target.form, name)

@@ -16,7 +16,7 @@ from sia_gen.audits.evidence.validity import identity_for
 from sia_gen.audits.proof.suite import open_suite
 from sia_gen.core.errors import RequestError, unknown
 from sia_gen.core.executors import Progress, resolve_device
-from sia_gen.core.files import is_file, require_place, write_json
+from sia_gen.core.files import is_file, read_json, require_place, write_json
 from sia_gen.core.seeds import MAX_SEED, whole
 from sia_gen.generators.load import load_generator
 from sia_gen.rebalancing.case_rows import CaseRows
@@ -28,7 +28,7 @@ from sia_gen.rebalancing.pictures import draw_lines, draw_people
 from sia_gen.rebalancing.rare_faces import TWICE, RareFaces
 from sia_gen.rebalancing.remedies import REMEDIES, TAIL, Remedy, plan
 from sia_gen.rebalancing.tail_generator import read_as_told, tail_faces
-from sia_gen.rebalancing.tally import BEST, BEST_GENERATED, BEST_SIA, tally
+from sia_gen.rebalancing.tally import BEST, BEST_GENERATED, BEST_SIA, KNOWN_BY, and_before, tally
 from sia_gen.studio.renders import SHIPPED, RenderSet, read_renders, shipped_renders
 from sia_gen.training.network import shrunk
 from sia_gen.training.processes import require_alone
@@ -118,7 +118,8 @@ def imbalance_suite(
 
     Each row has a file in ``out``; the same call goes on where one stopped. Writes `imbalance.json`, a picture for
     each label and sheets of generated faces; returns the content of the former: "rows", and their "table", see
-    `tally`. Raises `RequestError` for a folder of another suite and for what does not exist.
+    `tally`, of all calls with this folder. "seconds" of a row that was interrupted are those of its last attempt.
+    Raises `RequestError` for a folder of another suite and for what does not exist.
     """
     require_alone("bench imbalance")
     scale = scale or Scale()
@@ -137,15 +138,17 @@ def imbalance_suite(
     suite = _Suite(folder, scale, full, shrunk(full, SIDE), generator, resolve_device(device), progress)
     cases = [
         Tail(label=label, ratio=ratio, architecture=architecture, seed=seed + number)  # type: ignore[arg-type]
-        for label in scale.labels
-        for ratio in scale.ratios
-        for architecture in scale.architectures
+        for label in dict.fromkeys(scale.labels)
+        for ratio in dict.fromkeys(scale.ratios)
+        for architecture in dict.fromkeys(scale.architectures)
         for number in range(scale.seeds)
     ]
     rows = [row for number, case in enumerate(cases) for row in suite.case(case, number, len(cases))]
-    content: dict[str, Any] = {"settings": settings, "table": tally(rows), "faces": suite.told, "rows": rows}
+    before = read_json(folder / RESULT) if is_file(folder / RESULT) else {"rows": [], "faces": []}
+    rows, told = and_before(before["rows"], rows, KNOWN_BY), and_before(before["faces"], suite.told, ("case", "faces"))
+    content: dict[str, Any] = {"settings": settings, "table": tally(rows), "faces": told, "rows": rows}
     write_json(folder / RESULT, content)
-    for label in scale.labels:
+    for label in dict.fromkeys(row["label"] for row in rows):
         draw_lines([row for row in content["table"] if row["label"] == label], label, folder / f"{label}.png")
     return content
 
@@ -276,12 +279,9 @@ class _Suite:
                 again = faces.refused[TWICE]
                 told["twice"] = round(again / max(1, again + len(faces.rows)), 4)
             self.told.append(told | {"renders": likeness_of(floor[:count], source)})
-        path = self.folder / f"{tail.name}{more}.png"
-        if not is_file(path):
-            shown = real.images[parts.tail[parts.labels[parts.tail] == rarest]]
-            draw_people(
-                {name: faces.pictures[faces.labels == rarest] for name, faces in made.items()}, shown, source, path
-            )
+        shown = real.images[parts.tail[parts.labels[parts.tail] == rarest]]
+        sheet = {name: faces.pictures[faces.labels == rarest] for name, faces in made.items()}
+        draw_people(sheet, shown, source, self.folder / f"{tail.name}{more}.png")
 
     def _floor(self, source: RareFaces, real: RenderSet, classes: int) -> list[float]:
         """How like the nearest before it each of so many renders of different people is."""

@@ -6,7 +6,6 @@ Letters: M faces, R resolution.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -133,7 +132,7 @@ def _draw(
         name = f"{PICTURES}/{part.stem}-{index:02d}.png"
         with atomic(part.parent.parent / name) as partial:
             to_pil(drawn.pictures[index]).save(partial)
-        rows.append({"file_name": name, "label": number, "round": round_number, "hard_for": told, **row})
+        rows.append({"file_name": name, "label": number, "round": round_number, "hard_for": told * row["hard"], **row})
     notes = {"refused": drawn.refused, "seconds": clock(place) - begun}
     content = pa.Table.from_pylist([row | {"embedding": drawn.embeddings[k].tolist()} for k, row in enumerate(rows)])
     with atomic(part) as partial:
@@ -153,7 +152,7 @@ def _read(part: Path) -> tuple[list[dict[str, Any]], Tensor, dict[str, Any]]:
 
 
 def finish(folder: Path, classes: tuple[str, ...], made: Faces, card: Mapping[str, Any]) -> None:
-    """Write the table and the card of a data set whose faces are all there; its parts are then no longer needed."""
+    """Write the table and the card of a data set whose faces are all there."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -173,7 +172,6 @@ def finish(folder: Path, classes: tuple[str, ...], made: Faces, card: Mapping[st
     text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
     with atomic(folder / CARD) as partial:
         partial.write_text(text, encoding="utf-8")
-    shutil.rmtree(folder / PARTS, ignore_errors=True)
 
 
 def card_values(told: Mapping[str, Any], source: RareFaces, hard: Added, ours: bool) -> dict[str, Any]:

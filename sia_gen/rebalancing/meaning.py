@@ -150,9 +150,10 @@ def in_order(images: LabelledImages, attribute: str, cuts: Sequence[float], know
     """
     names = images.classes
     if len(cuts) != len(names) - 1:
+        missing = "name those without a picture, too, with --classes, or " if len(names) <= len(cuts) else ""
         raise RequestError(
-            f"the data set has {len(names)} classes ({', '.join(names)}) and {attribute} {len(cuts)} cuts; give one "
-            f"less than classes, as --class {attribute}:0.5"
+            f"the data set has {len(names)} classes ({', '.join(names)}) and {attribute} {len(cuts)} cuts; {missing}"
+            f"give one less than classes, as --class {attribute}:0.5"
         )
     if known:
         return images

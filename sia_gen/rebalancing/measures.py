@@ -14,6 +14,7 @@ from torch import Tensor
 from sia_gen.core.executors import Batches
 from sia_gen.core.images import Images, from_bytes
 from sia_gen.core.seeds import stream
+from sia_gen.hardening.labelled import LabelledImages
 from sia_gen.rebalancing.meaning import Meant
 
 BATCH, BINS = 64, 15
@@ -85,3 +86,10 @@ def held_out(labels: Tensor, seed: int) -> Tensor:
         if len(rows) >= FEWEST:
             held[rows[order[: len(rows) // HELD_OUT]]] = True
     return held
+
+
+def not_held_out(images: LabelledImages) -> list[str]:
+    """What is to be said of classes that figures of held-out pictures leave out."""
+    few = [name for name, count in zip(images.classes, images.counts, strict=True) if count < FEWEST]
+    why = f"of fewer than {FEWEST} pictures none is held out"
+    return [f"figures of held-out pictures are without {', '.join(map(repr, few))}: {why}"] if few else []

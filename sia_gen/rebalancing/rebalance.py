@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.attributes.load import known_attributes
 from sia_gen.audits.evidence.rendered import class_of
 from sia_gen.audits.evidence.validity import identity_for
+from sia_gen.audits.proof.figures import JUDGED
 from sia_gen.core.errors import RequestError
 from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.files import (
@@ -33,16 +34,17 @@ from sia_gen.core.files import (
     write_json,
     write_tensors,
 )
-from sia_gen.core.locate import lasting, locate
+from sia_gen.core.locate import lasting
+from sia_gen.core.modules import weights_digest
 from sia_gen.core.seeds import MAX_SEED, whole
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
-from sia_gen.hardening.labelled import LABEL, LabelledImages, read_labelled
+from sia_gen.hardening.labelled import LABEL, LabelledImages, data_folder, is_shipped, read_labelled
 from sia_gen.hardening.trainable import Trainable
-from sia_gen.rebalancing.faces_folder import Faces, card_values, fill, finish
+from sia_gen.rebalancing.faces_folder import PARTS, Faces, card_values, fill, finish
 from sia_gen.rebalancing.learning import teach
 from sia_gen.rebalancing.meaning import Meant, described, in_order, parted, reader, same_order, told_by, told_of
-from sia_gen.rebalancing.measures import answers, held_out, measured
+from sia_gen.rebalancing.measures import answers, held_out, measured, not_held_out
 from sia_gen.rebalancing.model_card import write_model_card
 from sia_gen.rebalancing.rare_faces import RareFaces
 from sia_gen.rebalancing.remedies import GENERATED, RebalancingSettings, Remedy, plan, remedy
@@ -55,7 +57,6 @@ from sia_gen.training.processes import launched, once, training_device
 
 FACES, MODEL, RESULT, SETTINGS, WORK = "faces", "model", "rebalance.json", "settings.json", ".work"
 BALANCED = 1.25  # times the rarest class: no more is called balanced
-JUDGED = 2000  # shipped renders that a model is measured on besides
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def rebalance(
     label: str,
     out: str | Path = "rebalanced",
     *,
-    target: str | Path | Target | None = None,
+    target: str | Path | Target | nn.Module | None = None,
     column: str | None = None,
     classes: Sequence[str] | None = None,
     generator: str | Path | Generator = "faces-stylegan2",
@@ -101,9 +102,10 @@ def rebalance(
     else a model learns that what looks generated is of the rare class.
 
     ``out`` gets ``faces``, a Hugging Face data set with the seed and every change of each face; ``model``, the target
-    in its own format, trained further; and `rebalance.json`. A fifth of the pictures is kept from training and measured
-    on. The same call goes on where one was stopped. A data set in which no class has more than 1.25 times the pictures
-    of another is left alone unless ``force`` is set.
+    in its own format, trained further; and `rebalance.json`. Pictures are taken as their middle square at the
+    generator's side. A fifth of each class of five or more is kept from training and measured on; that flatters
+    "before" where the target had learnt from them. The same call goes on where one was stopped. A data set in which no
+    class has more than 1.25 times the pictures of another is left alone unless ``force`` is set.
 
     Raises `RequestError` for data that cannot be read, a label that nothing moves or reads, a target of other classes
     or that cannot be trained, and a folder of something else; `OSError` where the disk is full, which keeps the rest.
@@ -133,15 +135,18 @@ def rebalance(
     counts, notes = images.counts, told_of(images)
     attack = SemanticImageAttack(steps=settings.attack).gentle()
     told = {
-        "data": str(Path(data).resolve()), "attribute": attribute, "cuts": list(meant.thresholds),
+        "data": str(data_folder(data).resolve()), "attribute": attribute, "cuts": list(meant.thresholds),
         "classes": list(images.classes), "counts": counts, "pictures": images.digest, "by": by, **asdict(settings),
-        "seed": seed, "precision": precision, "generator": _lasting("generator", generator),
-        "attributes": space.names, "target": None if target is None else _lasting("target", target),
+        "seed": seed, "precision": precision, "generator": _lasting("generator", generator, source.name),
+        "attributes": space.names, "target": None if model is None else _lasting("target", target, model.name),
     } | ({"gentle": True} if chosen.added != "generated" else {})  # fmt: skip
     if max(counts) <= BALANCED * min(counts) and not force:
         notes.append("the classes are balanced already, so nothing was done; --force generates faces all the same")
         return Rebalanced(Path(out), images.classes, counts, [0] * len(counts), notes)
     student = None if model is None else _student(model, images, meant).to(place)
+    if student is not None:
+        told["weights"] = weights_digest(student)
+        notes += not_held_out(images)
     identity = identity_for(described(images.classes, meant), place)
     faces = RareFaces.of(source, space, (verified,), Meant((meant,)), attack, identity)
     folder = Path(out)
@@ -158,21 +163,21 @@ def rebalance(
             figures = None
             if student is not None and model is not None:
                 figures = work.figures(student, model, meant)
-                place_of = locate("target", target) if isinstance(target, str | Path) else None
-                student.save(writable_folder(folder / MODEL), place_of if isinstance(place_of, Path) else None)
+                student.save(writable_folder(folder / MODEL))
                 write_model_card(folder / MODEL, named, added, figures)
             result = {
                 "settings": told, "added": added, "refused": dict(made.refused), "faces_a_minute": made.a_minute,
                 "notes": notes, "figures": figures,
             }  # fmt: skip
             write_json(folder / RESULT, result)
-            shutil.rmtree(folder / WORK, ignore_errors=True)
+            for done in (folder / WORK, folder / FACES / PARTS):
+                shutil.rmtree(done, ignore_errors=True)
 
         once(end)
     result = read_json(folder / RESULT)
     mended: Target | None = None
     if model is not None and student is not None:
-        mended = _mended(folder / MODEL, student, model, device)
+        mended = student.found_again(folder / MODEL, model, device)
     return Rebalanced(folder, images.classes, counts, result["added"], result["notes"], mended, result["figures"])
 
 
@@ -234,7 +239,7 @@ class _Work:
     def figures(self, student: Trainable, model: Target, meant: Label) -> dict[str, Any]:
         """Before and after, on the pictures that were held out, and on renders whose labels are exact."""
         sets = {"held out": (self.images.images[self.held], self.images.labels[self.held])}
-        folder = shipped_renders()
+        folder = None if is_shipped(self.told["data"]) else shipped_renders()  # some of which it then learnt from
         if folder is not None and meant.attribute in NAMES:
             renders = read_renders(folder, JUDGED)
             truth = class_of(described(self.images.classes, meant), renders.values)
@@ -256,9 +261,9 @@ def _part(count: int, number: int, rounds: int) -> int:
     return count * (number + 1) // rounds - count * number // rounds
 
 
-def _lasting(kind: str, given: str | Path | Target | Generator) -> str:
-    """What a model is found again by, or is called."""
-    return lasting(kind, given) if isinstance(given, str | Path) else given.name
+def _lasting(kind: str, given: Any, called: str) -> str:
+    """What a model is found again by, or where it was in hand is ``called``."""
+    return lasting(kind, given) if isinstance(given, str | Path) else called
 
 
 def _student(model: Target, images: LabelledImages, meant: Label) -> Trainable:
@@ -280,12 +285,3 @@ def _open(folder: Path, told: dict[str, Any]) -> None:
             raise RequestError(
                 f"'{folder}' was made with {name}={before.get(name)}, not {told.get(name)}; choose another --out"
             )
-
-
-def _mended(folder: Path, student: Trainable, model: Target, device: str) -> Target:
-    """The model as it is found again: by its folder, or as in hand."""
-    if is_file(folder / "config.json"):
-        return load_target(folder, device)
-    state, _ = read_tensors(folder / "model.safetensors")
-    student.load_state_dict({f"network.{name}": value for name, value in state.items()})
-    return student.put_into(model)

@@ -20,7 +20,16 @@ from sia_gen.rebalancing.measures import MEASURES
 from sia_gen.rebalancing.remedies import WITHOUT
 
 BEST, BEST_GENERATED, BEST_SIA = "best-of-both", "generated-best", "sia-best"
+KNOWN_BY = ("label", "ratio", "architecture", "seed", "remedy")  # of a row
 ATTACKED = ("sia-semantic", "sia-joint", BEST_SIA)
+
+
+def and_before(
+    before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]], known_by: Sequence[str]
+) -> list[dict[str, Any]]:
+    """What earlier calls found in the same folder, and over it what this one found."""
+    every = {tuple(row[name] for name in known_by): row for row in (*before, *now)}
+    return list(every.values())
 
 
 def tally(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -72,12 +81,17 @@ def interval(rows: Sequence[Mapping[str, Any]]) -> list[float]:
     return [round(end, 4) for end in reach]
 
 
-def difference(rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """How much higher balanced accuracy and the worst class are than others', paired by run, or by picture if one."""
+def difference(rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """How much higher balanced accuracy and the worst class are than others', paired by run, or by picture if one.
+
+    None where no run is of both.
+    """
     pairs = {(row["architecture"], row["seed"]): row for row in others}
     both = [
         (row, pairs[row["architecture"], row["seed"]]) for row in rows if (row["architecture"], row["seed"]) in pairs
     ]
+    if not both:
+        return None
     gains = [first["balanced"] - second["balanced"] for first, second in both]
     worst = [first["worst"] - second["worst"] for first, second in both]
     reach = over_runs(gains)

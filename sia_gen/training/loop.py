@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.executors import Precision, Progress, autocast
 from sia_gen.core.files import atomic
-from sia_gen.core.foreign import first_line
+from sia_gen.core.foreign import first_line, one_line
 from sia_gen.core.modules import device_of
 from sia_gen.studio.renders import RenderSet
 from sia_gen.training.processes import Team
@@ -82,7 +82,8 @@ def fit(
     The rate rises over the first fiftieth of the steps and falls linearly to zero over the second half. The state is
     saved in ``out`` every 250 steps, on a GPU every minute; the same call goes on from there, and on a CPU ends with
     the same weights as an uninterrupted one. Several processes, see `processes`, take a part of each batch each.
-    Raises `RequestError` for a checkpoint of other ``settings``, `WorkError` when the loss is not finite.
+    Raises `RequestError` for a checkpoint of other ``settings``, `WorkError` when the loss or a weight is not finite,
+    which keeps the checkpoint before. Of several processes memory that runs out ends all.
     """
     if steps < 1:
         raise RequestError(f"steps={steps} is below 1; train for at least one step")
@@ -122,14 +123,18 @@ def fit(
                 continue
             told = team.mean(value).item()
             if last or due:
-                if not math.isfinite(told):
-                    raise WorkError(f"the loss is {told} at step {step}; lower the rate, or delete '{path}'")
+                moved = all(bool(weight.isfinite().all()) for weight in plain.parameters())
+                if not math.isfinite(told) or not moved:
+                    wrong = "a weight is not finite" if math.isfinite(told) else f"the loss is {told}"
+                    raise WorkError(
+                        f"{wrong} at step {step}; start anew in another folder, with a lower rate where one can be told"
+                    )
                 average.finish()
                 saved = time.monotonic()
                 if team.rank == 0:
                     state = {"settings": settings, "step": step, "model": plain.state_dict()}
                     state |= {"averaged": averaged.state_dict(), "optimiser": optimiser.state_dict()}
-                    with atomic(path) as partial:
+                    with atomic(path) as partial, one_line(f"writing '{path}'"):  # a full disk is no OSError to torch
                         torch.save(state, partial)
             if progress and reported and team.rank == 0:
                 progress(step, steps, f"loss {told:.4f}")

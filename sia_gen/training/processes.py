@@ -91,7 +91,9 @@ class Team:
 
             # A stage of a generator's training leaves its finest layers alone.
             unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-            self._accelerator = Accelerator(cpu=device.type == "cpu", kwargs_handlers=[unused])
+            # The precision is asked of us, whatever accelerate's own settings say: see `autocast`.
+            given = {"mixed_precision": "no", "kwargs_handlers": [unused]}
+            self._accelerator = Accelerator(cpu=device.type == "cpu", **given)
             self.count, self.rank = self._accelerator.num_processes, self._accelerator.process_index
 
     def prepare(self, model: nn.Module) -> nn.Module:

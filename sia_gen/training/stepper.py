@@ -119,7 +119,9 @@ class Stepper:
                     total += self._add_gradients(kind, some)
                 return total
             except torch.OutOfMemoryError:
-                pass  # halved below, where neither the traceback nor a variable holds the memory
+                if self._team.count > 1:  # the others are at their part's end, and would wait for gradients for ever
+                    raise
+                # halved below, where neither the traceback nor a variable holds the memory
             self._parts.halve()
 
     def _capture(self, kind: Hashable, items: tuple[Tensor, ...]) -> None:

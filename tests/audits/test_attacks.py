@@ -14,9 +14,11 @@ from sia_gen.audits.proof.attacks import attack_table
 from sia_gen.audits.proof.baselines import BASELINES, MORE, ensemble, every, names, pixel_attack
 from sia_gen.core.errors import RequestError
 from sia_gen.core.images import quantise
+from sia_gen.service.commands.bench_tables import show_attacks
 from sia_gen.targets.module import ModuleTarget
 from sia_gen.targets.target import ask
 from sia_gen.targets.task import Classification, Regression
+from tests.standins import colours
 
 FACES, EPSILON = 8, 1 / 255
 NAMED = os.environ.get("TORCHATTACKS")  # a library that is named is to be used: then nothing is skipped
@@ -119,13 +121,46 @@ def test_a_table_holds_every_attack_of_every_target(tmp_path):
     assert json.loads((tmp_path / "attacks.json").read_text()) == json.loads(json.dumps(content))
     rows = {row["attack"]: row for row in content["rows"]}
     wanted = {"FGSM", "semantic", "joint", "semantic, gentle", "joint, gentle", "sequential", "joint, from the face"}
-    assert {*wanted, "joint, budget 2"} <= set(rows)
+    assert {*wanted, "joint, budget 2", "joint, random directions", "joint, epsilon 4/255"} <= set(rows)
+    assert "joint, epsilon 1/255" not in rows  # which is "joint"
+    assert rows["joint, random directions"]["confirmed"] is None
+    right, started = rows["FGSM"]["attempted"], 3 * 9  # each of three attributes alone, at eight values and the face
+    assert rows["pixels (ours, box 0)"]["queries"] == 3
+    assert rows["semantic"]["queries"] == rows["joint"]["queries"] == started + 3
+    assert rows["joint, gentle"]["queries"] <= 3
+    assert 1 <= rows["FGSM"]["queries"] < 10
+    assert right == 3
+    assert rows["semantic"]["seconds"] > rows["semantic, gentle"]["seconds"]
     for row in rows.values():
+        assert row["valid_interval"][0] <= row["valid"] <= row["valid_interval"][1]
         assert 0 <= row["valid"] <= row["success"] == row["successes"] / row["attempted"] <= 1
         assert row["interval"][0] <= row["success"] <= row["interval"][1]
         assert 0 < row["similarity"] <= 1
     assert rows["FGSM"]["distance"] < 0.5 < rows["semantic"]["distance"]
     assert rows["sequential"]["successes"] >= rows["semantic"]["successes"]
+
+
+def test_where_nothing_tells_none_is_valid_and_none_is_not():
+    source, classes = colours(), Classification(("dark", "bright"))
+
+    def brighter_than(least):
+        def logits(images):
+            level = images.mean((1, 2, 3)) - least
+            return torch.stack([-level, level], 1)
+
+        return ModuleTarget(logits, classes)
+
+    content = attack_table(
+        [brighter_than(0.2), brighter_than(0.4)], generator=source, attributes=source.attributes, faces=2, steps=1,
+        baselines=[], confirm=False,
+    )  # fmt: skip
+    assert list(dict.fromkeys(row["target"] for row in content["rows"])) == ["module 1", "module 2"]
+    by = {row["attack"]: row for row in content["rows"]}
+    assert by["semantic"]["valid"] is by["semantic"]["valid_interval"] is None
+    assert by["pixels (ours, box 0)"]["valid"] == by["pixels (ours, box 0)"]["success"]
+    show_attacks(content)
+    with pytest.raises(RequestError, match="there is no target; name one or more"):
+        attack_table([], transfer=True)
 
 
 def test_of_one_face_nothing_says_how_features_vary():

@@ -18,6 +18,7 @@ from sia_gen.audits.proof.figures import figures
 from sia_gen.audits.proof.robustness import robustness
 from sia_gen.core.errors import RequestError
 from sia_gen.core.images import quantise
+from sia_gen.service.commands.bench_tables import show_robustness
 from sia_gen.studio.factors import NAMES
 from sia_gen.studio.renders import read_renders, shipped_renders
 from sia_gen.targets.task import Classification
@@ -45,7 +46,7 @@ def test_brightness_makes_brighter(pictures):
     assert corrupted("brightness", 1, pictures, 0).mean() > pictures.mean() + 0.05
 
 
-def test_a_report_says_what_a_classifier_stands(tmp_path, monkeypatch):
+def test_a_report_says_what_a_classifier_stands(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "CLEAN", 60)
     monkeypatch.setattr(module, "CORRUPTED", 24)
     monkeypatch.setattr(module, "EXTREME", 2)
@@ -67,6 +68,11 @@ def test_a_report_says_what_a_classifier_stands(tmp_path, monkeypatch):
     ends = report["extremes"]["light_azimuth"].values()
     assert sum(side["failed"] for side in ends) > 0
     assert all(len(shares) == STRENGTHS for shares in report["corruptions"].values())
+    assert report["alone"]["yaw"]["valid"] is None  # nobody asked
+    show_robustness(found)
+    shown = capsys.readouterr().out
+    assert "light_azimuth alone" in shown
+    assert "rendered at the ends of attributes" in shown
 
 
 def test_landmarks_have_a_report_too(monkeypatch):
@@ -86,6 +92,8 @@ def test_wrong_requests_are_refused():
         robustness([asked], faces=2, confirm=False)
     with pytest.raises(RequestError, match="radius 2 is outside 0…1"):
         robustness(["smile-classifier"], radii=[2])
+    with pytest.raises(RequestError, match="there is no target; name one or more"):
+        robustness([])
 
 
 class Bright(nn.Module):

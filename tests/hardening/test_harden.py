@@ -26,6 +26,8 @@ from sia_gen.hardening.lessons import loss, prepared
 from sia_gen.hardening.page import verdict
 from sia_gen.hardening.regimens import REGIMENS, HardeningSettings
 from sia_gen.hardening.trainable import Trainable
+from sia_gen.targets.adapted import Adapted, Form
+from sia_gen.targets.formats.pretrained import PROCESSOR
 from sia_gen.targets.task import Classification
 from tests.standins import colours
 
@@ -268,7 +270,7 @@ def test_what_cannot_be_trained_is_refused(flat, tmp_path, target, message):
     [
         ({"by": "magic"}, "unknown regimen 'magic'"),
         ({"seed": -1}, "seed=-1 is outside"),
-        ({"run": "runs/none"}, "give a finished audit or a target, one of the two"),
+        ({"run": "runs/none"}, "'runs/none' has its own attributes and label"),
     ],
 )
 def test_wrong_requests_are_refused(flat, tmp_path, options, message):
@@ -319,6 +321,10 @@ def test_a_finished_audit_is_hardened_against_and_audited_again(tmp_path, monkey
     assert found.comparison["second"]["target"] == "mended"
     assert found.figures["before"]["balanced"] == pytest.approx(0.526, abs=0.12)  # 0.526 of 2000
     assert load_target(tmp_path / "mended").label == load_target("smile-classifier-planted").label
+    with pytest.raises(RequestError, match="name the audited target"):
+        harden("smile-classifier", tmp_path / "other", run=run, by="sia-joint", settings=settings)
+    again = harden("smile-classifier-planted", tmp_path / "mended", run=run, by="sia-joint", settings=settings)
+    assert again.figures == found.figures  # named where it lies now
     page = found.page.read_text()
     assert [row["name"] for row in found.comparison["attributes"]] == ["light_azimuth"]
     assert "The first audit said: " in page
@@ -334,6 +340,74 @@ def test_a_model_that_is_shown_other_pictures_stays_so(tmp_path, flat, monkeypat
         attributes=generator.attributes, settings=settings,
     )  # fmt: skip
     assert (found.target.form.size, found.target.form.channels) == (64, "bgr")
+
+
+def test_a_model_in_hand_is_saved_with_the_processor_of_its_folder(tmp_path, flat):
+    generator, settings = colours(), HardeningSettings(faces=8, rounds=1, steps=1, batch=8)
+    given = {"generator": generator, "attributes": generator.attributes, "settings": settings}
+    target = load_target("smile-classifier")
+    found = harden(target, tmp_path / "out", **given)
+    assert (tmp_path / "out" / PROCESSOR).is_file()
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(load_target(tmp_path / "out").predict(images), found.target.predict(images))
+    small = harden(Adapted.of(target, Form(size=64), "small"), tmp_path / "small", **given)
+    assert small.target.form.size == 64
+
+
+def test_a_network_of_transformers_in_a_module_is_saved_as_tensors(tmp_path, flat):
+    network = load_target("smile-classifier").model.network
+    target, generator = ModuleTarget(network, CLASSES, "bare"), colours()
+    settings = HardeningSettings(faces=8, rounds=1, steps=1, batch=8)
+    for _ in range(2):  # once it is finished, it is found again
+        found = harden(
+            target, tmp_path / "out", generator=generator, attributes=generator.attributes, settings=settings
+        )
+        assert found.target.predict(torch.rand(1, 3, 128, 128)).shape == (1, 2)
+    assert not (tmp_path / "out" / "config.json").exists()
+
+
+def test_weights_that_are_tied_and_numbers_that_are_counted_are_saved(tmp_path):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+            self.second.weight = self.first.weight
+            self.count = nn.Parameter(torch.tensor(3), requires_grad=False)
+
+        def forward(self, images):
+            return self.second(self.first(images.mean((2, 3))))
+
+    target = ModuleTarget(Tied(), Classification(("a", "b", "c")), "tied")
+    student = Trainable(target)
+    student.save(tmp_path)
+    images = torch.rand(2, 3, 4, 4)
+    torch.testing.assert_close(student.found_again(tmp_path, target, "cpu").predict(images), target.predict(images))
+
+
+def test_another_model_of_the_same_name_is_not_taken_for_the_first(tmp_path, flat):
+    hardened(tmp_path / "out")
+    other, generator = Net(), colours()
+    other.out.weight.data += 1
+    with pytest.raises(RequestError, match="was hardened with weights="):
+        harden(
+            ModuleTarget(other, CLASSES, "net"), tmp_path / "out", generator=generator,
+            attributes=generator.attributes, settings=SMALL, by="standard",
+        )  # fmt: skip
+
+
+def test_renders_that_it_is_measured_on_are_not_learnt_from(tmp_path, flat, monkeypatch):
+    for index in range(6):
+        name = CLASSES.classes[index % 2]
+        (tmp_path / "renders" / name).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (index,) * 3).save(tmp_path / "renders" / name / f"{index}.png")
+    monkeypatch.setattr("sia_gen.hardening.labelled.shipped_renders", lambda: tmp_path / "renders")
+    monkeypatch.setattr("sia_gen.hardening.resolve.JUDGED", 2)
+    hardened(tmp_path / "out", data="faces-renders")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "4 labelled pictures from outside were learnt from besides. Left out: 2 measured on." in card
+    assert "No face is moved" in card  # by the regimen "standard"
+    hardened(tmp_path / "random", "random")
+    assert "Moved along redness" in (tmp_path / "random" / "README.md").read_text()
 
 
 def test_a_network_keeps_its_own_preprocessing():

@@ -163,6 +163,7 @@ def test_values_are_cut_into_classes(tmp_path):
         ("label", [0, 2, 1], {"attribute": "age"}, [0, 2, 1]),
         ("label", [20, 40, 67], {"attribute": "age"}, [0, 1, 2]),
         ("band", [0, 2, 1], {"attribute": "age", "columns": ["band"]}, [0, 2, 1]),
+        ("eyeglasses", [-1, 1, -1], {"attribute": "glasses", "columns": ["eyeglasses"]}, [0, 1, 0]),
     ],
 )
 def test_whole_numbers_are_values_in_the_column_of_the_attribute_and_where_they_are_no_classes(

@@ -112,6 +112,7 @@ def test_a_difference_is_paired():
     runs = [row("a", ["1", "1"], seed) for seed in range(3)]
     others = [row("b", ["1", "0"], seed) for seed in (2, 1, 0)]
     assert difference(runs, others) == {"balanced": 0.5, "interval": [0.5, 0.5], "worst": 0.0}
+    assert difference(runs[:1], others[:1]) is None  # of other seeds
 
 
 def test_what_the_rows_say_together():
@@ -211,6 +212,11 @@ def test_those_rows_alone_that_are_asked_for_and_what_they_need(tmp_path, suite)
     assert [told["faces"] for told in some["faces"]] == ["generated", "sia-joint"]
     bare = imbalance_suite(tmp_path / "bare", scale=replace(SMALL, remedies=("plain",)))
     assert (len(bare["rows"]), bare["faces"], len(made)) == (1, [], 2)
+    # A second call with the folder adds to what the first one found, and a ratio named twice is one.
+    more = imbalance_suite(tmp_path, scale=replace(SMALL, remedies=("plain", "focal"), ratios=(*SMALL.ratios,) * 2))
+    assert [row["remedy"] for row in more["rows"]] == [*(row["remedy"] for row in some["rows"]), "focal"]
+    assert [(row["remedy"], row["runs"]) for row in more["table"]][-1] == ("focal", 1)
+    assert more["faces"] == some["faces"]
 
 
 def test_a_generator_of_the_tail_is_asked_for_as_many_faces(monkeypatch, tmp_path, suite):

@@ -14,7 +14,7 @@ from sia_gen.core.errors import RequestError
 from sia_gen.core.files import pretrained_folder, read_tensors
 from sia_gen.core.images import to_pil
 from sia_gen.rebalancing import rebalance as module
-from sia_gen.rebalancing.faces_folder import Faces
+from sia_gen.rebalancing.faces_folder import PARTS, Faces
 from sia_gen.rebalancing.measures import held_out
 from sia_gen.rebalancing.rare_faces import RareFaces
 from sia_gen.rebalancing.rebalance import FACES, MODEL, RESULT
@@ -161,6 +161,7 @@ def test_a_balanced_data_set_is_left_alone_unless_forced(flat, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"label": "age:20,40"}, "has 2 classes .* and age 2 cuts; name those without a picture, too, with --classes"),
         ({"by": "magic"}, "unknown remedy 'magic'"),
         ({"by": "focal"}, "unknown remedy 'focal': there are generated-rare, generated, sia-semantic, sia-joint"),
         ({"by": "sia-joint"}, "by=sia-joint makes faces hard for a model, but there is none"),
@@ -204,12 +205,45 @@ def test_a_target_is_told_by_its_place(flat, tmp_path, monkeypatch):
     assert lasting not in (tmp_path / "out" / MODEL / "README.md").read_text()
 
 
+@pytest.mark.parametrize("form", ["", "?size=64"])
+def test_a_target_is_shown_pictures_as_before(flat, tmp_path, form):
+    few = replace(SMALL, rounds=1, steps=1)
+    data = folder(tmp_path / "data")
+    given = f"glasses-classifier{form}" if form else load_target("glasses-classifier")
+    found = rebalance(data, "glasses", tmp_path / "out", target=given, settings=few)
+    images = torch.rand(2, 3, 128, 128)
+    again = load_target(f"{tmp_path / 'out' / MODEL}{form}")
+    torch.testing.assert_close(found.target.predict(images), again.predict(images))
+
+
+def test_another_model_of_the_same_name_is_not_taken_for_the_first(flat, tmp_path):
+    data, other = folder(tmp_path / "data"), Net()
+    found = rebalance(data, "glasses", tmp_path / "out", target=ModuleTarget(Net(), CLASSES, "net"), settings=SMALL)
+    (note,) = found.notes
+    assert note == "figures of held-out pictures are without 'glasses': of fewer than 5 pictures none is held out"
+    other.out.weight.data += 1
+    with pytest.raises(RequestError, match="was made with weights="):
+        rebalance(data, "glasses", tmp_path / "out", target=ModuleTarget(other, CLASSES, "net"), settings=SMALL)
+    bare = rebalance(data, "glasses", tmp_path / "bare", target=Net(), classes=CLASSES.classes, settings=SMALL)
+    assert bare.added == found.added  # a module in hand
+
+
+def test_what_is_left_out_is_said(flat, tmp_path):
+    data = folder(tmp_path / "data")
+    (data / "glasses" / "broken.png").write_bytes(b"nothing")
+    assert "1 rows are left out: unreadable" in rebalance(data, "glasses", tmp_path / "out", settings=SMALL).notes
+
+
 def test_a_fifth_of_each_class_is_held_out():
     labels = torch.tensor([0] * 20 + [1] * 5 + [2] * 4)
     held = held_out(labels, 0)
     assert labels[held].bincount(minlength=3).tolist() == [4, 1, 0]
     assert torch.equal(held, held_out(labels, 0))
     assert not torch.equal(held, held_out(labels, 1))
+
+
+def no_room():
+    raise OSError("no room")
 
 
 def test_a_shipped_model_learns_from_faces_made_hard_for_it(tmp_path, monkeypatch):
@@ -223,10 +257,16 @@ def test_a_shipped_model_learns_from_faces_made_hard_for_it(tmp_path, monkeypatc
             (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
             to_pil(renders.images[index]).save(tmp_path / "data" / name / f"{index}.png")
     settings = RebalancingSettings(faces=4, rounds=1, steps=2, batch=8, attack=1)
-    found = rebalance(
-        tmp_path / "data", "glasses", tmp_path / "out", target="glasses-classifier-planted", by="sia-joint",
-        settings=settings,
-    )  # fmt: skip
+    given = {"target": "glasses-classifier-planted", "by": "sia-joint", "settings": settings}
+    with monkeypatch.context() as full:
+        full.setattr(module.Trainable, "save", lambda self, folder: no_room())
+        with pytest.raises(OSError, match="no room"):
+            rebalance(tmp_path / "data", "glasses", tmp_path / "out", **given)
+        full.setattr(RareFaces, "draw", lambda *given: pytest.fail("faces were drawn anew"))
+        full.undo()
+        full.setattr(RareFaces, "draw", lambda *given: pytest.fail("faces were drawn anew"))
+        found = rebalance(tmp_path / "data", "glasses", tmp_path / "out", **given)
+    assert not (tmp_path / "out" / FACES / PARTS).exists()
     assert (found.counts[1], found.added) == (3, [4, 4])
     assert found.figures["renders"]["before"]["pictures"] == 60
     assert found.figures["renders"]["before"]["balanced"] > 0.9
@@ -238,4 +278,5 @@ def test_a_shipped_model_learns_from_faces_made_hard_for_it(tmp_path, monkeypatc
     assert "$" not in card
     rows = pq.read_table(tmp_path / "out" / FACES / "metadata.parquet").to_pylist()
     assert all((tmp_path / "out" / FACES / row["file_name"]).is_file() for row in rows)
-    assert {row["hard_for"] for row in rows} == {"glasses-classifier-planted"}
+    assert {(row["hard"], row["hard_for"]) for row in rows} <= {(True, "glasses-classifier-planted"), (False, "")}
+    assert any(row["hard"] for row in rows)

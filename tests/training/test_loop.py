@@ -84,8 +84,24 @@ def test_a_damaged_checkpoint_is_named(tmp_path, content):
 
 
 def test_a_loss_that_diverges_is_an_error(tmp_path):
-    with pytest.raises(WorkError, match="the loss is nan at step 3; lower the rate"):
+    with pytest.raises(WorkError, match="the loss is nan at step 3; start anew in another folder"):
         run(tmp_path, steps=3, loss=lambda network, step, x: network(x).mean() * torch.nan)
+
+
+def test_a_gradient_that_diverges_keeps_the_checkpoint_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_EVERY", 2)
+    steps = []
+
+    def diverging(network, kind, x):
+        steps.append(1)
+        value = network(x).square().mean()
+        return value if len(steps) < 4 else (value * 0).sqrt()  # 0, and its gradient is none
+
+    with pytest.raises(WorkError, match="a weight is not finite at step 4; start anew in another folder"):
+        run(tmp_path, steps=6, loss=diverging)
+    kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert kept["step"] == 2
+    assert all(weight.isfinite().all() for weight in kept["model"].values())
 
 
 def short_of_memory(fails):

@@ -52,12 +52,13 @@ class FinishedAudit:
         asked = known if GIVEN in settings else settings["attributes"]
         return cls(report, settings, source, audited, asked)
 
-    def target(self, name: str | Path | None = None, device: str = "cpu") -> Target:
-        """The audited target, ``name`` given where the run's does not find it again, as the audit asked it.
+    def target(self, given: str | Path | Target | None = None, device: str = "cpu") -> Target:
+        """The audited target as the audit asked it, ``given`` or named where the run's name does not find it again.
 
         Raises `RequestError` where it answers the first face otherwise than it did.
         """
-        target = load_target(name or self.settings[MADE_OF]["target"] or self.settings["target"], device)
+        given = given or self.settings[MADE_OF]["target"] or self.settings["target"]
+        target = given if isinstance(given, Target) else load_target(given, device)
         target = configured(target, self.settings["label"], self.settings["towards"])
         target = followed(target, resolve_device(device), self.settings[MADE_OF].get("verifier", VERIFIER))
         said = probe(self.generator, target, face_seeds(self.settings["seed"], 1)[0])

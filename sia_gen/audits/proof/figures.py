@@ -21,6 +21,7 @@ from sia_gen.targets.task import Classification, Regression
 from sia_gen.training.groups import groups
 
 BATCH = 64
+JUDGED = 2000  # shipped renders, the first ones, that models are measured on
 
 
 def measured(target: Target) -> str | None:
@@ -81,7 +82,7 @@ def figures(target: Target, data: RenderSet, focus: Sequence[str], device: torch
         above = values > values.median()
         cells[name] = [
             [_share(right[(classes == each) & (above == side)]) for side in (False, True)]
-            for each in classes.unique().tolist()
+            for each in range(len(getattr(target.task, "classes", [""])))
         ]
     found["cells"] = cells
     shares = [share for rows in cells.values() for row in rows for share in row if share is not None]

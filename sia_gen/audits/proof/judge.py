@@ -6,6 +6,7 @@ Letters: N faces, R resolution.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,9 +21,11 @@ from sia_gen.audits.run.job import Chunk, Job
 from sia_gen.audits.run.resolve import Request
 from sia_gen.audits.run.results import CONFIRMED
 from sia_gen.core.executors import Batches
-from sia_gen.core.images import from_bytes, quantise, to_bytes
-from sia_gen.targets.target import ask
+from sia_gen.core.images import Images, from_bytes, quantise, to_bytes
+from sia_gen.targets.target import Target, ask
 from sia_gen.targets.task import eligible
+
+Judged = tuple[Tensor, Tensor, Tensor | None]
 
 WINDOW = 11  # pixels of the structural similarity's
 
@@ -30,8 +33,9 @@ WINDOW = 11  # pixels of the structural similarity's
 class Judge:
     """Judges what any attack gives on one target's faces, in the same way."""
 
-    def __init__(self, request: Request, once: Once) -> None:
+    def __init__(self, request: Request, once: Once, title: str = "") -> None:
         self.request, self.witness = request, request.witness
+        self.title = title or request.witness.target.name  # what a table calls the target
         self.gate = request.witness.gate(once, request.generator, request.seed, request.device)
         self.job = Job(request.generator, self.witness, request.audited, self.gate, request.rendered)
         self.chunk: Chunk = self.job.chunk(0, request.seeds)
@@ -57,24 +61,25 @@ class Judge:
             seeds=chunk.seeds, rendered=chunk.rendered if rendered is None else rendered, start=start,
         )  # fmt: skip
 
-    def judged(self, found: AttackResult | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def judged(self, found: AttackResult | Tensor) -> Judged:
         """The 8-bit images ``[N, 3, R, R]`` of an attack, which made the target fail, and which of these are valid.
 
-        Of an attack in pixels alone every failure is valid: the face below is as it was.
+        Of an attack in pixels alone every failure is valid: the face below is as it was. None where nothing tells.
         """
         if isinstance(found, AttackResult):
             adversarial, success = from_bytes(found.adversarial), found.success
             part = self.witness.statement(found, self.gate, self.chunk.codes.device, self.chunk.known)
             moved = found.omega.any()
-            return adversarial, success, part.get(VALID, torch.zeros_like(success)) if moved else success
+            return adversarial, success, part.get(VALID) if moved else success
         adversarial = quantise(found).cpu()
         success = self.fails(adversarial) & self.correct.cpu()
         return adversarial, success, success
 
-    def row(self, found: AttackResult | Tensor, judged: tuple[Tensor, Tensor, Tensor]) -> dict[str, Any]:
-        """What a table says of an attack, of what `judged` gave."""
+    def row(self, found: AttackResult | Tensor, judged: Judged, *, rendered: bool = True) -> dict[str, Any]:
+        """What a table says of an attack, of what `judged` gave; the studio is asked where it is to be ``rendered``."""
         adversarial, success, valid = judged
-        row = {**counted(self.correct.cpu(), success, valid), CONFIRMED: self.confirmed(found, success)}
+        confirmed = self.confirmed(found, success) if rendered else None
+        row = {**counted(self.correct.cpu(), success, valid), CONFIRMED: confirmed}
         return row | self._apart(adversarial)
 
     def confirmed(self, found: AttackResult | Tensor, success: Tensor) -> dict[str, int] | None:
@@ -117,16 +122,40 @@ class Judge:
         return torch.cat(list(Batches(32)(len(images), lambda part: ask(self.target, images[part]))))
 
 
-def counted(attempted: Tensor, success: Tensor, valid: Tensor) -> dict[str, Any]:
-    """Shares of the faces that were ``attempted``, bool ``[N]``, with the interval of the successes."""
+class Counting:
+    """A target that counts the pictures it is asked about."""
+
+    def __init__(self, target: Target) -> None:
+        self.target, self.asked = target, 0
+        self.name, self.task, self.label, self.differentiable = (
+            target.name, target.task, target.label, target.differentiable
+        )  # fmt: skip
+
+    def predict(self, images: Images) -> Tensor:
+        self.asked += len(images)
+        return self.target.predict(images)
+
+
+def counted(attempted: Tensor, success: Tensor, valid: Tensor | None) -> dict[str, Any]:
+    """Shares of the faces that were ``attempted``, bool ``[N]``, with their intervals; None where nothing is judged."""
     of, successes = int(attempted.sum()), int(success.sum())
+    count = None if valid is None else int(valid.sum())
     return {
         "attempted": of,
         "successes": successes,
         "success": successes / of if of else 0.0,
         "interval": wilson(successes, of),
-        "valid": int(valid.sum()) / of if of else 0.0,
+        "valid": None if count is None else count / of if of else 0.0,
+        "valid_interval": None if count is None else wilson(count, of),
     }
+
+
+def titles(targets: Sequence[str | Path | Target], requests: Sequence[Request]) -> list[str]:
+    """What tables call targets: their names, or of several of one name what was given, numbered where that is one."""
+    names = [request.witness.target.name for request in requests]
+    given = [name if isinstance(each, Target) else str(each) for each, name in zip(targets, names, strict=True)]
+    told = [long if names.count(name) > 1 else name for name, long in zip(names, given, strict=True)]
+    return [f"{name} {told[: at + 1].count(name)}" if told.count(name) > 1 else name for at, name in enumerate(told)]
 
 
 def remembered() -> Once:

@@ -21,7 +21,7 @@ from sia_gen.audits.evidence.statistics import wilson
 from sia_gen.audits.proof.baselines import ensemble, pixel_attack, require_library
 from sia_gen.audits.proof.corruptions import CORRUPTIONS, STRENGTHS, corrupted
 from sia_gen.audits.proof.figures import Truths, figures, measured
-from sia_gen.audits.proof.judge import Judge, counted, remembered
+from sia_gen.audits.proof.judge import Judge, counted, remembered, titles
 from sia_gen.audits.run.job import worst_alone
 from sia_gen.audits.run.resolve import resolve
 from sia_gen.core.errors import RequestError
@@ -77,7 +77,11 @@ def robustness(
         generator=generator, attributes=attributes, faces=faces, radii=radii, steps=steps, label=label, confirm=confirm,
         seed=seed, device=device,
     )  # fmt: skip
+    if not targets:
+        raise RequestError("there is no target; name one or more")
     reports = [measure.asked(target, progress) for target in targets]
+    for report, title in zip(reports, titles(targets, [each.request for each in reports]), strict=True):
+        report.judge.title = title
     content = {
         "generator": reports[0].request.generator.name, "faces": faces, "steps": steps, "seed": seed,
         "targets": [report.told() for report in reports],
@@ -148,7 +152,7 @@ class Report:
     def told(self) -> dict[str, Any]:
         """The entry of a target in `robustness`."""
         return {
-            "target": self.target.name, "correct": int(self.judge.correct.sum()), "measure": measured(self.plain),
+            "target": self.judge.title, "correct": int(self.judge.correct.sum()), "measure": measured(self.plain),
             "clean": self.clean(), "pixels": [self.pixels(radius) for radius in self.measure.radii], **self.arms(),
             "extremes": self.ends(), "corruptions": self.corruptions(),
         }  # fmt: skip
@@ -197,9 +201,7 @@ class Report:
             singles.append(self.judge.run(attack.alone(), space.select([name])))
         start = worst_alone(singles)
         found: dict[str, Any] = {
-            "alone": {
-                name: counted(correct, one.success, one.success) for name, one in zip(space.names, singles, strict=True)
-            }
+            "alone": {name: counted(correct, one.success, None) for name, one in zip(space.names, singles, strict=True)}
         }
         for number, (arm, chosen) in enumerate((("semantic", replace(attack, epsilon=0.0)), ("joint", attack))):
             self.say(number, 2, arm)

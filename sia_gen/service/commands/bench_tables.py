@@ -79,16 +79,30 @@ def show_attacks(content: Mapping[str, Any]) -> None:
         show_table(
             f"'{target}', {rows[0]['attempted']} of {content['faces']} faces right before; pixels within "
             f"{content['epsilon'] * 255:.3g}/255 ({content['norm']}), {content['steps']} steps",
-            ["attack", "moves", ">fails", ">95 %", ">validly", ">confirmed", ">s a face", ">SSIM", ">distance"],
+            [
+                "attack",
+                "moves",
+                ">fails",
+                ">95 %",
+                ">validly",
+                ">95 %",
+                ">confirmed",
+                ">s a face",
+                ">asked a face",
+                ">SSIM",
+                ">distance",
+            ],
             [
                 [
                     row["attack"],
                     row["kind"],
                     f"{row['success']:.0%}",
-                    f"{row['interval'][0]:.0%}–{row['interval'][1]:.0%}",
-                    f"{row['valid']:.0%}",
+                    interval(row["interval"]),
+                    number(row["valid"], ".0%"),
+                    "–" if row["valid_interval"] is None else interval(row["valid_interval"]),
                     "–" if row["confirmed"] is None else f"{row['confirmed']['confirmed']}/{row['confirmed']['of']}",
                     f"{row['seconds']:.2g}",
+                    f"{row['queries']:.0f}",
                     number(row["similarity"], ".3f"),
                     number(row["distance"], ".2f"),
                 ]
@@ -116,7 +130,7 @@ def _show_transfer(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _passed_on(found: Mapping[str, Any] | None) -> str:
-    return "" if found is None else f"{found['success']:.0%} ({found['valid']:.0%})"
+    return "" if found is None else f"{found['success']:.0%} ({number(found['valid'], '.0%')})"
 
 
 def show_robustness(content: Mapping[str, Any]) -> None:
@@ -138,8 +152,8 @@ def show_robustness(content: Mapping[str, Any]) -> None:
     for index, found in enumerate(targets[0]["pixels"]):
         add(f"pixels within {found['epsilon'] * 255:.3g}/255", lambda each, index=index: failed(each["pixels"][index]))  # type: ignore[misc]
     for arm in ("semantic", "joint"):
-        add(arm, lambda each, arm=arm: f"{failed(each[arm])}, valid {each[arm]['valid']:.0%}")  # type: ignore[misc]
-    for name in targets[0]["alone"]:
+        add(arm, lambda each, arm=arm: f"{failed(each[arm])}, valid {number(each[arm]['valid'], '.0%')}")  # type: ignore[misc]
+    for name in dict.fromkeys(name for each in targets for name in each["alone"]):
         add(f"{name} alone", lambda each, name=name: failed(each["alone"][name]) if name in each["alone"] else "–")  # type: ignore[misc]
     if all(each["extremes"] is not None for each in targets):
         add("rendered at the ends of attributes", _ends)

@@ -31,13 +31,17 @@ if TYPE_CHECKING:
 def harden(
     out: Annotated[Path, typer.Option(help="Folder of the hardened model; the same command goes on in it.")],
     run: Annotated[Path | None, typer.Option(help="A finished audit: its target is hardened against it.")] = None,
-    target: Annotated[str | None, typer.Option(help="Without a run: a classifier, as for audit.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="A classifier, as for audit; with a run: where its target lies.")
+    ] = None,
     generator: Annotated[str | None, typer.Option(help="Where faces come from, if not from the run's.")] = None,
     attributes: Attributes = None,
     label: Annotated[str | None, typer.Option(help="What the target predicts, as smile:0.5 or age:30,60.")] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Labelled pictures to learn from besides: a folder a class, or Hugging Face's."),
+        typer.Option(
+            help="Labelled pictures to learn from besides: a folder a class, Hugging Face's, or faces-renders."
+        ),
     ] = None,
     by: Annotated[
         str, typer.Option(help="How: standard, random, randaugment, augmix, pgd, trades, sia-semantic, sia-joint …")

@@ -45,6 +45,7 @@ class KeypointNetwork:
     mean: Tensor
     std: Tensor
     task: Keypoints
+    folder: Path  # that it comes from
     label: None = None
     differentiable: bool = True
 
@@ -86,7 +87,7 @@ def load_keypoints(folder: Path, name: str, device: torch.device) -> KeypointNet
         raise WorkError(f"'{folder}' resizes to {size}, but its network was built for {expected}; fetch it again")
     _require_same_input(folder, size, mean.cpu(), std.cpu())
     network = network.eval().requires_grad_(False).to(device)
-    return KeypointNetwork(name, network, size, mean, std, _task(config, name, network.config.num_labels))
+    return KeypointNetwork(name, network, size, mean, std, _task(config, name, network.config.num_labels), folder)
 
 
 def _require_same_input(folder: Path, size: tuple[int, int], mean: Tensor, std: Tensor) -> None:

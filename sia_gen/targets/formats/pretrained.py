@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from sia_gen.core.errors import RequestError, WorkError
 from sia_gen.core.files import is_file, pretrained_folder, read_config, read_json
 from sia_gen.core.foreign import first_line, one_line, quiet_transformers
 from sia_gen.core.images import Images, from_pil, to_pil
+from sia_gen.core.modules import weights_digest
 from sia_gen.core.seeds import uniforms
 from sia_gen.targets.formats.preprocessing import Preprocessing, of_timm
 from sia_gen.targets.formats.resnet import load_resnet, plain
@@ -39,13 +39,14 @@ LABELS = ("id2label", "label2id")
 class ImageModel:
     """A frozen network in eval mode; called with images ``[B, 3, H, W]`` in [0, 1], it gives its logits.
 
-    ``config`` is what stands in its folder. Where the ``preprocessing`` is an image processor's own, it passes no
-    gradient.
+    ``config`` is what stands in the ``folder`` that it comes from. Where the ``preprocessing`` is an image processor's
+    own, it passes no gradient.
     """
 
     network: nn.Module
     preprocessing: Preprocessing | Processed
     config: dict[str, Any]
+    folder: Path
 
     @property
     def differentiable(self) -> bool:
@@ -56,11 +57,7 @@ class ImageModel:
 
     def digest(self) -> str:
         """Tells these weights from others."""
-        found = hashlib.sha256()
-        for name, values in self.network.state_dict().items():
-            found.update(name.encode())
-            found.update(values.cpu().contiguous().numpy().tobytes())
-        return found.hexdigest()[:16]
+        return weights_digest(self.network)
 
 
 class Processed:
@@ -83,7 +80,7 @@ def load_image_model(folder: Path, device: torch.device | str = "cpu", *, exact:
     config = checked_config(folder)
     if folder.parent == pretrained_folder() and plain(config):
         shipped = load_resnet(folder, config).eval().requires_grad_(False)
-        return ImageModel(shipped.to(device), Preprocessing(read_json(folder / PROCESSOR)).to(device), config)
+        return ImageModel(shipped.to(device), Preprocessing(read_json(folder / PROCESSOR)).to(device), config, folder)
     from transformers import AutoModelForImageClassification
 
     kind = config.get("model_type")
@@ -94,7 +91,7 @@ def load_image_model(folder: Path, device: torch.device | str = "cpu", *, exact:
     network.eval().requires_grad_(False)
     if isinstance(preprocessing, Preprocessing):
         preprocessing = preprocessing.to(device)
-    return ImageModel(network.to(device), preprocessing, config)
+    return ImageModel(network.to(device), preprocessing, config, folder)
 
 
 def require_classifier(folder: Path, config: dict[str, Any]) -> None:
