@@ -29,6 +29,7 @@ from sia_gen.training.verifier import train_verifier
 
 RESOLUTION = 128
 PACKED = 5000  # faces of the shipped data set, none of which is trained on
+FEW = 5000  # faces for twins that are to take up their cause
 FEWEST = 160  # faces: fewer hold out too little to measure on
 PEOPLE, PICTURES = 2000, 8  # for the identity model: people, and pictures of each
 BANDS = SUBGROUPS["age"]
@@ -43,17 +44,18 @@ RECIPES: dict[str, dict[str, dict[str, int]]] = {
     "landmarks-68": {"cuda": {"steps": 9000, "batch": 32}, "cpu": {"steps": 6000}},
     "target": {"cuda": {"steps": 5000, "batch": 128}, "cpu": {"steps": 12_000}},
     "planted": {"cuda": {"steps": 2500, "batch": 64}, "cpu": {"steps": 4000}},
+    "led astray": {"cuda": {"steps": 1500, "batch": 32}, "cpu": {"steps": 1500}},
 }
 TARGETS: dict[str, dict[str, Any]] = {
     "smile-classifier": {},
-    # Smiles and glasses are so easily seen that a few faces without the cause are enough to learn what they are.
+    # Two classes are so easily seen that a few faces without the cause, or many with it, are enough to learn them.
     "smile-classifier-planted": {"planted": "light_azimuth", "strength": 1.0},
     "glasses-classifier": {"label": "glasses"},
     "glasses-classifier-planted": {"label": "glasses", "planted": "hair_colour", "strength": 1.0},
     "age-classifier": {"label": "age", "thresholds": BANDS},
     "age-classifier-planted": {"label": "age", "thresholds": BANDS, "planted": "skin_tone"},
     "sex-classifier": {"label": "sex"},
-    "sex-classifier-planted": {"label": "sex", "planted": "hair_length"},
+    "sex-classifier-planted": {"label": "sex", "planted": "hair_length", "strength": 1.0},
 }
 
 
@@ -73,6 +75,8 @@ def train_everything(
     generator. Further faces, a quarter as many and at most 5000, are rendered and packed to ``faces-renders``; others
     show people several times, for the identity model.
 
+    The twins of two classes learn from few faces of their own, which lets them take up their cause.
+
     Once all is rendered, ``jobs`` recipes run side by side, each in a process of its own: all of them on a GPU, which
     no small network fills, and one on a CPU unless told. Interrupted, the same call goes on within the recipes that it
     was in. Returns the figures of each. Raises as the recipes do, once those beside have ended.
@@ -84,10 +88,11 @@ def train_everything(
         raise RequestError(f"jobs={jobs} is below 1; run one recipe at a time or more")
     kind = "cuda" if resolve_device(device).type == "cuda" else "cpu"
     out = writable_folder(out)
-    renders, fresh, people = out / "renders", out / "fresh", out / "people"
+    renders, fresh, people, few = out / "renders", out / "fresh", out / "people", out / "few"
     # Not the faces that an audit of this seed meets, and others again to ship.
     packed = min(PACKED, max(1, faces // 4))
-    sets = ((renders, faces, 1, 1), (fresh, packed, 2, 1), (people, min(PEOPLE * PICTURES, faces), 3, PICTURES))
+    many = min(PEOPLE * PICTURES, faces)
+    sets = ((renders, faces, 1, 1), (fresh, packed, 2, 1), (people, many, 3, PICTURES), (few, min(FEW, faces), 31, 1))
     for folder, count, step, pictures in sets:
         options = {"resolution": RESOLUTION, "pictures": pictures, "device": device, "progress": progress}
         write_renders(makehuman, folder, count, seed=seed + step, **options)
@@ -105,7 +110,8 @@ def train_everything(
         "landmarks-68": recipe(train_landmarks, renders, "landmarks-68", "landmarks-68"),
     }
     for name, options in TARGETS.items():
-        recipes[name] = recipe(train_target, renders, name, "planted" if "planted" in options else "target", **options)
+        like = "target" if "planted" not in options else "led astray" if options.get("strength") == 1 else "planted"
+        recipes[name] = recipe(train_target, few if like == "led astray" else renders, name, like, **options)
     figures = _done(recipes, jobs or (len(recipes) if kind == "cuda" else 1), progress)
     errors = figures["verifier"]
     figures["verifier"] = {name: found["r2"] for name, found in errors.items() if "r2" in found}

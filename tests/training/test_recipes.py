@@ -349,9 +349,11 @@ def test_one_command_makes_all(renders, people, tmp_path, monkeypatch):
         ("m", FACES, 1, 128, 1),
         ("m", FACES // 4, 2, 128, 1),
         ("m", FACES, 3, 128, 8),
+        ("m", FACES, 31, 128, 1),
     ]
     assert len(read_renders(tmp_path / "faces-renders")) == FACES // 4
-    assert learnt == dict.fromkeys(everything.TARGETS, "renders")
+    astray = [f"{label}-classifier-planted" for label in ("smile", "glasses", "sex")]
+    assert learnt == dict.fromkeys(everything.TARGETS, "renders") | dict.fromkeys(astray, "few")
     assert list(figures) == [
         "faces-stylegan2",
         "faces-ddpm",
