@@ -157,6 +157,23 @@ def test_where_nothing_tells_none_is_valid_and_none_is_not(monkeypatch):
         attack_table([], transfer=True)
 
 
+def test_an_ensemble_fails_where_one_of_its_attacks_does(monkeypatch):
+    monkeypatch.setattr(library, "QUERIES", 20)
+    parts = ["APGD-CE", "DeepFool", "Square"]
+    monkeypatch.setattr(library, "find_spec", lambda name: None if name == library.MORE_LIBRARY else object())
+    rows = {
+        row["attack"]: row
+        for row in attack_table(
+            ["smile-classifier"], attributes=["yaw"], faces=4, steps=2, baselines=["FGSM", *parts], confirm=False
+        )["rows"]
+    }
+    together = rows["together: APGD-CE, DeepFool, Square"]
+    assert list(rows)[4] == "together: APGD-CE, DeepFool, Square"
+    most, all_of_them = (work(rows[name]["successes"] for name in parts) for work in (max, sum))
+    assert most <= together["successes"] <= all_of_them
+    assert together["queries"] == pytest.approx(sum(rows[name]["queries"] for name in parts))
+
+
 def test_of_one_face_nothing_says_how_features_vary():
     (row, *_) = attack_table(["smile-classifier"], faces=1, steps=1, attributes=["yaw"], baselines=[], confirm=False)[
         "rows"

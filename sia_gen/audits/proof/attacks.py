@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sia_gen.attack.balls import Norm
@@ -19,7 +20,7 @@ from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.evidence.control import control_space, random_directions, reaches
 from sia_gen.audits.evidence.reference import VERIFIER
-from sia_gen.audits.proof.baselines import every, pixel_attack, require_library
+from sia_gen.audits.proof.baselines import ensemble, every, pixel_attack, require_library
 from sia_gen.audits.proof.judge import Counting, Judge, Judged, counted, remembered, titles
 from sia_gen.audits.run.job import worst_alone
 from sia_gen.audits.run.resolve import resolve
@@ -60,9 +61,10 @@ def attack_table(
     where nothing tells; "confirmed" by renders where a studio is at hand; "seconds" and "queries" (pictures that the
     target was asked about) a face, with the search for the starts of attacks that have them; "similarity" (SSIM) and
     "distance" (in the verifier's features, in standard deviations) of all pictures from the unedited ones. Our attacks
-    go to the worst point, or gently to the first failure. With ``ablations`` what the joint attack is made of stands
-    beside it, with ``transfer`` what the same pictures do to the other targets, see `transferred`. Written to ``out``
-    where that is given.
+    go to the worst point, or gently to the first failure. Where AutoAttack's standard ensemble is among the baselines,
+    as far as it is at hand, a row tells what it does together. With ``ablations`` what the joint attack is made of
+    stands beside it, with ``transfer`` what the same pictures do to the other targets, see `transferred`. Written to
+    ``out`` where that is given.
 
     Raises `RequestError` for targets that are no classifiers with gradients, for ``transfer`` among fewer than two or
     of several labels, and without the extra "baselines".
@@ -116,7 +118,17 @@ def _of_target(
         *(Line(name, "pixels", _baseline(name, judge, epsilon, norm, steps, request.seed)) for name in baselines),
         *_ours(judge, ablations),
     ]
-    rows, faces, attacked = [], len(request.seeds), max(1, int(judge.correct.sum()))
+    rows: list[dict[str, Any]] = []
+    faces, attacked = len(request.seeds), max(1, int(judge.correct.sum()))
+    several = ensemble(judge.target) if norm == "linf" else []
+    kept: dict[str, tuple[Judged, float, int]] = {}
+
+    def told(line: Line, found: AttackResult | Tensor, judged: Judged, seconds: float, queries: int) -> dict[str, Any]:
+        row: dict[str, Any] = {"target": judge.title, "attack": line.name, "kind": line.kind}
+        row |= {"seconds": seconds / faces, "queries": queries / attacked}
+        row |= judge.row(found, judged, rendered=line.rendered)
+        return row | ({"transfer": {each.title: transferred(judge, judged, each) for each in onto}} if onto else {})
+
     for number, line in enumerate(todo):
         if progress:
             progress(number, len(todo), f"{judge.title}: {line.name}")
@@ -128,13 +140,24 @@ def _of_target(
         if line.start is not None:
             seconds, queries = seconds + line.start.seconds, queries + line.start.queries
         judged = judge.judged(found)
-        row: dict[str, Any] = {"target": judge.title, "attack": line.name, "kind": line.kind}
-        row |= {"seconds": seconds / faces, "queries": queries / attacked}
-        row |= judge.row(found, judged, rendered=line.rendered)
-        if onto:
-            row["transfer"] = {other.title: transferred(judge, judged, other) for other in onto}
-        rows.append(row)
+        rows.append(told(line, found, judged, seconds, queries))
+        if line.name in several:
+            kept[line.name] = judged, seconds, queries
+        if several and len(kept) == len(several) and number == len(baselines) - 1:
+            judged = _first_failures(judge, [each for each, _, _ in kept.values()])
+            spent = sum(each[1] for each in kept.values()), sum(each[2] for each in kept.values())
+            together = replace(line, name=f"together: {', '.join(several)}")
+            rows.append(told(together, judged[0], judged, *spent))
     return rows
+
+
+def _first_failures(judge: Judge, several: Sequence[Judged]) -> Judged:
+    """What attacks in pixels do together: of each face the picture of the first that made the target fail."""
+    pictures, fallen = judge.original.cpu().clone(), torch.zeros_like(judge.correct).cpu()
+    for made, success, _ in several:
+        pictures[success & ~fallen] = made[success & ~fallen]
+        fallen |= success
+    return pictures, fallen, fallen
 
 
 def transferred(judge: Judge, judged: Judged, other: Judge) -> dict[str, Any]:
