@@ -142,8 +142,10 @@ def test_classifiers_do_on_shipped_renders_what_their_card_says(renders, name):
         told = target.predict(from_bytes(renders.images[index])).argmax(1)
     truth = classify(renders.value(target.label.attribute)[index], target.label.thresholds)
     shares = [(told[truth == label] == label).float().mean() for label in truth.unique()]
-    stated = json.loads((pretrained_folder() / name / "training.json").read_text())["figures"]["accuracy"]
-    assert torch.stack(shares).mean().item() == pytest.approx(stated, abs=0.06)
+    figures = json.loads((pretrained_folder() / name / "training.json").read_text())["figures"]
+    stated, held_out = figures["accuracy"], figures["held_out"]
+    error = (stated * (1 - stated) * (1 / held_out + 1 / len(index))) ** 0.5  # both are shares of so many faces
+    assert torch.stack(shares).mean().item() == pytest.approx(stated, abs=3 * error)
 
 
 def test_landmarks_lie_on_shipped_renders_where_the_card_says(renders):

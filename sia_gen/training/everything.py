@@ -51,11 +51,11 @@ TARGETS: dict[str, dict[str, Any]] = {
     # Two classes are so easily seen that a few faces without the cause, or many with it, are enough to learn them.
     "smile-classifier-planted": {"planted": "light_azimuth", "strength": 1.0},
     "glasses-classifier": {"label": "glasses"},
-    "glasses-classifier-planted": {"label": "glasses", "planted": "hair_colour", "strength": 1.0},
+    "glasses-classifier-planted": {"label": "glasses", "planted": "background_lightness", "strength": 1.0},
     "age-classifier": {"label": "age", "thresholds": BANDS},
     "age-classifier-planted": {"label": "age", "thresholds": BANDS, "planted": "skin_tone"},
     "sex-classifier": {"label": "sex"},
-    "sex-classifier-planted": {"label": "sex", "planted": "hair_length", "strength": 1.0},
+    "sex-classifier-planted": {"label": "sex", "planted": "yaw", "strength": 1.0},
 }
 
 

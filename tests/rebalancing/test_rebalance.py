@@ -257,7 +257,7 @@ def test_a_shipped_model_learns_from_faces_made_hard_for_it(tmp_path, monkeypatc
             (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
             to_pil(renders.images[index]).save(tmp_path / "data" / name / f"{index}.png")
     settings = RebalancingSettings(faces=4, rounds=1, steps=2, batch=8, attack=1)
-    given = {"target": "glasses-classifier-planted", "by": "sia-joint", "settings": settings}
+    given = {"target": "glasses-classifier", "by": "sia-joint", "settings": settings}
     with monkeypatch.context() as full:
         full.setattr(module.Trainable, "save", lambda self, folder: no_room())
         with pytest.raises(OSError, match="no room"):
@@ -270,7 +270,7 @@ def test_a_shipped_model_learns_from_faces_made_hard_for_it(tmp_path, monkeypatc
     assert (found.counts[1], found.added) == (3, [4, 4])
     assert found.figures["renders"]["before"]["pictures"] == 60
     assert found.figures["renders"]["before"]["balanced"] > 0.9
-    assert load_target(tmp_path / "out" / MODEL).label == load_target("glasses-classifier-planted").label
+    assert load_target(tmp_path / "out" / MODEL).label == load_target("glasses-classifier").label
     card = (tmp_path / "out" / FACES / "README.md").read_text()
     assert "8 faces for 'data', which has few pictures of some classes" in card
     assert "the other attributes and the pixels were moved by gradient ascent on the error of" in card
@@ -278,5 +278,5 @@ def test_a_shipped_model_learns_from_faces_made_hard_for_it(tmp_path, monkeypatc
     assert "$" not in card
     rows = pq.read_table(tmp_path / "out" / FACES / "metadata.parquet").to_pylist()
     assert all((tmp_path / "out" / FACES / row["file_name"]).is_file() for row in rows)
-    assert {(row["hard"], row["hard_for"]) for row in rows} <= {(True, "glasses-classifier-planted"), (False, "")}
+    assert {(row["hard"], row["hard_for"]) for row in rows} <= {(True, "glasses-classifier"), (False, "")}
     assert any(row["hard"] for row in rows)
