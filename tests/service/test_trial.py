@@ -48,8 +48,9 @@ def python(code):
     return [sys.executable, "-c", code]
 
 
-def children():
-    return psutil.Process().children(recursive=True)
+def children(before=()):
+    """The processes of this one, without those that tests ``before`` left, as a pool's keeper."""
+    return set(psutil.Process().children(recursive=True)) - set(before)
 
 
 def ended(processes):
@@ -85,9 +86,9 @@ def test_one_that_ends_well_is_let_through():
 def test_one_that_hangs_is_ended_with_all_that_it_began():
     waits = "import time; time.sleep(600)"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', '{waits}'])"
-    seen = set()
+    seen, before = set(), children()
     with pytest.raises(RequestError, match=r"^the model needs more than 2 s for 32 pictures; take a faster one$"):
-        watched(python(code), Limits(2, 2e9, 1 / 2), lambda *told: seen.update(children()))
+        watched(python(code), Limits(2, 2e9, 1 / 2), lambda *told: seen.update(children(before)))
     assert seen
     assert ended(seen)
 
@@ -112,10 +113,10 @@ def test_ones_own_model_may_take_more(free):
 
 
 def test_one_that_is_stopped_is_ended():
-    seen = set()
+    seen, before = set(), children()
 
     def progress(*told):
-        seen.update(children())
+        seen.update(children(before))
         raise Cancelled
 
     with pytest.raises(Cancelled):
