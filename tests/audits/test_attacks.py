@@ -158,13 +158,13 @@ def test_where_nothing_tells_none_is_valid_and_none_is_not(monkeypatch):
 
 
 def test_an_ensemble_fails_where_one_of_its_attacks_does(monkeypatch):
-    monkeypatch.setattr(library, "QUERIES", 20)
+    monkeypatch.setattr(library, "QUERIES", 5)
     parts = ["APGD-CE", "DeepFool", "Square"]
     monkeypatch.setattr(library, "find_spec", lambda name: None if name == library.MORE_LIBRARY else object())
     rows = {
         row["attack"]: row
         for row in attack_table(
-            ["smile-classifier"], attributes=["yaw"], faces=4, steps=2, baselines=["FGSM", *parts], confirm=False
+            ["smile-classifier"], attributes=["yaw"], faces=3, steps=1, baselines=["FGSM", *parts], confirm=False
         )["rows"]
     }
     together = rows["together: APGD-CE, DeepFool, Square"]
