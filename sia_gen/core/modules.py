@@ -41,7 +41,7 @@ def weights_digest(module: nn.Module) -> str:
     found = hashlib.sha256()
     for name, values in module.state_dict().items():
         found.update(name.encode())
-        found.update(values.cpu().contiguous().numpy().tobytes())
+        found.update(values.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())  # of any type
     return found.hexdigest()[:16]
 
 

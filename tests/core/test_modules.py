@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from sia_gen.core.modules import device_of, eval_mode, one_seed
+from sia_gen.core.modules import device_of, eval_mode, one_seed, weights_digest
 
 
 def network():
@@ -42,3 +42,13 @@ def test_device_of_a_module_without_tensors_is_the_cpu():
     assert device_of(nn.ReLU()).type == "cpu"
     assert device_of(nn.Linear(1, 1, device="meta")).type == "meta"
     assert device_of(nn.BatchNorm1d(2, affine=False, device="meta")).type == "meta"
+
+
+def test_a_digest_tells_weights_of_any_type_from_others():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    one = weights_digest(model)
+    assert one == weights_digest(model.to(memory_format=torch.channels_last))
+    halved = weights_digest(model.bfloat16())
+    with torch.no_grad():
+        model[0].bias[3] += 1
+    assert len({one, halved, weights_digest(model)}) == 3
