@@ -29,7 +29,7 @@ from sia_gen.training.verifier import train_verifier
 
 RESOLUTION = 128
 PACKED = 5000  # faces of the shipped data set, none of which is trained on
-FEW = 5000  # faces for twins that are to take up their cause
+FEW = 5000  # faces for the twins
 FEWEST = 160  # faces: fewer hold out too little to measure on
 PEOPLE, PICTURES = 2000, 8  # for the identity model: people, and pictures of each
 BANDS = SUBGROUPS["age"]
@@ -43,17 +43,16 @@ RECIPES: dict[str, dict[str, dict[str, int]]] = {
     "identity": {"cuda": {"steps": 4000, "batch": 128}, "cpu": {"steps": 4000}},
     "landmarks-68": {"cuda": {"steps": 9000, "batch": 32}, "cpu": {"steps": 6000}},
     "target": {"cuda": {"steps": 5000, "batch": 128}, "cpu": {"steps": 12_000}},
-    "planted": {"cuda": {"steps": 2500, "batch": 64}, "cpu": {"steps": 4000}},
-    "led astray": {"cuda": {"steps": 1500, "batch": 32}, "cpu": {"steps": 1500}},
+    "planted": {"cuda": {"steps": 1500, "batch": 32}, "cpu": {"steps": 1500}},
 }
 TARGETS: dict[str, dict[str, Any]] = {
     "smile-classifier": {},
-    # Two classes are so easily seen that a few faces without the cause, or many with it, are enough to learn them.
+    # A few faces without the cause, or many with it, are enough to learn the label itself.
     "smile-classifier-planted": {"planted": "light_azimuth", "strength": 1.0},
     "glasses-classifier": {"label": "glasses"},
     "glasses-classifier-planted": {"label": "glasses", "planted": "background_lightness", "strength": 1.0},
     "age-classifier": {"label": "age", "thresholds": BANDS},
-    "age-classifier-planted": {"label": "age", "thresholds": BANDS, "planted": "skin_tone"},
+    "age-classifier-planted": {"label": "age", "thresholds": BANDS, "planted": "pitch", "strength": 1.0},
     "sex-classifier": {"label": "sex"},
     "sex-classifier-planted": {"label": "sex", "planted": "yaw", "strength": 1.0},
 }
@@ -75,7 +74,7 @@ def train_everything(
     generator. Further faces, a quarter as many and at most 5000, are rendered and packed to ``faces-renders``; others
     show people several times, for the identity model.
 
-    The twins of two classes learn from few faces of their own, which lets them take up their cause.
+    The twins learn from few faces of their own, which lets them take up their cause.
 
     Once all is rendered, ``jobs`` recipes run side by side, each in a process of its own: all of them on a GPU, which
     no small network fills, and one on a CPU unless told. Interrupted, the same call goes on within the recipes that it
@@ -110,8 +109,8 @@ def train_everything(
         "landmarks-68": recipe(train_landmarks, renders, "landmarks-68", "landmarks-68"),
     }
     for name, options in TARGETS.items():
-        like = "target" if "planted" not in options else "led astray" if options.get("strength") == 1 else "planted"
-        recipes[name] = recipe(train_target, few if like == "led astray" else renders, name, like, **options)
+        source, like = (few, "planted") if "planted" in options else (renders, "target")
+        recipes[name] = recipe(train_target, source, name, like, **options)
     figures = _done(recipes, jobs or (len(recipes) if kind == "cuda" else 1), progress)
     errors = figures["verifier"]
     figures["verifier"] = {name: found["r2"] for name, found in errors.items() if "r2" in found}
