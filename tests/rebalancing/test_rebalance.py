@@ -81,14 +81,15 @@ def flat(monkeypatch):
 
 def test_a_model_learns_from_data_and_faces(flat, tmp_path):
     target = ModuleTarget(Net(), CLASSES, "net")
-    found = rebalance(folder(tmp_path / "data", bright=5), "glasses", tmp_path / "out", target=target, settings=SMALL)
+    given = {"target": target, "by": "sia-semantic", "settings": SMALL}
+    found = rebalance(folder(tmp_path / "data", bright=5), "glasses", tmp_path / "out", **given)
     assert (found.counts, found.added) == ([40, 5], [12, 12])
     assert [asked[:3] for asked in flat] == [({0: 6, 1: 6}, "semantic", number) for number in (0, 1)]
     assert not torch.equal(flat[0][3], flat[1][3])  # the second round's faces are for what the first one taught
     figures = found.figures["held out"]
     assert (figures["before"]["pictures"], figures["after"]["balanced"]) == (9, 1.0)
     assert figures["before"]["balanced"] == 0.5
-    again = rebalance(tmp_path / "data", "glasses", tmp_path / "out", target=target, settings=SMALL)
+    again = rebalance(tmp_path / "data", "glasses", tmp_path / "out", **given)
     assert len(flat) == 2  # what is finished is read again
     pictures = torch.rand(3, 3, 8, 8)
     torch.testing.assert_close(again.target.predict(pictures), found.target.predict(pictures))
@@ -120,6 +121,7 @@ def test_what_was_stopped_goes_on_to_the_same_weights(flat, tmp_path, monkeypatc
         rebalance(data, "glasses", tmp_path / "out", target=target, settings=SMALL)
     found = rebalance(data, "glasses", tmp_path / "out", target=target, settings=SMALL)
     assert count[0] == 3  # the first round was kept
+    assert {asked[1] for asked in flat} == {"generated"}  # the default
     pictures = torch.rand(3, 3, 8, 8)
     assert torch.equal(found.target.predict(pictures), whole.target.predict(pictures))
 

@@ -132,7 +132,7 @@ def rebalance(
     generator: Generator = "faces-stylegan2",
     by: Annotated[
         str | None,
-        typer.Option(help="generated-rare, generated, sia-semantic or sia-joint; with a target sia-semantic."),
+        typer.Option(help="generated-rare, generated, sia-semantic or sia-joint; with a target generated."),
     ] = None,
     faces: Annotated[
         int, typer.Option(help="Faces of each class, at most, and no more than the rarest has fewer.")
