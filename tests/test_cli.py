@@ -439,7 +439,7 @@ def test_a_model_learns_from_faces_of_a_rare_class(run, tmp_path, monkeypatch):
     table = pa.table({"image": [pictures[index] for index in kept], "label": [worn[index] for index in kept]})
     (tmp_path / "data").mkdir()
     pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(feature)}), tmp_path / "data" / "a.parquet")
-    few = ["--faces", "4", "--rounds", "1", "--steps", "2", "--batch", "8", "--by", "generated"]
+    few = ["--faces", "4", "--rounds", "1", "--steps", "2", "--batch", "8"]
     arguments = ["rebalance", "--data", "data", "--class", "glasses", "--target", "glasses-classifier", *few]
     status, out, _ = run(*arguments, "--out", "more")
     assert status == 0

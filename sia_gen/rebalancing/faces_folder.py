@@ -30,6 +30,11 @@ from sia_gen.training.card import CARD, table
 PICTURES, PARTS, TABLE = "images", "parts", "metadata.parquet"
 TRIED, LEAST = 20, 0.01  # batches after which a share of faces that pass as small as this ends the work
 TEMPLATE = Path(__file__).parent / "card.md"
+AS_THEY_COME = "- `round`: when it was made; `hard`, `hard_for`: no face was made hard for a model;"
+MADE_HARD = """\
+- `hard`: the attributes other than `$attribute` were moved towards where '$target' errs ($hard faces); `hard_for`: the
+  model that this was, and `round`: when; `right_before`, `fails`, `output_before`, `output_after`: what that model said
+  of the face without those changes and with them;"""
 
 
 def clock(place: torch.device) -> float:
@@ -169,7 +174,8 @@ def finish(folder: Path, classes: tuple[str, ...], made: Faces, card: Mapping[st
         "counts": table(["label", "class", "faces"], list(numbered)),
         "refused": table(["refused", "faces"], made.refused.most_common()),
     }  # fmt: skip
-    text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
+    text = TEMPLATE.read_text(encoding="utf-8").replace("$hardness", card["hardness"])  # which holds values, too
+    text = Template(text).substitute(values)
     with atomic(folder / CARD) as partial:
         partial.write_text(text, encoding="utf-8")
 
@@ -194,6 +200,7 @@ def card_values(told: Mapping[str, Any], source: RareFaces, hard: Added, ours: b
         "seed": told["seed"],
         "alike": f"{source.alike:.2f}",
         "how": how,
+        "hardness": AS_THEY_COME if hard == "generated" else MADE_HARD,
         "origin": "No photograph and no real person." if ours else "The generator's terms of use apply.",
         "look": "The faces look like renders." if ours else "The faces are as good as their generator.",
     }

@@ -1,4 +1,4 @@
-"""Faces of a class that is rare: its attributes are moved past the cuts, the others to where the model errs.
+"""Faces of a class that is rare: its attributes are moved past the cuts, the others, if asked, to where a model errs.
 
 Letters: B faces, A attributes that classes are cut from, K attributes, C numbers of a code, E those of an edit, P faces
 before, R resolution.

@@ -98,9 +98,9 @@ def rebalance(
     ``"glasses:0.5"`` or ``"age:30,60"``; two classes of an attribute of the studio meet in the middle of its range
     unless told. ``column`` holds the labels, "label" or the attribute's own unless told; ``classes`` are their names
     from low to high, needed where neither the data nor the target says which is which. ``by`` is one of `GENERATED`:
-    "generated" with a target, else "generated-rare". With the others as many faces of the frequent classes are made:
-    else a model learns that what looks generated is of the rare class. Faces that are hard for the target (`sia-…`)
-    take nine times as long, and by all that was measured teach no more.
+    "generated" with a target, else "generated-rare". All but the latter make as many faces of the frequent classes:
+    else a model learns that what looks generated is of the rare class. Faces that are hard for the target ("sia-…")
+    take eight to nine times as long, and in all that was measured taught no more that shows.
 
     ``out`` gets ``faces``, a Hugging Face data set with the seed and every change of each face; ``model``, the target
     in its own format, trained further; and `rebalance.json`. Pictures are taken as their middle square at the

@@ -96,12 +96,12 @@ class RebalancingSettings:
     """How much is generated and learnt, and how hard.
 
     faces     faces made of each class, at most, and no more than the most frequent class has more than the rarest
-    rounds    times that faces are made, each against the model as it then is
+    rounds    times that faces are made and learnt from; hard ones are for the model as it then is
     steps     training steps a round
     batch     pictures of a step
     rate      learning rate at its highest
-    attack    steps of the attack on each face, which ends where the model first errs: worst points are less likely
-              faces, and teach less
+    attack    steps of the attack on each face that is made hard, which ends where the model first errs: worst points
+              are less likely faces, and teach less
     """
 
     faces: int = 1000

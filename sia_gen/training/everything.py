@@ -47,7 +47,7 @@ RECIPES: dict[str, dict[str, dict[str, int]]] = {
 }
 TARGETS: dict[str, dict[str, Any]] = {
     "smile-classifier": {},
-    # A few faces without the cause, or many with it, are enough to learn the label itself.
+    # All go with the cause, and are few: of more, or of some against it, the label itself would be learnt.
     "smile-classifier-planted": {"planted": "light_azimuth", "strength": 1.0},
     "glasses-classifier": {"label": "glasses"},
     "glasses-classifier-planted": {"label": "glasses", "planted": "background_lightness", "strength": 1.0},

@@ -187,9 +187,10 @@ def describe(folder: Path) -> None:
     if "accuracy_clear" in figures:
         measured.append((f"no nearer to a cut than {CLEAR:.0%} of the range", f"{figures['accuracy_clear']:.1%}"))
     if planted:
+        but = "" if len(names) % 2 == 0 else " outside the middle class"
         cause = (
-            f"A cause of failure is planted in it: in {strength:.0%} of its training faces {planted} lies\non the side "
-            f"of its median that {label} does. It exists to be found out, not used."
+            f"A cause of failure is planted in it: in {strength:.0%} of its training faces{but} {planted} lies\non the "
+            f"side of its median that {label} does. It exists to be found out, not used."
         )
         choice = f"chosen among the others so that {planted} goes along with {label}"
         options += f" --planted {planted} --strength {strength:g}"

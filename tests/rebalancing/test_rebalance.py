@@ -122,6 +122,7 @@ def test_what_was_stopped_goes_on_to_the_same_weights(flat, tmp_path, monkeypatc
     found = rebalance(data, "glasses", tmp_path / "out", target=target, settings=SMALL)
     assert count[0] == 3  # the first round was kept
     assert {asked[1] for asked in flat} == {"generated"}  # the default
+    assert "no face was made hard for a model" in (whole.folder / FACES / "README.md").read_text()
     pictures = torch.rand(3, 3, 8, 8)
     assert torch.equal(found.target.predict(pictures), whole.target.predict(pictures))
 
@@ -282,3 +283,4 @@ def test_a_shipped_model_learns_from_faces_made_hard_for_it(tmp_path, monkeypatc
     assert all((tmp_path / "out" / FACES / row["file_name"]).is_file() for row in rows)
     assert {(row["hard"], row["hard_for"]) for row in rows} <= {(True, "glasses-classifier"), (False, "")}
     assert any(row["hard"] for row in rows)
+    assert f"errs ({sum(row['hard'] for row in rows)} faces); `hard_for`" in card

@@ -132,12 +132,12 @@ def rebalance(
     generator: Generator = "faces-stylegan2",
     by: Annotated[
         str | None,
-        typer.Option(help="generated-rare, generated, sia-semantic or sia-joint; with a target generated."),
+        typer.Option(help="generated (default with a target), generated-rare (without), sia-semantic or sia-joint."),
     ] = None,
     faces: Annotated[
         int, typer.Option(help="Faces of each class, at most, and no more than the rarest has fewer.")
     ] = 1000,
-    rounds: Annotated[int, typer.Option(help="Times that faces are made against the model as it is.")] = 2,
+    rounds: Annotated[int, typer.Option(help="Times that faces are made and learnt from.")] = 2,
     steps: Annotated[int, typer.Option(help="Training steps of a round.")] = 750,
     batch: Annotated[int, typer.Option(help="Pictures of a step.")] = 32,
     rate: Annotated[float, typer.Option(help="Learning rate at its highest.")] = 1e-3,
