@@ -56,7 +56,7 @@ REMEDIES = {
     "sia-joint": Remedy("such faces made hard by their other attributes and pixels", added="joint", draw="over"),
     "generated-alone": Remedy("generated faces of all classes, no data", added="generated", data=False),
     "generated-tail": Remedy(
-        "faces of a generator taught on the data set alone, told every factor and landmark of its pictures",
+        "faces of a generator taught on the data set alone, told the factors and landmarks of its pictures",
         added="tail", draw="over",
     ),
     "generated-tail-alone": Remedy("such faces of all classes, no data", added="tail", data=False),

@@ -1,8 +1,9 @@
 """A generator that has seen one long tail alone: what generated faces are worth without one that knows more pictures.
 
 It is the shipped recipe of paired regression, shorter and at the networks' side. It learns from the tail's renders,
-their factors and landmarks; how factors go together among people it is told, as the studio is. Nothing reads or judges
-what it draws: a face's label is what the generator was told.
+their factors and landmarks; how factors go together among people it is told, as the studio is. Who a face is it is told
+with noise: else it learns the few faces of the rare class by heart, and draws no other with what they wear. Nothing
+reads or judges what it draws: a face's label is what the generator was told.
 
 Letters: B faces, R resolution.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -30,10 +32,19 @@ from sia_gen.studio.factors import FACTORS, NAMES
 from sia_gen.studio.renders import RenderSet
 from sia_gen.studio.sampling import sample_latents
 from sia_gen.training.generators.stylegan2 import BATCH, paired, regress
+from sia_gen.training.stepper import Lessons
 
-STEPS = 3000
+STEPS = 9000
 DRAWN = 32  # faces drawn at once
 TAUGHT, WORK = "training.json", "work"
+NOISE = 0.5  # sd of what is added to the latents of who a face is, other values each time
+EXACT = (
+    "yaw", "pitch", "roll", "gaze_x", "gaze_y", "smile", "mouth_open", "brow_raise", "eye_closure",
+    "light_azimuth", "light_elevation", "light_strength", "ambient_strength", "light_softness", "light_warmth",
+    "rim_light", "lens_tint", "frame_size", "frame_thickness", "frame_lightness",
+    "background_lightness", "background_warmth", "camera_distance",
+)  # fmt: skip
+"""What is told as it is, as the label's own attributes are: pose, expression, light, frames of glasses, background."""
 
 
 def tail_faces(
@@ -67,11 +78,24 @@ def _teach(
     if not is_file(folder / "model.safetensors"):
         seen = parts.tail[drawn(parts.labels[parts.tail], "over", tail.seed)]
         pairs, lessons = paired(data, seen, folder.name, BATCH, tail.seed, place)
-        settings: dict[str, object] = {"recipe": "tail", "renders": data.settings, "steps": STEPS}
-        made = regress(pairs, lessons, work, steps=STEPS, settings=settings, progress=tell)
+        settings: dict[str, object] = {"recipe": "tail", "renders": data.settings, "steps": STEPS, "noise": NOISE}
+        made = regress(pairs, _noised(lessons, tail), work, steps=STEPS, settings=settings, progress=tell)
         made.generator.cpu().save(folder)
     shutil.rmtree(work, ignore_errors=True)
     return float(read_json(folder / TAUGHT)["seconds"])
+
+
+def _noised(lessons: Lessons, tail: Tail) -> Lessons:
+    """The same lessons, their latents ``[B, 119]`` noised but for those that are told exactly."""
+    sd = torch.full((len(NAMES),), NOISE)
+    sd[[NAMES.index(name) for name in (*tail.attributes, *EXACT)]] = 0
+
+    def prepare(random: torch.Generator, *items: Tensor) -> tuple[Tensor, ...]:
+        pictures, latents, points = lessons.prepare(random, *items)
+        noise = torch.randn(latents.shape, generator=random, device=random.device)
+        return pictures, latents + noise.to(latents) * sd.to(latents), points
+
+    return replace(lessons, prepare=prepare)
 
 
 @torch.no_grad()

@@ -40,6 +40,12 @@ def test_it_sees_the_tail_alone_and_draws_what_it_is_told(monkeypatch, tmp_path,
     assert set(lessons.chosen.tolist()) == set(parts.tail.tolist())
     often = parts.labels[lessons.chosen].bincount()
     assert often[0] == often[1] == parts.counts[0]  # the rare ones more often
+    items = [table[parts.tail] for table in lessons.tables]
+    _, told, _ = lessons.prepare(torch.Generator().manual_seed(0), *items)
+    added = (told.abs() - items[1].abs()).abs()  # a mirrored face's yaw has the other sign
+    greatest = dict(zip(NAMES, added.amax(0).tolist(), strict=True))
+    assert greatest["glasses"] == greatest["yaw"] == greatest["frame_size"] == 0
+    assert min(greatest["age"], greatest["nose_width"]) > 0.5
     assert made.labels.tolist() == [0] * 3 + [1] * 4
     assert made.pictures.shape == (7, 3, SIDE, SIDE)
     column = NAMES.index("glasses")

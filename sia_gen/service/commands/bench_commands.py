@@ -210,7 +210,7 @@ def imbalance(
         typer.Option(
             "--tail-generator",
             help="Ask a generator taught on each long tail alone, told every factor and landmark of its pictures, too; "
-            "minutes for each.",
+            "half an hour for each.",
         ),
     ] = False,
     search: Annotated[
