@@ -174,8 +174,9 @@ def finish(folder: Path, classes: tuple[str, ...], made: Faces, card: Mapping[st
         "counts": table(["label", "class", "faces"], list(numbered)),
         "refused": table(["refused", "faces"], made.refused.most_common()),
     }  # fmt: skip
-    text = TEMPLATE.read_text(encoding="utf-8").replace("$hardness", card["hardness"])  # which holds values, too
-    text = Template(text).substitute(values)
+    attacked = any("fails" in row for row in made.rows)
+    values["hardness"] = Template(MADE_HARD if attacked else AS_THEY_COME).substitute(values)
+    text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
     with atomic(folder / CARD) as partial:
         partial.write_text(text, encoding="utf-8")
 
@@ -200,7 +201,6 @@ def card_values(told: Mapping[str, Any], source: RareFaces, hard: Added, ours: b
         "seed": told["seed"],
         "alike": f"{source.alike:.2f}",
         "how": how,
-        "hardness": AS_THEY_COME if hard == "generated" else MADE_HARD,
         "origin": "No photograph and no real person." if ours else "The generator's terms of use apply.",
         "look": "The faces look like renders." if ours else "The faces are as good as their generator.",
     }

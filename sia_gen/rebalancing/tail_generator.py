@@ -92,8 +92,8 @@ def _noised(lessons: Lessons, tail: Tail) -> Lessons:
 
     def prepare(random: torch.Generator, *items: Tensor) -> tuple[Tensor, ...]:
         pictures, latents, points = lessons.prepare(random, *items)
-        noise = torch.randn(latents.shape, generator=random, device=random.device)
-        return pictures, latents + noise.to(latents) * sd.to(latents), points
+        noise = torch.randn(latents.shape, generator=random, device=latents.device)
+        return pictures, latents + noise * sd.to(latents), points
 
     return replace(lessons, prepare=prepare)
 

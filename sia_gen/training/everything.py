@@ -29,7 +29,7 @@ from sia_gen.training.verifier import train_verifier
 
 RESOLUTION = 128
 PACKED = 5000  # faces of the shipped data set, none of which is trained on
-FEW = 5000  # faces for the twins
+FEW = 5000  # faces for the twins: of more, or of some that go against the cause, the label itself would be learnt
 FEWEST = 160  # faces: fewer hold out too little to measure on
 PEOPLE, PICTURES = 2000, 8  # for the identity model: people, and pictures of each
 BANDS = SUBGROUPS["age"]
@@ -47,14 +47,13 @@ RECIPES: dict[str, dict[str, dict[str, int]]] = {
 }
 TARGETS: dict[str, dict[str, Any]] = {
     "smile-classifier": {},
-    # All go with the cause, and are few: of more, or of some against it, the label itself would be learnt.
-    "smile-classifier-planted": {"planted": "light_azimuth", "strength": 1.0},
+    "smile-classifier-planted": {"planted": "light_azimuth"},
     "glasses-classifier": {"label": "glasses"},
-    "glasses-classifier-planted": {"label": "glasses", "planted": "background_lightness", "strength": 1.0},
+    "glasses-classifier-planted": {"label": "glasses", "planted": "background_lightness"},
     "age-classifier": {"label": "age", "thresholds": BANDS},
-    "age-classifier-planted": {"label": "age", "thresholds": BANDS, "planted": "pitch", "strength": 1.0},
+    "age-classifier-planted": {"label": "age", "thresholds": BANDS, "planted": "pitch"},
     "sex-classifier": {"label": "sex"},
-    "sex-classifier-planted": {"label": "sex", "planted": "yaw", "strength": 1.0},
+    "sex-classifier-planted": {"label": "sex", "planted": "yaw"},
 }
 
 
@@ -109,8 +108,10 @@ def train_everything(
         "landmarks-68": recipe(train_landmarks, renders, "landmarks-68", "landmarks-68"),
     }
     for name, options in TARGETS.items():
-        source, like = (few, "planted") if "planted" in options else (renders, "target")
-        recipes[name] = recipe(train_target, source, name, like, **options)
+        if "planted" in options:
+            recipes[name] = recipe(train_target, few, name, "planted", strength=1.0, **options)
+        else:
+            recipes[name] = recipe(train_target, renders, name, "target", **options)
     figures = _done(recipes, jobs or (len(recipes) if kind == "cuda" else 1), progress)
     errors = figures["verifier"]
     figures["verifier"] = {name: found["r2"] for name, found in errors.items() if "r2" in found}

@@ -209,7 +209,7 @@ def imbalance(
         bool,
         typer.Option(
             "--tail-generator",
-            help="Ask a generator taught on each long tail alone, told every factor and landmark of its pictures, too; "
+            help="Ask a generator taught on each long tail alone, told the factors and landmarks of its pictures, too; "
             "half an hour for each.",
         ),
     ] = False,
