@@ -50,5 +50,13 @@ def unknown(kind: str, name: str, known: list[str], remedy: str = "choose one of
     return RequestError(f"unknown {kind} '{name}'{meant} there are {', '.join(known[:MANY]) or 'none'}{more}; {remedy}")
 
 
+def differing(name: str, before: Any, now: Any) -> str:
+    """A setting that was another one before, in words; of two dictionaries, what is not alike in them."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        before, now = ({key: each.get(key) for key in keys} for each in (before, now))
+    return f"{name}={before}, not {now}"
+
+
 class Cancelled(Exception):
     """Raised by a progress callback to stop long work; what is finished stays finished."""

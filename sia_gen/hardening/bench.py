@@ -80,7 +80,7 @@ def hardening_suite(
     whole("seed", seed, 0, MAX_SEED - cells.seeds)
     for by in cells.by:  # every fault of the request shows before anything is learnt
         model = resolve(
-            target, None, generator, attributes, None, None, by, cells.hardening, seed, device, precision, None
+            target, None, generator, attributes, None, None, None, by, cells.hardening, seed, device, precision, None
         ).model  # fmt: skip
     cause = _planted(target)
     attacked = bool(cells.radii) and isinstance(model.task, Classification)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -25,6 +26,10 @@ from sia_gen.hardening.truth import Truth
 from sia_gen.targets.target import Target
 
 BATCH = 32
+
+
+def _renamed(progress: Progress, what: str, done: int, total: int, _: str) -> None:
+    progress(done, total, what)
 
 
 @dataclass(frozen=True)
@@ -106,11 +111,12 @@ class Faces:
             space = self.space if index < 0 else self.space.select([self.focus[index]])
             # One attribute is searched from end to end; with pixels it is then followed uphill like several.
             chosen = attack.alone() if index >= 0 and regimen.hard == "semantic" else attack
-            progress(index + 1, len(self.focus) + 1, "attacking faces")
+            what = "attacking faces" + (f" along {self.focus[index]} alone" if index >= 0 else "")
             result = replace(chosen.suited(asked), precision=self.precision)(
                 self.generator, space, asked, codes[rows.to(device)],
                 None if isinstance(asked, Followed) else truth[rows.to(truth.device)],
                 seeds=[seeds[row] for row in rows.tolist()],
+                progress=partial(_renamed, progress, what),
             )  # fmt: skip
             right = rows[result.correct]  # others are wrong as they are
             changed[right], left[right] = result.adversarial[result.correct], False

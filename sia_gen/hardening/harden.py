@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from sia_gen.audits.finished.audit_report import AuditReport
 from sia_gen.audits.finished.comparison import compare
 from sia_gen.audits.proof.figures import JUDGED, figures, measured
 from sia_gen.audits.run.run_folder import MADE_OF
-from sia_gen.core.errors import RequestError
+from sia_gen.core.errors import RequestError, differing
 from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.files import is_file, read_json, require_own, require_place, writable_folder, write_json
 from sia_gen.generators.generator import Generator
@@ -44,7 +44,7 @@ class Hardened:
     and learning took; None of a folder of an older version."""
 
     folder: Path
-    target: Target
+    target: Target = field(repr=False)
     figures: dict[str, Any] | None
     comparison: dict[str, Any] | None
     page: Path
@@ -60,6 +60,7 @@ def harden(
     attributes: Sequence[str] | AttributeSpace | None = None,
     label: str | None = None,
     data: str | Path | None = None,
+    classes: Sequence[str] | None = None,
     by: str = DEFAULT,
     settings: HardeningSettings | None = None,
     again: bool = True,
@@ -77,7 +78,8 @@ def harden(
     ``by`` is a row of `REGIMENS`. The faces are others than those of audits. What is right of them is what the
     generator was told where it was, and what the verifier reads; of several labels what the model said of the unedited
     face. No picture from outside is used, unless ``data`` is a folder of labelled ones, as `read_labelled` reads it,
-    which a classifier then learns from besides. Of "faces-renders" the first 2000 are left out: it is measured on
+    which a classifier then learns from besides; ``classes`` are what its classes are called there, in the target's
+    order, where not as the target calls them. Of "faces-renders" the first 2000 are left out: it is measured on
     those.
 
     Interrupted, the same call goes on, and on a CPU ends with the same weights. Several processes share the steps, see
@@ -86,8 +88,8 @@ def harden(
     """
     require_place(out)
     asked = resolve(
-        target, run, generator, attributes, label, data, by, settings or HardeningSettings(), seed, device, precision,
-        progress,
+        target, run, generator, attributes, label, data, classes, by, settings or HardeningSettings(), seed, device,
+        precision, progress,
     )  # fmt: skip
     folder = _open(out, asked.told)
     if not is_file(folder / TRAINING):
@@ -111,10 +113,13 @@ def _open(out: str | Path, told: dict[str, Any]) -> Path:
         return folder
     before = read_json(there)
     before = before.get("settings", before)
-    for name in {*before, *told}:
+    if before.get("recipe") != told["recipe"]:
+        raise RequestError(f"'{folder}' holds a model that was not hardened there; choose another --out")
+    for name in {**before, **told}:
         if before.get(name) != told.get(name):
             raise RequestError(
-                f"'{folder}' was hardened with {name}={before.get(name)}, not {told.get(name)}; choose another --out"
+                f"'{folder}' was hardened with {differing(name, before.get(name), told.get(name))}; choose another "
+                "--out"
             )
     return folder
 

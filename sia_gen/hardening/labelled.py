@@ -87,6 +87,8 @@ def read_labelled(
     Raises `RequestError` for a folder that holds no such data set, and for a column or class that is not there.
     """
     folder = data_folder(folder)
+    if isinstance(classes, str):
+        raise RequestError(f"classes='{classes}' is one text; give a list of names, as ['no glasses', 'glasses']")
     if not is_folder(folder):
         raise RequestError(f"data '{folder}' is no folder; name one of images a class, or of a Hugging Face data set")
     own = attribute or next((name for name in columns if name != LABEL), None)
@@ -150,6 +152,8 @@ def _rows(folder: Path, wanted: Sequence[str]) -> Rows:
     if packed:
         return _from_parquet(packed, wanted)
     classes = sorted((path for path in place.iterdir() if path.is_dir() and not path.name.startswith(".")), key=_order)
+    if classes and LABEL not in wanted:
+        raise RequestError(f"'{folder}' has a folder for each class, and no column '{wanted[0]}'; leave --column out")
     rows: list[Row] = []
     for number, path in enumerate(classes):
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)

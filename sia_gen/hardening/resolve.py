@@ -66,6 +66,7 @@ def resolve(
     attributes: Sequence[str] | AttributeSpace | None,
     label: str | None,
     data: str | Path | None,
+    classes: Sequence[str] | None,
     by: str,
     settings: HardeningSettings,
     seed: int,
@@ -77,9 +78,11 @@ def resolve(
     chosen = regimen(by)
     whole("seed", seed, 0, MAX_SEED)
     if run is None and target is None:
-        raise RequestError("give a finished audit or a target")
+        raise RequestError("give a finished audit or a target, as --run runs/planted or --target smile-classifier")
     if run is not None and not (attributes is None and label is None):
         raise RequestError(f"the audit '{run}' has its own attributes and label; leave yours out")
+    if data is None and classes is not None:
+        raise RequestError(f"classes={','.join(classes)} are those of labelled pictures; name these with --data")
     place = training_device(device)
     finished, attack, focus, by_whom = None, SemanticImageAttack(), (), VERIFIER
     made_of = {
@@ -110,7 +113,7 @@ def resolve(
     if model.label is not None and model.label.attribute in space.names:
         space = space.without(model.label.attribute)
     student = Trainable(model).to(place)
-    clean = None if data is None else _clean(data, model, source.resolution, progress)
+    clean = None if data is None else _clean(data, classes, model, source.resolution, progress)
     attack = replace(attack, steps=settings.attack, stop="never", restarts=1).suited(model)
     told = {
         "recipe": "harden", "by": by, **asdict(settings), "made_of": made_of, "moved": asdict(attack),
@@ -125,15 +128,23 @@ def resolve(
     )  # fmt: skip
 
 
-def _clean(data: str | Path, model: Target, side: int, progress: Progress | None) -> LabelledImages:
-    """Labelled pictures of the model's classes; raises `RequestError` for another kind of model."""
+def _clean(
+    data: str | Path, classes: Sequence[str] | None, model: Target, side: int, progress: Progress | None
+) -> LabelledImages:
+    """Labelled pictures of the model's classes; raises `RequestError` for another kind of model, and other classes."""
     if not isinstance(model.task, Classification):
         raise RequestError(f"'{model.name}' has no classes to be labelled; leave the data out")
     columns: list[str] = [LABEL]
     cuts: tuple[float, ...] = ()
     if model.label is not None:
         columns, cuts = [model.label.attribute, LABEL], model.label.thresholds
-    found = read_labelled(data, side, columns=columns, classes=model.task.classes, cuts=cuts, progress=progress)
+    if classes is not None and len(classes) != len(model.task.classes):
+        raise RequestError(
+            f"classes names {len(classes)}, but '{model.name}' has {len(model.task.classes)} "
+            f"({', '.join(model.task.classes)}); name as many, in that order"
+        )
+    named = classes or model.task.classes
+    found = read_labelled(data, side, columns=columns, classes=named, cuts=cuts, progress=progress)
     if not is_shipped(data):
         return found
     kept, left_out = slice(JUDGED, None), found.left_out | {"measured on": JUDGED}

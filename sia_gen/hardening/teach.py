@@ -67,7 +67,7 @@ def teach(asked: Asked, work: Path, progress: Progress | None) -> dict[str, floa
         once(partial(write_tensors, folder / TAUGHT, state, spent.told()))
         student.load_state_dict(state)
     student.to(device)
-    return took
+    return {part: round(seconds, 3) for part, seconds in took.items()}
 
 
 class _Spent:

@@ -160,8 +160,10 @@ def truth_of(target: Target, generator: Generator, device: torch.device, by: str
     if verified is None or several or (isinstance(task, Classification) and not verified.thresholds):
         what = "classes" if isinstance(task, Classification) else "values"
         example = "smile:0.5" if isinstance(task, Classification) else "age"
+        strange = "" if target.label is None or verified is not None else f", told to be of '{target.label.attribute}',"
         raise RequestError(
-            f"nothing reads the {what} of '{target.name}' off a face; say what it predicts, as label='{example}'"
+            f"nothing reads the {what} of '{target.name}'{strange} off a face; say what it predicts, as "
+            f"label='{example}'"
         )
     assert target.label is not None
     if by == VERIFIER and unfamiliar(generator, verified.verifier):

@@ -150,10 +150,13 @@ def in_order(images: LabelledImages, attribute: str, cuts: Sequence[float], know
     """
     names = images.classes
     if len(cuts) != len(names) - 1:
+        low, high = _range(attribute)
+        parts = (low + (high - low) * part / len(names) for part in range(1, len(names)))
+        example = ",".join(f"{part:.2g}" for part in parts)
         missing = "name those without a picture, too, with --classes, or " if len(names) <= len(cuts) else ""
         raise RequestError(
             f"the data set has {len(names)} classes ({', '.join(names)}) and {attribute} {len(cuts)} cuts; {missing}"
-            f"give one less than classes, as --class {attribute}:0.5"
+            f"give one less than classes, as --class {attribute}:{example}"
         )
     if known:
         return images
@@ -166,6 +169,14 @@ def in_order(images: LabelledImages, attribute: str, cuts: Sequence[float], know
     place = torch.empty(len(names), dtype=torch.int64)
     place[torch.tensor(rank)] = torch.arange(len(names))
     return replace(images, labels=place[images.labels], classes=tuple(names[index] for index in rank))
+
+
+def _range(attribute: str) -> tuple[float, float]:
+    """Where an attribute of the studio lies; 0…1 of others."""
+    if attribute not in NAMES:
+        return 0.0, 1.0
+    factor = FACTORS[NAMES.index(attribute)]
+    return factor.low, factor.high
 
 
 def _low_to_high(names: Sequence[str], attribute: str, cuts: Sequence[float]) -> list[int] | None:
@@ -222,7 +233,7 @@ def _silent(images: Any) -> Any:
 
 def told_of(images: LabelledImages) -> list[str]:
     """What is to be said of a data set besides its figures."""
-    notes = [f"{count} rows are left out: {why}" for why, count in images.left_out.items()]
+    notes = [f"{count} of the pictures left out: {why}" for why, count in images.left_out.items()]
     for name, count in zip(images.classes, images.counts, strict=True):
         if count == 0:
             notes.append(f"class '{name}' has no picture at all: all that is known of it is generated")

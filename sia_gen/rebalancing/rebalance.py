@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from sia_gen.attributes.load import known_attributes
 from sia_gen.audits.evidence.rendered import class_of
 from sia_gen.audits.evidence.validity import identity_for
 from sia_gen.audits.proof.figures import JUDGED
-from sia_gen.core.errors import RequestError
+from sia_gen.core.errors import RequestError, differing
 from sia_gen.core.executors import Precision, Progress
 from sia_gen.core.files import (
     is_file,
@@ -70,7 +70,7 @@ class Rebalanced:
     counts: list[int]
     added: list[int]
     notes: list[str]
-    target: Target | None = None
+    target: Target | None = field(default=None, repr=False)
     figures: dict[str, Any] | None = None
 
 
@@ -284,5 +284,5 @@ def _open(folder: Path, told: dict[str, Any]) -> None:
     for name in {**before, **told}:
         if before.get(name) != told.get(name):
             raise RequestError(
-                f"'{folder}' was made with {name}={before.get(name)}, not {told.get(name)}; choose another --out"
+                f"'{folder}' was made with {differing(name, before.get(name), told.get(name))}; choose another --out"
             )

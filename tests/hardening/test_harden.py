@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -302,10 +303,16 @@ def test_a_folder_that_holds_something_else_is_left_alone(flat, tmp_path):
     with pytest.raises(RequestError, match="was hardened with by=standard, not random"):
         hardened(tmp_path / "mine", "random")
 
+    shutil.copytree("pretrained/sex-classifier", tmp_path / "shipped")
+    with pytest.raises(RequestError, match="shipped' holds a model that was not hardened there; choose another --out"):
+        hardened(tmp_path / "shipped")
+
 
 def test_a_label_that_nothing_reads_is_refused(tmp_path):
-    with pytest.raises(RequestError, match="nothing reads the classes of 'net'"):
+    with pytest.raises(RequestError, match="nothing reads the classes of 'net' off a face; say"):
         hardened(tmp_path / "out")
+    with pytest.raises(RequestError, match="classes of 'smile-classifier', told to be of 'nope', off a face; say"):
+        harden("smile-classifier", tmp_path / "out", label="nope:0.5")
 
 
 def test_a_finished_audit_is_hardened_against_and_audited_again(tmp_path, monkeypatch):
@@ -432,6 +439,20 @@ def test_labelled_pictures_are_learnt_from_besides(flat, tmp_path):
     (tmp_path / "data" / "bright" / "1.png").rename(tmp_path / "data" / "dark" / "1.png")
     with pytest.raises(RequestError, match="was hardened with data="):
         hardened(tmp_path / "out", data=tmp_path / "data")
+
+
+def test_labelled_pictures_have_the_targets_classes_or_say_which_are_which(flat, tmp_path):
+    for name, level in (("a", 40), ("b", 200)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (level,) * 3).save(tmp_path / "data" / name / "0.png")
+    with pytest.raises(RequestError, match=r"unknown class 'a'.* name all classes of .* with --classes"):
+        hardened(tmp_path / "out", data=tmp_path / "data")
+    with pytest.raises(RequestError, match=r"classes names 1, but 'net' has 2 \(dark, bright\); name as many"):
+        hardened(tmp_path / "out", data=tmp_path / "data", classes=["a"])
+    with pytest.raises(RequestError, match="classes=a,b are those of labelled pictures; name these with --data"):
+        hardened(tmp_path / "out", classes=["a", "b"])
+    hardened(tmp_path / "out", data=tmp_path / "data", classes=["a", "b"])
+    assert json.loads((tmp_path / "out" / TRAINING).read_text())["settings"]["data"][0] == 2
 
 
 def test_a_model_without_classes_takes_no_labelled_pictures(tmp_path):

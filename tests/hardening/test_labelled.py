@@ -147,6 +147,13 @@ def test_a_parquet_file_that_names_its_pictures(tmp_path):
     assert (found.counts, found.left_out) == ([1, 1], {UNREADABLE: 3})
 
 
+def test_a_column_of_folders_and_classes_as_one_text_are_refused(folders):
+    with pytest.raises(RequestError, match="has a folder for each class, and no column 'q'; leave --column out"):
+        read_labelled(folders, SIDE, columns=["q"])
+    with pytest.raises(RequestError, match="classes='red,blue' is one text; give a list of names"):
+        read_labelled(folders, SIDE, classes="red,blue")
+
+
 def test_values_are_cut_into_classes(tmp_path):
     packed(tmp_path / "a.parquet", [0.1, 0.5, None, 0.7, float("nan")])
     assert read_labelled(tmp_path, SIDE, cuts=[0.5]).labels.tolist() == [0, 1, 1]

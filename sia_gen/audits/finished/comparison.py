@@ -127,7 +127,8 @@ def finding(content: dict[str, Any]) -> str:
         # The test's least p is 2**(1 - counted).
         if counted < 1 + math.ceil(math.log2(len(content["attributes"]) / LARGEST_Q)):
             faces = "1 face is" if counted == 1 else f"{counted} faces are"
-            return f"{faces} too few to say what differs between {first} and {second}; audit both on more."
+            between = f"{first} and {second}, of those that both read right"
+            return f"{faces} too few to say what differs between {between}; audit both on more."
         return f"Between {first} and {second} no attribute differs for sure on {content['faces']} faces."
     row = sure[0]
     way = "more" if row["change_difference"] > 0 else "less"

@@ -100,9 +100,7 @@ def attack_table(
             [other for other in judges if transfer and other is not judge], progress,
         )
     ]  # fmt: skip
-    content = {
-        "faces": faces, "epsilon": epsilon, "norm": norm, "steps": steps, "seed": seed, "rows": rows,
-    }  # fmt: skip
+    content = {"faces": faces, "epsilon": epsilon, "norm": norm, "steps": steps, "seed": seed, "rows": rows}
     if out is not None:
         write_json(Path(out), content)
     return content
@@ -122,6 +120,8 @@ def _of_target(
     faces, attacked = len(request.seeds), max(1, int(judge.correct.sum()))
     several = ensemble(judge.target) if norm == "linf" else []
     kept: dict[str, tuple[Judged, float, int]] = {}
+    if baselines:
+        _baseline("FGSM", judge, epsilon, norm, 1, request.seed)()  # what is called first also loads the library
 
     def told(line: Line, found: AttackResult | Tensor, judged: Judged, seconds: float, queries: int) -> dict[str, Any]:
         row: dict[str, Any] = {"target": judge.title, "attack": line.name, "kind": line.kind}

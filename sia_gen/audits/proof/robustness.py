@@ -49,6 +49,7 @@ def robustness(
     steps: int = 20,
     label: str | None = None,
     confirm: bool | str = "auto",
+    corrupt: bool = True,
     out: str | Path | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -66,7 +67,8 @@ def robustness(
     - "alone": per attribute, the share that fails when it moves alone from end to end of its range;
     - "extremes": per attribute, the share of people that fail when the studio renders them at the low and at the high
       end, of those that are right as they are: independent of generator and verifier; None without a studio;
-    - "corruptions": per corruption the share of renders read right in each of five strengths.
+    - "corruptions": per corruption the share of renders read right in each of five strengths; None without
+      ``corrupt``.
 
     Raises `RequestError` for a target without gradients, for a radius outside 0…1, and for a classifier without the
     extra "baselines" unless ``radii`` is empty.
@@ -75,7 +77,7 @@ def robustness(
         require_file_place(out)
     measure = Robustness(
         generator=generator, attributes=attributes, faces=faces, radii=radii, steps=steps, label=label, confirm=confirm,
-        seed=seed, device=device,
+        seed=seed, device=device, corrupt=corrupt,
     )  # fmt: skip
     if not targets:
         raise RequestError("there is no target; name one or more")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sia_gen.core.errors import RequestError
+from sia_gen.core.errors import RequestError, differing
 from sia_gen.core.files import is_file, read_json, require_own, writable_folder, write_json
 
 SETTINGS = "bench.json"
@@ -26,8 +26,8 @@ def require_same_suite(
     for name, value in settings.items():
         if found.get(name) != value:
             raise RequestError(
-                f"'{out}' holds a suite with {name}={found.get(name)}, not {value}; choose another --out or the same "
-                "settings"
+                f"'{out}' holds a suite with {differing(name, found.get(name), value)}; choose another --out or the "
+                "same settings"
             )
 
 

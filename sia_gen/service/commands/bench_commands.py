@@ -27,6 +27,7 @@ from sia_gen.service.commands.options import (
     resolve,
 )
 
+Corruptions = Annotated[bool, typer.Option("--corruptions/--no-corruptions", help="Show corrupted renders, too.")]
 bench = typer.Typer(help="Measure whether audits tell the truth.", no_args_is_help=True)
 
 
@@ -131,6 +132,7 @@ def robustness(
     confirm: Annotated[
         bool | None, typer.Option("--confirm/--no-confirm", help="Render people, where a studio is at hand.")
     ] = None,
+    corrupted: Corruptions = True,
     out: Annotated[Path | None, typer.Option(help="File to write the report to, as JSON.")] = None,
     as_json: AsJson = False,
     seed: Seed = 0,
@@ -144,9 +146,8 @@ def robustness(
     with progress_bar(quiet=as_json) as progress:
         content = work(
             targets or ["smile-classifier"], generator=generator, attributes=names_of(attributes), faces=faces,
-            radii=radii_of(radii), steps=steps,
-            label=label, confirm="auto" if confirm is None else confirm, out=out, seed=seed, device=resolve(device),
-            progress=progress,
+            radii=radii_of(radii), steps=steps, label=label, confirm="auto" if confirm is None else confirm,
+            corrupt=corrupted, out=out, seed=seed, device=resolve(device), progress=progress,
         )  # fmt: skip
     if as_json:
         print_json(content)
@@ -263,9 +264,7 @@ def hardening(
     radii: Annotated[
         str, typer.Option(help="Comma-separated radii of the pixel attacks that measure; '' for none.")
     ] = "1/255,2/255,4/255",
-    corrupted: Annotated[
-        bool, typer.Option("--corruptions/--no-corruptions", help="Show corrupted renders, too.")
-    ] = True,
+    corrupted: Corruptions = True,
     generator: Generator = "faces-stylegan2",
     attributes: Attributes = None,
     precision: Annotated[str, typer.Option(help="Of drawing and training: no or bf16.")] = "no",

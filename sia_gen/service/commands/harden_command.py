@@ -43,6 +43,10 @@ def harden(
             help="Labelled pictures to learn from besides: a folder a class, Hugging Face's, or faces-renders."
         ),
     ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="What the data calls the target's classes, in their order, as 'no glasses,glasses'."),
+    ] = None,
     by: Annotated[
         str, typer.Option(help="How: standard, random, randaugment, augmix, pgd, trades, sia-semantic, sia-joint …")
     ] = "sia-semantic",
@@ -61,7 +65,8 @@ def harden(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Harden a classifier on generated faces that make it fail, and audit it again.
+    """Harden a classifier on generated faces that make it fail, and audit it again. As told by default it takes half an
+    hour or more on a CPU.
 
     Several processes share the steps, on GPUs or with --device cpu: accelerate launch --multi_gpu --num_processes 2 -m
     sia_gen.cli harden …
@@ -78,9 +83,9 @@ def harden(
     )
     with progress_bar(quiet=as_json or not is_first()) as progress:
         found = work(
-            target, out, run=run, generator=generator, attributes=names_of(attributes), label=label, data=data, by=by,
-            settings=settings, again=again, seed=seed, device=resolve(device), precision=precision,  # type: ignore[arg-type]
-            progress=progress,
+            target, out, run=run, generator=generator, attributes=names_of(attributes), label=label, data=data,
+            classes=names_of(classes), by=by, settings=settings, again=again, seed=seed, device=resolve(device),
+            precision=precision, progress=progress,  # type: ignore[arg-type]
         )  # fmt: skip
     if not is_first():
         return
@@ -98,14 +103,15 @@ def _show(found: Hardened) -> None:
         print(f"{found.comparison['finding']}\n")
     if found.figures is not None:
         before, after = found.figures["before"], found.figures["after"]
+        classes = getattr(found.target.task, "classes", ["all faces"])
         measure = found.figures["measure"].capitalize()
         rows = [("all", before["balanced"], after["balanced"])]
         rows += [(name, share, after["groups"][name]) for name, share in before["groups"].items()]
         rows += [
-            (f"class {number}, {name} {side}", before["cells"][name][number][end], after["cells"][name][number][end])
+            (f"{classes[number]}, {name} {side}", before["cells"][name][number][end], after["cells"][name][number][end])
             for name in before["cells"]
             for number in range(len(before["cells"][name]))
-            for end, side in enumerate(("low", "high"))
+            for end, side in enumerate(("below its median", "above"))
             if before["cells"][name][number][end] is not None
         ]
         entries = [{"faces": name, "before": f"{a:.1%}", "after": f"{b:.1%}"} for name, a, b in rows]
@@ -135,7 +141,7 @@ def rebalance(
         typer.Option(help="generated (default with a target), generated-rare (without), sia-semantic or sia-joint."),
     ] = None,
     faces: Annotated[
-        int, typer.Option(help="Faces of each class, at most, and no more than the rarest has fewer.")
+        int, typer.Option(help="Faces made of a class, at most; never more than the rarest lacks to be the commonest.")
     ] = 1000,
     rounds: Annotated[int, typer.Option(help="Times that faces are made and learnt from.")] = 2,
     steps: Annotated[int, typer.Option(help="Training steps of a round.")] = 750,
@@ -147,7 +153,10 @@ def rebalance(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Generate faces of the rare classes of a data set, and train a classifier with both."""
+    """Generate faces of the rare classes of a data set, and train a classifier with both.
+
+    With a target as many faces of the other classes are made, too: else it learns that what looks generated is rare.
+    """
     from sia_gen.rebalancing.rebalance import rebalance as work
     from sia_gen.rebalancing.remedies import RebalancingSettings
     from sia_gen.service.commands.terminal import progress_bar
@@ -171,7 +180,7 @@ def rebalance(
 
 
 def _show_rebalanced(found: Rebalanced) -> None:
-    from sia_gen.rebalancing.measures import MEASURES
+    from sia_gen.rebalancing.measures import MEASURES, recalls
     from sia_gen.service.commands.terminal import show_entries
 
     rows = zip(found.classes, found.counts, found.added, strict=True)
@@ -186,8 +195,8 @@ def _show_rebalanced(found: Rebalanced) -> None:
             for key, words in MEASURES.items()
             if before[key] is not None
         ]
-        pairs = zip(found.classes, before["recalls"], after["recalls"], strict=True)
-        entries += [{"measure": f"right of '{each}'", "before": a, "after": b} for each, a, b in pairs if a is not None]
+        pairs = recalls(found.classes, before, after)
+        entries += [{"measure": words, "before": a, "after": b} for words, a, b in pairs]
         print()
         show_entries(f"On {before['pictures']} pictures, {name}", entries)
     if any(found.added):
