@@ -62,7 +62,7 @@ def classed(
             "class",
             strange[0],
             list(named),
-            f"name all classes of '{folder}' with --classes, low to high, or rename it",
+            f"name all classes of '{folder}' with --classes, in order, or rename the class",
         )
     return [None if value is None else named.index(str(value)) for value in values], named
 

@@ -28,8 +28,9 @@ from sia_gen.targets.target import Target
 BATCH = 32
 
 
-def _renamed(progress: Progress, what: str, done: int, total: int, _: str) -> None:
-    progress(done, total, what)
+def _attacked(progress: Progress, faces: int, what: str, done: int, total: int, _: str) -> None:
+    """Tells of an attack, which counts its points, how many of the faces they amount to."""
+    progress(done * faces // total, faces, what)
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Faces:
                 self.generator, space, asked, codes[rows.to(device)],
                 None if isinstance(asked, Followed) else truth[rows.to(truth.device)],
                 seeds=[seeds[row] for row in rows.tolist()],
-                progress=partial(_renamed, progress, what),
+                progress=partial(_attacked, progress, len(rows), what),
             )  # fmt: skip
             right = rows[result.correct]  # others are wrong as they are
             changed[right], left[right] = result.adversarial[result.correct], False

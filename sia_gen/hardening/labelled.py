@@ -88,7 +88,7 @@ def read_labelled(
     """
     folder = data_folder(folder)
     if isinstance(classes, str):
-        raise RequestError(f"classes='{classes}' is one text; give a list of names, as ['no glasses', 'glasses']")
+        raise one_text(classes)
     if not is_folder(folder):
         raise RequestError(f"data '{folder}' is no folder; name one of images a class, or of a Hugging Face data set")
     own = attribute or next((name for name in columns if name != LABEL), None)
@@ -114,6 +114,11 @@ def read_labelled(
         raise RequestError(f"'{folder}' has no labelled picture that can be read ({told or 'it is empty'}); see --data")
     left = {why: many for why, many in left_out.items() if many}
     return LabelledImages(images[:count], labels[:count], named, left)
+
+
+def one_text(classes: str) -> RequestError:
+    """For names of classes that are no list."""
+    return RequestError(f"classes='{classes}' is one text; give a list of names, as ['no glasses', 'glasses']")
 
 
 def data_folder(folder: str | Path) -> Path:
@@ -153,7 +158,10 @@ def _rows(folder: Path, wanted: Sequence[str]) -> Rows:
         return _from_parquet(packed, wanted)
     classes = sorted((path for path in place.iterdir() if path.is_dir() and not path.name.startswith(".")), key=_order)
     if classes and LABEL not in wanted:
-        raise RequestError(f"'{folder}' has a folder for each class, and no column '{wanted[0]}'; leave --column out")
+        raise RequestError(
+            f"'{folder}' has a folder for each class, and no column '{wanted[0]}'; leave --column out, or add the "
+            "metadata"
+        )
     rows: list[Row] = []
     for number, path in enumerate(classes):
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)

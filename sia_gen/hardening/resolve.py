@@ -24,7 +24,7 @@ from sia_gen.core.seeds import MAX_SEED, whole
 from sia_gen.generators.generator import Generator
 from sia_gen.generators.load import load_generator
 from sia_gen.hardening.faces import Faces
-from sia_gen.hardening.labelled import LABEL, LabelledImages, is_shipped, read_labelled
+from sia_gen.hardening.labelled import LABEL, LabelledImages, is_shipped, one_text, read_labelled
 from sia_gen.hardening.regimens import HardeningSettings, Regimen, regimen
 from sia_gen.hardening.trainable import Trainable
 from sia_gen.hardening.truth import truth_of
@@ -81,8 +81,10 @@ def resolve(
         raise RequestError("give a finished audit or a target, as --run runs/planted or --target smile-classifier")
     if run is not None and not (attributes is None and label is None):
         raise RequestError(f"the audit '{run}' has its own attributes and label; leave yours out")
+    if isinstance(classes, str):
+        raise one_text(classes)
     if data is None and classes is not None:
-        raise RequestError(f"classes={','.join(classes)} are those of labelled pictures; name these with --data")
+        raise RequestError(f"classes={','.join(classes)} are what labelled pictures have; give these with --data")
     place = training_device(device)
     finished, attack, focus, by_whom = None, SemanticImageAttack(), (), VERIFIER
     made_of = {
@@ -138,12 +140,13 @@ def _clean(
     cuts: tuple[float, ...] = ()
     if model.label is not None:
         columns, cuts = [model.label.attribute, LABEL], model.label.thresholds
-    if classes is not None and len(classes) != len(model.task.classes):
+    its = model.task.classes
+    named = tuple(classes or its)
+    if len(set(named)) != len(its) or (set(named) == set(its) and named != its):
         raise RequestError(
-            f"classes names {len(classes)}, but '{model.name}' has {len(model.task.classes)} "
-            f"({', '.join(model.task.classes)}); name as many, in that order"
+            f"classes={','.join(named)} do not fit the {len(its)} of '{model.name}'; name each, in the order "
+            f"{', '.join(its)}"
         )
-    named = classes or model.task.classes
     found = read_labelled(data, side, columns=columns, classes=named, cuts=cuts, progress=progress)
     if not is_shipped(data):
         return found

@@ -160,11 +160,10 @@ def truth_of(target: Target, generator: Generator, device: torch.device, by: str
     if verified is None or several or (isinstance(task, Classification) and not verified.thresholds):
         what = "classes" if isinstance(task, Classification) else "values"
         example = "smile:0.5" if isinstance(task, Classification) else "age"
-        strange = "" if target.label is None or verified is not None else f", told to be of '{target.label.attribute}',"
-        raise RequestError(
-            f"nothing reads the {what} of '{target.name}'{strange} off a face; say what it predicts, as "
-            f"label='{example}'"
-        )
+        read = f"the {what} of '{target.name}'"
+        if target.label is not None and verified is None:
+            read = f"'{target.label.attribute}', which '{target.name}' is told to predict,"
+        raise RequestError(f"nothing reads {read} off a face; say what it predicts, as label='{example}'")
     assert target.label is not None
     if by == VERIFIER and unfamiliar(generator, verified.verifier):
         raise RequestError(

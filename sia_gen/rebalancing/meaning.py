@@ -153,10 +153,12 @@ def in_order(images: LabelledImages, attribute: str, cuts: Sequence[float], know
         low, high = _range(attribute)
         parts = (low + (high - low) * part / len(names) for part in range(1, len(names)))
         example = ",".join(f"{part:.2g}" for part in parts)
-        missing = "name those without a picture, too, with --classes, or " if len(names) <= len(cuts) else ""
+        remedies = ["name those without a picture, too, with --classes"] if len(names) <= len(cuts) else []
+        remedies += [f"give one less than classes, as --class {attribute}:{example}"] if example else []
+        classes, several = "class" if len(names) == 1 else "classes", "" if len(cuts) == 1 else "s"
         raise RequestError(
-            f"the data set has {len(names)} classes ({', '.join(names)}) and {attribute} {len(cuts)} cuts; {missing}"
-            f"give one less than classes, as --class {attribute}:{example}"
+            f"the data set has {len(names)} {classes} ({', '.join(names)}) and {attribute} {len(cuts)} cut{several}; "
+            f"{', or '.join(remedies)}"
         )
     if known:
         return images
@@ -233,7 +235,8 @@ def _silent(images: Any) -> Any:
 
 def told_of(images: LabelledImages) -> list[str]:
     """What is to be said of a data set besides its figures."""
-    notes = [f"{count} of the pictures left out: {why}" for why, count in images.left_out.items()]
+    left = images.left_out.items()
+    notes = [f"{count} {'picture' if count == 1 else 'pictures'} left out: {why}" for why, count in left]
     for name, count in zip(images.classes, images.counts, strict=True):
         if count == 0:
             notes.append(f"class '{name}' has no picture at all: all that is known of it is generated")

@@ -33,7 +33,8 @@ def answers(predict: Callable[[Images], Tensor], pictures: Tensor, device: torch
 
 
 def measured(probabilities: Tensor, labels: Tensor) -> dict[str, Any]:
-    """`MEASURES` of probabilities ``[N, C]`` for labels ``[N]``, and "recalls" of the classes, None for those absent.
+    """`MEASURES` of probabilities ``[N, C]`` for labels ``[N]``, "recalls" of the classes, None for those absent, how
+    many "pictures" there are, and "sizes" of the classes.
 
     The calibration error is over 15 bins of the highest probability (Guo et al., ICML 2017).
     """
@@ -67,9 +68,13 @@ def measured(probabilities: Tensor, labels: Tensor) -> dict[str, Any]:
 def recalls(
     classes: Sequence[str], before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> list[tuple[str, float, float]]:  # fmt: skip
-    """What of each class that has pictures is read right, in words, `measured` before and after."""
-    rows = zip(classes, before["sizes"], before["recalls"], after["recalls"], strict=True)
-    return [(f"right of the {count} of '{name}'", a, b) for name, count, a, b in rows if a is not None]
+    """What of each class that has pictures is read right, in words, `measured` before and after.
+
+    Results of an older version do not say how many pictures that is of.
+    """
+    sizes = [f" (of {size})" for size in before.get("sizes", ())] or [""] * len(classes)
+    rows = zip(classes, sizes, before["recalls"], after["recalls"], strict=True)
+    return [(f"'{name}' read right{size}", a, b) for name, size, a, b in rows if a is not None]
 
 
 def of_each(probabilities: Tensor, labels: Tensor, meant: Meant) -> dict[str, float]:

@@ -311,7 +311,9 @@ def test_a_folder_that_holds_something_else_is_left_alone(flat, tmp_path):
 def test_a_label_that_nothing_reads_is_refused(tmp_path):
     with pytest.raises(RequestError, match="nothing reads the classes of 'net' off a face; say"):
         hardened(tmp_path / "out")
-    with pytest.raises(RequestError, match="classes of 'smile-classifier', told to be of 'nope', off a face; say"):
+    with pytest.raises(
+        RequestError, match="nothing reads 'nope', which 'smile-classifier' is told to predict, off a face"
+    ):
         harden("smile-classifier", tmp_path / "out", label="nope:0.5")
 
 
@@ -447,10 +449,15 @@ def test_labelled_pictures_have_the_targets_classes_or_say_which_are_which(flat,
         Image.new("RGB", (8, 8), (level,) * 3).save(tmp_path / "data" / name / "0.png")
     with pytest.raises(RequestError, match=r"unknown class 'a'.* name all classes of .* with --classes"):
         hardened(tmp_path / "out", data=tmp_path / "data")
-    with pytest.raises(RequestError, match=r"classes names 1, but 'net' has 2 \(dark, bright\); name as many"):
+    with pytest.raises(RequestError, match="classes=a do not fit the 2 of 'net'; name each, in the order dark, bright"):
         hardened(tmp_path / "out", data=tmp_path / "data", classes=["a"])
-    with pytest.raises(RequestError, match="classes=a,b are those of labelled pictures; name these with --data"):
+    for wrong in (["bright", "dark"], ["a", "a"]):
+        with pytest.raises(RequestError, match="do not fit the 2 of 'net'"):
+            hardened(tmp_path / "out", data=tmp_path / "data", classes=wrong)
+    with pytest.raises(RequestError, match="classes=a,b are what labelled pictures have; give these with --data"):
         hardened(tmp_path / "out", classes=["a", "b"])
+    with pytest.raises(RequestError, match="classes='a,b' is one text"):
+        hardened(tmp_path / "out", data=tmp_path / "data", classes="a,b")
     hardened(tmp_path / "out", data=tmp_path / "data", classes=["a", "b"])
     assert json.loads((tmp_path / "out" / TRAINING).read_text())["settings"]["data"][0] == 2
 

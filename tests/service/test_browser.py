@@ -150,7 +150,7 @@ def compare(page):
     playwright.expect(page.locator(".sia-attack:visible")).to_have_count(2)
     choose(page, "First run", "tests-standins-is-slowly-red-4")
     choose(page, "Second run", "tests-standins-is-red-4")
-    playwright.expect(page.get_by_text("4 faces are too few to say what differs")).to_be_visible()
+    playwright.expect(page.get_by_text("4 faces that both read right are too few to say what differs")).to_be_visible()
     playwright.expect(page.get_by_text("first: change of output").locator("visible=true").first).to_be_visible()
 
 

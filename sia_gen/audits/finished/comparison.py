@@ -126,9 +126,9 @@ def finding(content: dict[str, Any]) -> str:
         counted = max(row["counted"] for row in content["attributes"])
         # The test's least p is 2**(1 - counted).
         if counted < 1 + math.ceil(math.log2(len(content["attributes"]) / LARGEST_Q)):
-            faces = "1 face is" if counted == 1 else f"{counted} faces are"
-            between = f"{first} and {second}, of those that both read right"
-            return f"{faces} too few to say what differs between {between}; audit both on more."
+            both = "that both read right"
+            faces = f"1 face {both} is" if counted == 1 else f"{counted} faces {both} are"
+            return f"{faces} too few to say what differs between {first} and {second}; audit both on more."
         return f"Between {first} and {second} no attribute differs for sure on {content['faces']} faces."
     row = sure[0]
     way = "more" if row["change_difference"] > 0 else "less"

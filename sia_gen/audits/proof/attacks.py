@@ -20,7 +20,7 @@ from sia_gen.attack.sia import SemanticImageAttack
 from sia_gen.attributes.attribute_space import AttributeSpace
 from sia_gen.audits.evidence.control import control_space, random_directions, reaches
 from sia_gen.audits.evidence.reference import VERIFIER
-from sia_gen.audits.proof.baselines import ensemble, every, pixel_attack, require_library
+from sia_gen.audits.proof.baselines import ensemble, every, pixel_attack, require_library, warm_up
 from sia_gen.audits.proof.judge import Counting, Judge, Judged, counted, remembered, titles
 from sia_gen.audits.run.job import worst_alone
 from sia_gen.audits.run.resolve import resolve
@@ -121,7 +121,7 @@ def _of_target(
     several = ensemble(judge.target) if norm == "linf" else []
     kept: dict[str, tuple[Judged, float, int]] = {}
     if baselines:
-        _baseline("FGSM", judge, epsilon, norm, 1, request.seed)()  # what is called first also loads the library
+        warm_up(judge.target, judge.original[:1], judge.reference[:1])
 
     def told(line: Line, found: AttackResult | Tensor, judged: Judged, seconds: float, queries: int) -> dict[str, Any]:
         row: dict[str, Any] = {"target": judge.title, "attack": line.name, "kind": line.kind}

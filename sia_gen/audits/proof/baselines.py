@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
 from typing import Any
@@ -62,6 +63,13 @@ def require_library() -> None:
     """Raise `RequestError` where the extra is not installed."""
     if find_spec(LIBRARY) is None:
         raise RequestError("the baselines need adversarial-robustness-toolbox; pip install 'sia-gen[baselines]'")
+
+
+def warm_up(target: Target, images: Images, labels: Tensor) -> None:
+    """Attack once and drop what comes of it: what is called first loads a library, and would take its time."""
+    pixel_attack("FGSM", target, images, labels, epsilon=1 / 255, norm="linf", steps=1, seed=0)
+    if find_spec(MORE_LIBRARY) is not None:
+        import_module(MORE_LIBRARY)
 
 
 def names(target: Target, norm: Norm = "linf", *, more: bool | None = None) -> list[str]:

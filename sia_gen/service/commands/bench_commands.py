@@ -27,7 +27,9 @@ from sia_gen.service.commands.options import (
     resolve,
 )
 
-Corruptions = Annotated[bool, typer.Option("--corruptions/--no-corruptions", help="Show corrupted renders, too.")]
+Corruptions = Annotated[
+    bool, typer.Option("--corruptions/--no-corruptions", help="Show the models corrupted renders, too.")
+]
 bench = typer.Typer(help="Measure whether audits tell the truth.", no_args_is_help=True)
 
 

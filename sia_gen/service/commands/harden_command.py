@@ -45,7 +45,7 @@ def harden(
     ] = None,
     classes: Annotated[
         str | None,
-        typer.Option(help="What the data calls the target's classes, in their order, as 'no glasses,glasses'."),
+        typer.Option(help="What the data calls the target's classes, in the target's order: 'plain,spectacles'."),
     ] = None,
     by: Annotated[
         str, typer.Option(help="How: standard, random, randaugment, augmix, pgd, trades, sia-semantic, sia-joint …")
@@ -65,8 +65,8 @@ def harden(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Harden a classifier on generated faces that make it fail, and audit it again. As told by default it takes half an
-    hour or more on a CPU.
+    """Harden a classifier on generated faces that make it fail, and audit it again. With the defaults it takes
+    half an hour or more on a CPU.
 
     Several processes share the steps, on GPUs or with --device cpu: accelerate launch --multi_gpu --num_processes 2 -m
     sia_gen.cli harden …
@@ -111,7 +111,7 @@ def _show(found: Hardened) -> None:
             (f"{classes[number]}, {name} {side}", before["cells"][name][number][end], after["cells"][name][number][end])
             for name in before["cells"]
             for number in range(len(before["cells"][name]))
-            for end, side in enumerate(("below its median", "above"))
+            for end, side in enumerate(("below its median", "above its median"))
             if before["cells"][name][number][end] is not None
         ]
         entries = [{"faces": name, "before": f"{a:.1%}", "after": f"{b:.1%}"} for name, a, b in rows]
@@ -141,7 +141,7 @@ def rebalance(
         typer.Option(help="generated (default with a target), generated-rare (without), sia-semantic or sia-joint."),
     ] = None,
     faces: Annotated[
-        int, typer.Option(help="Faces made of a class, at most; never more than the rarest lacks to be the commonest.")
+        int, typer.Option(help="Faces of a class, at most; never more than the commonest has more than the rarest.")
     ] = 1000,
     rounds: Annotated[int, typer.Option(help="Times that faces are made and learnt from.")] = 2,
     steps: Annotated[int, typer.Option(help="Training steps of a round.")] = 750,
@@ -155,7 +155,8 @@ def rebalance(
 ) -> None:
     """Generate faces of the rare classes of a data set, and train a classifier with both.
 
-    With a target as many faces of the other classes are made, too: else it learns that what looks generated is rare.
+    With a target as many faces of the other classes are made, too: else the classifier learns that what looks generated
+    is rare.
     """
     from sia_gen.rebalancing.rebalance import rebalance as work
     from sia_gen.rebalancing.remedies import RebalancingSettings
