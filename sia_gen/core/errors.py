@@ -1,6 +1,6 @@
 """The two ways a call can end badly; each message is one line: value, limit, remedy."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
@@ -50,12 +50,15 @@ def unknown(kind: str, name: str, known: list[str], remedy: str = "choose one of
     return RequestError(f"unknown {kind} '{name}'{meant} there are {', '.join(known[:MANY]) or 'none'}{more}; {remedy}")
 
 
-def differing(name: str, before: Any, now: Any) -> str:
-    """A setting that was another one before, in words; of two dictionaries, what is not alike in them."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-        before, now = ({key: each.get(key) for key in keys} for each in (before, now))
-    return f"{name}={before}, not {now}"
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """The first setting that was another one before, in words; of two dictionaries, what is not alike in them."""
+    for name in (name for name in {**before, **now} if before.get(name) != now.get(name)):
+        was, given = before.get(name), now.get(name)
+        if isinstance(was, dict) and isinstance(given, dict):
+            keys = [key for key in {**was, **given} if was.get(key) != given.get(key)]
+            was, given = ({key: each.get(key) for key in keys} for each in (was, given))
+        return f"{name}={was}, not {given}"
+    return None
 
 
 class Cancelled(Exception):

@@ -115,12 +115,9 @@ def _open(out: str | Path, told: dict[str, Any]) -> Path:
     before = before.get("settings", before)
     if before.get("recipe") != told["recipe"]:
         raise RequestError(f"'{folder}' holds a model that was not hardened there; choose another --out")
-    for name in {**before, **told}:
-        if before.get(name) != told.get(name):
-            raise RequestError(
-                f"'{folder}' was hardened with {differing(name, before.get(name), told.get(name))}; choose another "
-                "--out"
-            )
+    other = differing(before, told)
+    if other is not None:
+        raise RequestError(f"'{folder}' was hardened with {other}; choose another --out")
     return folder
 
 

@@ -141,8 +141,8 @@ def _clean(
     if model.label is not None:
         columns, cuts = [model.label.attribute, LABEL], model.label.thresholds
     its = model.task.classes
-    named = tuple(classes or its)
-    if len(set(named)) != len(its) or (set(named) == set(its) and named != its):
+    named = its if classes is None else tuple(classes)
+    if named != its and (not len(named) == len(set(named)) == len(its) or set(named) == set(its)):
         raise RequestError(
             f"classes={','.join(named)} do not fit the {len(its)} of '{model.name}'; name each, in the order "
             f"{', '.join(its)}"

@@ -137,10 +137,7 @@ def told_by(model: Target | None, attribute: str) -> tuple[tuple[str, ...] | Non
         and model.label.attribute == attribute
     ):
         return model.task.classes, model.label.thresholds
-    if attribute in NAMES:
-        factor = FACTORS[NAMES.index(attribute)]
-        return None, ((factor.low + factor.high) / 2,)
-    return None, ()
+    return None, ((sum(_range(attribute)) / 2,) if attribute in NAMES else ())
 
 
 def in_order(images: LabelledImages, attribute: str, cuts: Sequence[float], known: bool) -> LabelledImages:

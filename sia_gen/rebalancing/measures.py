@@ -46,7 +46,8 @@ def measured(probabilities: Tensor, labels: Tensor) -> dict[str, Any]:
     )
 
     classes = probabilities.shape[1]
-    there = torch.bincount(labels, minlength=classes) > 0
+    sizes = torch.bincount(labels, minlength=classes)
+    there = sizes > 0
     recalls = multiclass_accuracy(probabilities, labels, classes, average="none")
     known = recalls[there]
     found = {
@@ -62,19 +63,20 @@ def measured(probabilities: Tensor, labels: Tensor) -> dict[str, Any]:
     rounded["recalls"] = [
         round(float(recall), 4) if present else None for recall, present in zip(recalls, there.tolist(), strict=True)
     ]
-    return rounded | {"pictures": len(labels), "sizes": torch.bincount(labels, minlength=classes).tolist()}
+    return rounded | {"pictures": len(labels), "sizes": sizes.tolist()}
 
 
-def recalls(
+def compared(
     classes: Sequence[str], before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> list[tuple[str, float, float]]:  # fmt: skip
-    """What of each class that has pictures is read right, in words, `measured` before and after.
+    """`MEASURES`, and what of each class that has pictures is read right, in words, `measured` before and after.
 
     Results of an older version do not say how many pictures that is of.
     """
+    found = [(words, before[key], after[key]) for key, words in MEASURES.items() if before[key] is not None]
     sizes = [f" (of {size})" for size in before.get("sizes", ())] or [""] * len(classes)
     rows = zip(classes, sizes, before["recalls"], after["recalls"], strict=True)
-    return [(f"'{name}' read right{size}", a, b) for name, size, a, b in rows if a is not None]
+    return found + [(f"'{name}' read right{size}", a, b) for name, size, a, b in rows if a is not None]
 
 
 def of_each(probabilities: Tensor, labels: Tensor, meant: Meant) -> dict[str, float]:

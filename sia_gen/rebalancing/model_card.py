@@ -8,7 +8,7 @@ from string import Template
 from typing import Any
 
 from sia_gen.core.files import atomic
-from sia_gen.rebalancing.measures import MEASURES, recalls
+from sia_gen.rebalancing.measures import compared
 from sia_gen.rebalancing.remedies import REMEDIES
 from sia_gen.training.card import CARD, table
 
@@ -37,8 +37,7 @@ def write_model_card(
     found = ""
     for name, both in figures.items():
         before, after = both["before"], both["after"]
-        rows = [(words, before[key], after[key]) for key, words in MEASURES.items() if before[key] is not None]
-        rows += recalls(told["classes"], before, after)
+        rows = compared(told["classes"], before, after)
         found += table([f"{before['pictures']} pictures, {name}", "before", "after"], rows) + "\n\n"
     pictures = zip(told["classes"], told["counts"], added, strict=True)
     text = TEXT.substitute(

@@ -280,9 +280,6 @@ def _open(folder: Path, told: dict[str, Any]) -> None:
     writable_folder(folder)
     if not is_file(folder / SETTINGS):
         write_json(folder / SETTINGS, told)
-    before = read_json(folder / SETTINGS)
-    for name in {**before, **told}:
-        if before.get(name) != told.get(name):
-            raise RequestError(
-                f"'{folder}' was made with {differing(name, before.get(name), told.get(name))}; choose another --out"
-            )
+    other = differing(read_json(folder / SETTINGS), told)
+    if other is not None:
+        raise RequestError(f"'{folder}' was made with {other}; choose another --out")

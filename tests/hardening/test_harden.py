@@ -451,7 +451,7 @@ def test_labelled_pictures_have_the_targets_classes_or_say_which_are_which(flat,
         hardened(tmp_path / "out", data=tmp_path / "data")
     with pytest.raises(RequestError, match="classes=a do not fit the 2 of 'net'; name each, in the order dark, bright"):
         hardened(tmp_path / "out", data=tmp_path / "data", classes=["a"])
-    for wrong in (["bright", "dark"], ["a", "a"]):
+    for wrong in (["bright", "dark"], ["a", "a"], ["a", "a", "b"]):
         with pytest.raises(RequestError, match="do not fit the 2 of 'net'"):
             hardened(tmp_path / "out", data=tmp_path / "data", classes=wrong)
     with pytest.raises(RequestError, match="classes=a,b are what labelled pictures have; give these with --data"):

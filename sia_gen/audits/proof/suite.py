@@ -23,12 +23,9 @@ def require_same_suite(
     if not is_file(out / SETTINGS):
         return
     found = {**(absent or {}), **read_json(out / SETTINGS)}
-    for name, value in settings.items():
-        if found.get(name) != value:
-            raise RequestError(
-                f"'{out}' holds a suite with {differing(name, found.get(name), value)}; choose another --out or the "
-                "same settings"
-            )
+    other = differing({name: found.get(name) for name in settings}, settings)
+    if other is not None:
+        raise RequestError(f"'{out}' holds a suite with {other}; choose another --out or the same settings")
 
 
 def open_suite(

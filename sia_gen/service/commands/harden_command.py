@@ -181,7 +181,7 @@ def rebalance(
 
 
 def _show_rebalanced(found: Rebalanced) -> None:
-    from sia_gen.rebalancing.measures import MEASURES, recalls
+    from sia_gen.rebalancing.measures import compared
     from sia_gen.service.commands.terminal import show_entries
 
     rows = zip(found.classes, found.counts, found.added, strict=True)
@@ -191,13 +191,8 @@ def _show_rebalanced(found: Rebalanced) -> None:
         print(f"Note: {note}")
     for name, figures in (found.figures or {}).items():
         before, after = figures["before"], figures["after"]
-        entries = [
-            {"measure": words, "before": before[key], "after": after[key]}
-            for key, words in MEASURES.items()
-            if before[key] is not None
-        ]
-        pairs = recalls(found.classes, before, after)
-        entries += [{"measure": words, "before": a, "after": b} for words, a, b in pairs]
+        rows = compared(found.classes, before, after)
+        entries = [{"measure": words, "before": a, "after": b} for words, a, b in rows]
         print()
         show_entries(f"On {before['pictures']} pictures, {name}", entries)
     if any(found.added):
